@@ -1,0 +1,1 @@
+"""The processes behind the web: the RQ job, its worker, and the sweep."""

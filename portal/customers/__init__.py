@@ -1,0 +1,1 @@
+"""The customers' pages: sign-in, catalogue, checkout and following an order."""

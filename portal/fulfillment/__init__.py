@@ -1,0 +1,1 @@
+"""The domain: how one Salesforce order becomes one active WHMCS order. No Flask, no RQ, no Redis here."""

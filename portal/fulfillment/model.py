@@ -1,0 +1,313 @@
+"""The words of the domain: statuses, steps, error codes, and the records the steps pass on.
+
+Names and codes are those of the operators' runbook and the Salesforce-to-Portal guide.
+Ids of both sides are kept as text; moments are seconds since 1970-01-01 UTC, as floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+
+class CustomerStatus(StrEnum):
+    """What a customer is told about an order, and what Salesforce's Provisioning_Status__c holds."""
+
+    PENDING_REVIEW = "Pending Review"
+    ACTIVATING = "Activating"
+    PROVISIONED = "Provisioned"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+#: The statuses at which an order's page stops polling.
+FINAL_STATUSES: Final = frozenset(
+    {CustomerStatus.PROVISIONED, CustomerStatus.FAILED, CustomerStatus.CANCELLED}
+)
+
+
+class State(StrEnum):
+    """Where a fulfillment stands in the ledger."""
+
+    QUEUED = "queued"  # to be run as soon as a worker is free
+    WAITING = "waiting"  # to be run again at `due_at`: a retry, or an uncertain step whose time isn't over
+    RUNNING = "running"  # owned by a worker
+    PROVISIONED = "provisioned"
+    FAILED = "failed"
+    NEEDS_DECISION = "needs_decision"  # only a person can know what happened in WHMCS
+
+
+FINISHED_STATES: Final = frozenset({State.PROVISIONED, State.FAILED, State.NEEDS_DECISION})
+
+
+class Step(StrEnum):
+    """The seven steps of a fulfillment, in their order, as the runbook's logging cheatsheet names them."""
+
+    VALIDATION = "validation"
+    SF_STATUS_UPDATE = "sf_status_update"
+    ORDER_DETAILS = "order_details"
+    MAPPING = "mapping"
+    WHMCS_CREATE = "whmcs_create"
+    WHMCS_ACCEPT = "whmcs_accept"
+    SF_SUCCESS_UPDATE = "sf_success_update"
+
+
+class StepState(StrEnum):
+    """How far one step of one attempt came."""
+
+    INTENT = "intent"
+    DONE = "done"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+
+
+class ErrorCode(StrEnum):
+    """What Provisioning_Error_Code__c may hold."""
+
+    PAYMENT_METHOD_MISSING = "PAYMENT_METHOD_MISSING"
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
+    ORDER_NOT_FULFILLABLE = "ORDER_NOT_FULFILLABLE"
+    ORDER_HAS_NO_ITEMS = "ORDER_HAS_NO_ITEMS"
+    CLIENT_NOT_MAPPED = "CLIENT_NOT_MAPPED"
+    PRODUCT_MAPPING_MISSING = "PRODUCT_MAPPING_MISSING"
+    WHMCS_ADD_ORDER_FAILED = "WHMCS_ADD_ORDER_FAILED"
+    WHMCS_ACCEPT_ORDER_FAILED = "WHMCS_ACCEPT_ORDER_FAILED"
+    WHMCS_SERVICE_NOT_ACTIVE = "WHMCS_SERVICE_NOT_ACTIVE"
+    WHMCS_UNAVAILABLE = "WHMCS_UNAVAILABLE"
+    SALESFORCE_UNAVAILABLE = "SALESFORCE_UNAVAILABLE"
+    OUTCOME_UNCERTAIN = "OUTCOME_UNCERTAIN"
+    PROVISIONING_ERROR = "PROVISIONING_ERROR"
+
+
+# --- Salesforce's side ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SalesforceItem:
+    """One OrderItem with the product fields that decide what it becomes in WHMCS; None where Salesforce has null."""
+
+    id: str
+    product_name: str
+    quantity: int
+    unit_price: str  # decimal text, in the order's currency
+    wh_product_id: str | None  # Product2.WH_Product_ID__c
+    billing_cycle: str | None  # Product2.Billing_Cycle__c, as people spell it
+    domain: str | None = None
+    hostname: str | None = None
+
+
+@dataclass(frozen=True)
+class SalesforceOrder:
+    """Everything one fulfillment needs of a Salesforce order, from one query."""
+
+    id: str  # 18 characters
+    order_number: str
+    status: str  # Order.Status; the portal never changes it
+    account_id: str
+    account_name: str
+    whmcs_client_id: str | None  # Account.WHMCS_Client_ID__c
+    email: str | None  # of the order's or account's contact: how a client not mapped yet is found
+    provisioning_status: str | None
+    whmcs_order_id: str | None
+    portal_reference: str | None
+    items: tuple[SalesforceItem, ...]
+    currency: str | None = None
+    total: str | None = None
+    contact: Mapping[str, str] = field(default_factory=dict)  # for AddClient: firstname, lastname, address …
+
+
+# --- WHMCS' side ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OrderLine:
+    """One item as AddOrder is asked for it."""
+
+    pid: str
+    billing_cycle: str  # one of WHMCS' own words, see mapping.WHMCS_CYCLES
+    quantity: int
+    domain: str | None = None
+    hostname: str | None = None
+    price_override: str | None = None
+
+
+@dataclass(frozen=True)
+class AddedOrder:
+    """AddOrder's answer."""
+
+    order_id: str
+    service_ids: tuple[str, ...]
+    invoice_id: str | None
+
+
+@dataclass(frozen=True)
+class WhmcsOrder:
+    """One row of GetOrders. `line_item_count` is None where WHMCS told nothing of the lines."""
+
+    id: str
+    client_id: str
+    status: str  # Pending, Active, Fraud, Cancelled, or a custom status
+    notes: str
+    amount: str
+    invoice_id: str | None  # None: none ("" or "0"); see invoice_known
+    invoice_known: bool  # False where the row has no invoiceid at all
+    service_ids: tuple[str, ...]  # `relid` of its product lines
+    line_item_count: int | None = None
+
+
+@dataclass(frozen=True)
+class WhmcsService:
+    """One row of GetClientsProducts, without its password."""
+
+    id: str
+    order_id: str
+    pid: str
+    billing_cycle: str  # as WHMCS gives it out ("Semi-Annually"); normalise before comparing
+    quantity: int | None  # None where this WHMCS tells none (before 8.12)
+    status: str
+    name: str = ""
+    domain: str = ""
+    custom_fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WhmcsClient:
+    id: str
+    email: str
+    status: str
+    default_gateway: str
+
+
+@dataclass(frozen=True)
+class PayMethod:
+    id: str
+    type: str
+    gateway: str
+
+
+@dataclass(frozen=True)
+class WhmcsProduct:
+    """One row of GetProducts: its cycles that are offered, and its custom fields' ids by name."""
+
+    pid: str
+    name: str
+    cycles: frozenset[str]
+    custom_fields: Mapping[str, str]
+
+
+# --- errors --------------------------------------------------------------------------------------------
+
+
+class PortalError(Exception):
+    """The one error tree. `str()` of any of these may be logged and shown to an operator."""
+
+
+class UpstreamError(PortalError):
+    """A call to Salesforce or WHMCS that didn't succeed.
+
+    permanent   trying the same again can't help (a business error); False: timeouts, 5xx, HTML, row locks, limits.
+    unknown     the call may have been carried out although no answer says so; only then can it have had an effect.
+    code        the other side's own code where it has one (Salesforce's errorCode), else a short word of ours.
+    retry_after seconds the other side asked us to wait, if it did.
+    reached     False when the other side can't have received anything (connection refused, breaker open).
+    `str()` holds no secret and no customer data.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        message: str,
+        *,
+        permanent: bool,
+        unknown: bool = False,
+        code: str = "",
+        status: int | None = None,
+        retry_after: float | None = None,
+        reached: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.upstream = upstream
+        self.message = message
+        self.permanent = permanent
+        self.unknown = unknown
+        self.code = code
+        self.status = status
+        self.retry_after = retry_after
+        self.reached = reached
+
+
+class FulfillmentFailed(PortalError):
+    """The order can't be fulfilled as it is: Failed in Salesforce, with this code and message."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class NeedsDecision(PortalError):
+    """Only a person can know or decide how this goes on; nothing more is sent to WHMCS meanwhile."""
+
+    def __init__(self, message: str, code: ErrorCode = ErrorCode.OUTCOME_UNCERTAIN) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class LeaseLost(PortalError):
+    """Another worker owns this order now (or this process missed its heartbeats): stop without another effect."""
+
+
+class NotFound(PortalError):
+    """Nothing by that name in the ledger."""
+
+
+# --- Salesforce ids ------------------------------------------------------------------------------------
+
+_SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+def salesforce_id_18(text: str) -> str:
+    """The 18-character form of a 15- or 18-character Salesforce id.
+
+    The suffix has one character for each five of the id, whose bits say which are upper-case; an 18-character id
+    is repaired where its case was lost. Raises ValueError for anything else.
+    """
+    if len(text) not in (15, 18) or not text.isascii() or not text.isalnum():
+        raise ValueError("not a Salesforce id: 15 or 18 letters and digits")
+    body = text[:15]
+    if len(text) == 18:
+        body = _with_case(body, text[15:].upper())
+    suffix = "".join(
+        _SUFFIX[sum(1 << bit for bit, letter in enumerate(chunk) if letter.isupper())]
+        for chunk in (body[0:5], body[5:10], body[10:15])
+    )
+    if len(text) == 18 and suffix != text[15:].upper():
+        raise ValueError("not a Salesforce id: its last three characters don't fit the others")
+    return body + suffix
+
+
+def _with_case(body: str, suffix: str) -> str:
+    if any(letter not in _SUFFIX for letter in suffix):
+        raise ValueError("not a Salesforce id: its last three characters don't fit the others")
+    letters = []
+    for index, letter in enumerate(body):
+        upper = _SUFFIX.index(suffix[index // 5]) >> (index % 5) & 1
+        letters.append(letter.upper() if upper else letter.lower())
+    return "".join(letters)
+
+
+def mark_of(sf_order_id: str) -> str:
+    """The token kept in the WHMCS order's notes (and custom field): `sfOrderId=<18 characters>`."""
+    return f"sfOrderId={sf_order_id}"
+
+
+def bears_mark(text: str, sf_order_id: str) -> bool:
+    """Whether `text` holds the mark of this order as a whitespace-separated token of its own."""
+    return mark_of(sf_order_id) in text.split()
+
+
+JsonObject = dict[str, Any]
+Updates = Sequence[tuple[str, Mapping[str, Any]]]

@@ -1,0 +1,160 @@
+"""Transactions over the ledger: SQLite (development, one host) or PostgreSQL.
+
+SQLite: every writing transaction is BEGIN IMMEDIATE behind a lock file shared by all processes, because SQLite's own
+busy handler starves writers; WAL with synchronous=FULL, so that what was committed survives a power cut.
+PostgreSQL: READ COMMITTED; the functions that write update the fenced row first and check the row count.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DBAPIError
+
+from portal.fulfillment.model import PortalError
+
+
+class LedgerUnavailable(PortalError):
+    """The database can't be reached or is locked: nothing of this transaction was written."""
+
+
+class CommitUnknown(PortalError):
+    """The connection was lost while committing: read again before anything is sent on the strength of it."""
+
+
+class Ledger:
+    """The ledger's database. One per process; safe for threads; opens its connections after a fork."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self.url = make_url(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._pool_size = pool_size
+        self._engine: sa.Engine | None = None
+        self._pid = os.getpid()
+        self._gate = _SqliteGate(Path(self.url.database or "ledger")) if self.sqlite else None
+        self._guard = threading.Lock()
+
+    @property
+    def engine(self) -> sa.Engine:
+        """This process's engine; a forked child never uses its parent's connections."""
+        with self._guard:
+            if self._engine is None or self._pid != os.getpid():
+                if self._engine is not None:
+                    self._engine.dispose(close=False)
+                self._engine = self._open()
+                self._pid = os.getpid()
+            return self._engine
+
+    def dispose(self) -> None:
+        """Close every connection of this process."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+        self._engine = None
+        if self._gate:
+            self._gate.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises LedgerUnavailable."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise _translate(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed when the block ends, rolled back when it raises.
+
+        Raises LedgerUnavailable when nothing was written, CommitUnknown when the commit's outcome is unknown.
+        """
+        if self._gate is None:
+            with self._transaction() as connection:
+                yield connection
+        else:
+            with self._gate.passed(), self._transaction() as connection:
+                yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        committing = False
+        try:
+            with self.engine.connect() as connection:
+                if self.sqlite:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+                committing = True
+                connection.commit()
+        except DBAPIError as error:
+            if committing and error.connection_invalidated:
+                raise CommitUnknown("the database went away while committing") from error
+            raise _translate(error) from error
+
+    def _open(self) -> sa.Engine:
+        if not self.sqlite:
+            return sa.create_engine(
+                self.url,
+                pool_size=self._pool_size,
+                max_overflow=20,
+                pool_pre_ping=True,
+                pool_timeout=10,
+                isolation_level="READ COMMITTED",
+                connect_args={"connect_timeout": 5},
+            )
+        engine = sa.create_engine(
+            self.url, pool_size=self._pool_size, max_overflow=20, connect_args={"timeout": 30}
+        )
+
+        @event.listens_for(engine, "connect")
+        def _prepare(dbapi_connection: object, _record: object) -> None:
+            dbapi_connection.isolation_level = None  # type: ignore[attr-defined]  # we say BEGIN ourselves
+            cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+        return engine
+
+
+class _SqliteGate:
+    """Lets one writer at a time through: threads by a lock, processes by flock on a file beside the database."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(database.name + ".lock")
+        self._threads = threading.Lock()
+        self._file: int | None = None
+        self._pid = os.getpid()
+
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        if self._pid != os.getpid():  # the parent's thread lock and file lock aren't ours
+            self._threads = threading.Lock()
+            self._file, self._pid = None, os.getpid()
+        with self._threads:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        if self._file is not None and self._pid == os.getpid():
+            os.close(self._file)
+            self._file = None
+
+
+def _translate(error: DBAPIError) -> PortalError | DBAPIError:
+    """Unreachable and locked become LedgerUnavailable; a broken statement stays what it is."""
+    if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return LedgerUnavailable(f"the ledger's database can't be used: {type(error.orig).__name__}")
+    return error

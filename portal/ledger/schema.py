@@ -1,0 +1,241 @@
+"""The ledger's tables. Moments are seconds since 1970 UTC; ids of both sides are text.
+
+Migrations under portal/ledger/migrations make them; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Moment = sa.Double
+
+# What the portal placed, or learnt of from Salesforce: one row per order a customer can see.
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("reference", sa.String(40), primary_key=True),  # the portal's own; Portal_Reference__c in Salesforce
+    sa.Column("sf_order_id", sa.String(18), unique=True),  # null until Salesforce has answered
+    sa.Column("order_number", sa.String(40)),
+    sa.Column("account_id", sa.String(18), nullable=False),
+    sa.Column("email", sa.String(254)),  # whom the portal writes to about it
+    sa.Column("checkout_key", sa.String(64), unique=True),  # the checkout form's: sent twice, placed once
+    sa.Column("placing", sa.String(10), nullable=False),  # placing | placed | refused
+    sa.Column("place_due_at", Moment),  # when to try (again) to create it in Salesforce; null once settled
+    sa.Column("place_tries", sa.Integer, nullable=False, default=0),
+    sa.Column("status", sa.String(20), nullable=False),  # CustomerStatus
+    sa.Column("sf_status", sa.String(80)),  # Order.Status as last seen: Pending Review, Activated, Rejected …
+    sa.Column("items", sa.JSON, nullable=False),
+    sa.Column("currency", sa.String(3)),
+    sa.Column("total", sa.String(30)),  # decimal text
+    sa.Column("error_code", sa.String(40)),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+sa.Index("ix_orders_account", orders.c.account_id, orders.c.created_at, orders.c.reference)
+sa.Index("ix_orders_account_status", orders.c.account_id, orders.c.status, orders.c.created_at)
+sa.Index("ix_orders_place_due_at", orders.c.place_due_at)
+sa.Index("ix_orders_status_updated", orders.c.status, orders.c.updated_at)
+
+# One row per Salesforce order that was ever asked to be fulfilled.
+fulfillments = sa.Table(
+    "fulfillments",
+    metadata,
+    sa.Column("sf_order_id", sa.String(18), primary_key=True),
+    sa.Column("state", sa.String(20), nullable=False),  # State
+    sa.Column("attempt", sa.Integer, nullable=False),  # one per click (Idempotency-Key) on a finished one
+    sa.Column("tries", sa.Integer, nullable=False),  # transient failures of this attempt so far
+    sa.Column("first_failed_at", Moment),  # the first of them: bounds the retries by the schedule's whole length
+    sa.Column("due_at", Moment, nullable=False),  # not to be run before
+    sa.Column("waiting_for", sa.String(255)),  # in plain words, while it waits
+    sa.Column("owner", sa.String(64)),  # workers.incarnation
+    sa.Column("fence", sa.Integer, nullable=False),  # every write of a run is conditional on it
+    sa.Column("ticket", sa.String(80)),  # the RQ job last sent for it
+    sa.Column("ticketed_at", Moment),
+    # What the exactly-once protocol remembers (portal.fulfillment.protocol.Facts).
+    sa.Column("elected_whmcs_id", sa.String(32)),  # written once; only a person changes it
+    sa.Column("adopt_whmcs_id", sa.String(32)),  # WHMCS_Order_ID__c as Salesforce had it before the first AddOrder
+    sa.Column("vouched", sa.Boolean, nullable=False),  # this ledger knows of every attempt there ever was
+    sa.Column("adds", sa.Integer, nullable=False),  # AddOrder intents
+    sa.Column("add_open", sa.Boolean, nullable=False),  # the last of them has no definite outcome
+    sa.Column("add_until", Moment),  # until then an AddOrder sent earlier may still commit
+    sa.Column("accepts", sa.Integer, nullable=False),
+    sa.Column("accept_open", sa.Boolean, nullable=False),
+    sa.Column("accept_until", Moment),
+    sa.Column("active", sa.Boolean, nullable=False),  # the elected order was seen Active
+    sa.Column("audit_due_at", Moment),
+    sa.Column("audits", sa.Integer, nullable=False),
+    # What is to be made, frozen at the first AddOrder intent, and what came of it.
+    sa.Column("plan", sa.JSON),
+    sa.Column("client_id", sa.String(32)),
+    sa.Column("service_ids", sa.JSON, nullable=False),
+    sa.Column("error_code", sa.String(40)),
+    sa.Column("error_message", sa.String(255)),
+    sa.Column("told", sa.String(20)),  # the status Salesforce was last told, once it took it
+    sa.Column("requested_at", Moment, nullable=False),  # the signed timestamp of the click
+    sa.Column("requested_by", sa.String(120)),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+)
+sa.Index("ix_fulfillments_state_due", fulfillments.c.state, fulfillments.c.due_at)
+sa.Index("ix_fulfillments_owner", fulfillments.c.owner)
+sa.Index("ix_fulfillments_audit_due_at", fulfillments.c.audit_due_at)
+sa.Index("ix_fulfillments_client_state", fulfillments.c.client_id, fulfillments.c.state)
+sa.Index("ix_fulfillments_ticketed", fulfillments.c.state, fulfillments.c.ticketed_at)
+sa.Index("ix_fulfillments_elected", fulfillments.c.elected_whmcs_id)
+
+# Each step of each attempt: its intent before, its outcome after.
+steps = sa.Table(
+    "steps",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("sf_order_id", sa.String(18), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("name", sa.String(30), nullable=False),  # Step
+    sa.Column("state", sa.String(10), nullable=False),  # StepState
+    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("ended_at", Moment),
+    sa.Column("detail", sa.JSON),  # redacted
+)
+sa.Index("ix_steps_order", steps.c.sf_order_id, steps.c.attempt, steps.c.id)
+
+# Worker processes that may own fulfillments.
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("incarnation", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(20), nullable=False),  # fulfill | deliver | sweep
+    sa.Column("host", sa.String(120), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("beat", sa.Integer, nullable=False),
+    sa.Column("dead", sa.Boolean, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+)
+sa.Index("ix_workers_dead", workers.c.dead, workers.c.kind)
+
+# One row per accepted signed delivery: its nonce, unique for good.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("nonce", sa.String(160), primary_key=True),  # door-prefixed digest: "sf:…" or "whmcs:…"
+    sa.Column("sf_order_id", sa.String(18)),
+    sa.Column("idempotency_key", sa.String(255)),
+    sa.Column("received_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+sa.Index("ix_deliveries_expires_at", deliveries.c.expires_at)
+sa.Index("ix_deliveries_order", deliveries.c.sf_order_id)
+
+# One row per Idempotency-Key: the order it belongs to, and the final answer once there is one.
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("sf_order_id", sa.String(18), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),  # the fulfillment's attempt that this key asked for
+    sa.Column("answer_status", sa.Integer),
+    sa.Column("answer_body", sa.JSON),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+sa.Index("ix_idempotency_keys_expires_at", idempotency_keys.c.expires_at)
+sa.Index("ix_idempotency_keys_order", idempotency_keys.c.sf_order_id)
+
+# What is to be told to somebody, written with the fact it tells: write-backs to Salesforce, mails, alerts.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(20), nullable=False),  # salesforce | mail | alert
+    sa.Column("subject", sa.String(80), nullable=False),  # sf_order_id or reference: sent in order per subject
+    sa.Column("once", sa.String(160), unique=True),  # a second row of the same `once` isn't written
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # pending | sent | dead
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due_at", Moment, nullable=False),
+    sa.Column("claimed_by", sa.String(64)),
+    sa.Column("claimed_until", Moment),
+    sa.Column("error", sa.String(255)),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("sent_at", Moment),
+)
+sa.Index("ix_outbox_due", outbox.c.kind, outbox.c.state, outbox.c.due_at)
+sa.Index("ix_outbox_subject", outbox.c.kind, outbox.c.subject, outbox.c.state, outbox.c.id)
+
+# Security and operators' actions; append-only.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("subject", sa.String(80)),
+    sa.Column("actor", sa.String(120)),
+    sa.Column("detail", sa.JSON),
+)
+sa.Index("ix_events_subject", events.c.subject, events.c.id)
+sa.Index("ix_events_kind", events.c.kind, events.c.at)
+
+# Which Salesforce org and WHMCS this ledger belongs to, and switches that outlive processes.
+installation = sa.Table(
+    "installation",
+    metadata,
+    sa.Column("key", sa.String(60), primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+
+# The last known state of each other side: the circuit breaker, and what /health reports.
+upstreams = sa.Table(
+    "upstreams",
+    metadata,
+    sa.Column("name", sa.String(20), primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row
+    sa.Column("opened_at", Moment),  # null: closed
+    sa.Column("probe_at", Moment),  # when open: the next call that may try
+    sa.Column("last_ok_at", Moment),
+    sa.Column("last_error_at", Moment),
+    sa.Column("last_error", sa.String(255)),
+)
+
+# Counters for what metrics would otherwise have to scan.
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("label", sa.String(80), primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+)
+
+# Signed-in customers and the sign-in links already used.
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # digest of the cookie's secret
+    sa.Column("email", sa.String(254), nullable=False),
+    sa.Column("contact_id", sa.String(18)),
+    sa.Column("account_id", sa.String(18), nullable=False),
+    sa.Column("order_reference", sa.String(40)),  # set: this session sees that one order only
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+sa.Index("ix_sessions_email", sessions.c.email)
+sa.Index("ix_sessions_expires_at", sessions.c.expires_at)
+
+used_links = sa.Table(
+    "used_links",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # digest of the link's token
+    sa.Column("used_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+sa.Index("ix_used_links_expires_at", used_links.c.expires_at)

@@ -1,0 +1,1 @@
+"""What operators and monitors use: health, metrics, the RQ dashboard, commands."""

@@ -1,0 +1,1 @@
+"""One class for each outside system, speaking its real HTTP."""

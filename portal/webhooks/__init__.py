@@ -1,0 +1,1 @@
+"""The signed doors: what Salesforce and WHMCS may call, and how a caller proves itself."""
