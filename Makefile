@@ -1,0 +1,68 @@
+# Everything one does with this project. `make help` lists it; the first target makes the virtual environment itself.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ORDERS ?= 200
+SEED ?= 1
+SECONDS ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo smoke test test-unit test-browser lint attack chaos matrix bench clean
+.DELETE_ON_ERROR:
+
+help: ## list these targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.run ## start everything with a pretend Salesforce, WHMCS and mailbox (RESET=1: from scratch)
+	@exec $(BIN)/python -m sandbox.demo $(if $(filter-out 0,$(RESET)),--reset)
+
+smoke: $(VENV)/.run ## one customer's order through the whole demo, checked on every side; ends with a JSON line
+	@exec $(BIN)/python -m sandbox.smoke
+
+test: $(VENV)/.dev ## every test (browser tests and examples say why where they are skipped)
+	@exec $(BIN)/python -m pytest
+
+test-unit: $(VENV)/.dev ## the tests that start no process
+	@exec $(BIN)/python -m pytest tests/unit
+
+test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
+	@PORTAL_TEST_REQUIRE=browser exec $(BIN)/python -m pytest tests/browser
+
+lint: $(VENV)/.dev ## ruff everywhere, mypy --strict on portal and jobs
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+attack: $(VENV)/.dev ## hostile requests over raw sockets against the running doors; ends with a JSON line
+	@exec $(BIN)/python -m tests.webhooks.attack
+
+chaos: $(VENV)/.dev ## orders while processes are killed and faults fire (ORDERS= SEED= SECONDS=); ends with a JSON line
+	@exec $(BIN)/python -m tests.crash.chaos --orders $(ORDERS) --seed $(SEED) --seconds $(SECONDS)
+
+matrix: $(VENV)/.dev ## every upstream call, killed at every moment
+	@exec $(BIN)/python -m pytest tests/crash/test_matrix.py
+
+bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JSON line
+	@exec $(BIN)/python -m bench.accept
+
+clean: ## remove the virtual environment and caches (var/, the demo's data, stays)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+# The environment is made anew when it isn't there, and brought up to date when a requirements file changed.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "$(PYTHON) isn't there: install Python 3.11 or newer, or name it with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), but 3.11 or newer is needed: name another with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) can't make virtual environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Making the virtual environment $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt sandbox/requirements.txt | $(BIN)/python
+	@echo "Installing what the portal and the demo need …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r sandbox/requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements.txt sandbox/requirements.txt | $(BIN)/python
+	@echo "Installing what the tests and the checks need …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.run
