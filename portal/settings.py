@@ -6,6 +6,7 @@ Each field below is one environment variable of the same name in capitals. A sec
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -282,6 +283,7 @@ class Settings:
         values: dict[str, Any] = {}
         for setting in fields(cls):
             _read(setting, environ, values, faults)
+        faults.extend(_misspelt(environ))
         if not faults:
             settings = cls(**values)
             faults = settings._contradictions(environ)
@@ -331,10 +333,26 @@ class Settings:
             self.sf_webhook_secret and self.whmcs_webhook_secret
             and self.sf_webhook_secret == self.whmcs_webhook_secret
         ):
-            faults.append("WHMCS_WEBHOOK_SECRET must differ from SF_WEBHOOK_SECRET: one door's key would open the other")
+            faults.append("WHMCS_WEBHOOK_SECRET must differ from SF_WEBHOOK_SECRET: one key would open both doors")
         if self.production and not self.portal_base_url.startswith("https://") and not _loopback(self.portal_base_url):
             faults.append("PORTAL_BASE_URL must start with https:// in production")
         return faults
+
+
+def _misspelt(environ: Mapping[str, str]) -> list[str]:
+    """Names that are almost a setting's: a lost letter in an allowlist's name must not leave the door open."""
+    known = {name for setting in fields(Settings) for name in _names(setting)}
+    faults = []
+    for name in sorted(set(environ) - known):
+        meant = difflib.get_close_matches(name, known - set(environ), n=1, cutoff=0.85)
+        if meant:
+            faults.append(f"{name} is no setting: did you mean {meant[0]}?")
+    return faults
+
+
+def _names(setting: Field[Any]) -> list[str]:
+    name = setting.name.upper()
+    return [name, f"{name}_FILE"] if setting.metadata["secret"] else [name]
 
 
 def _loopback(url: str) -> bool:

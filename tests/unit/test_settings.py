@@ -1,0 +1,275 @@
+"""Settings: what is misspelt, missing or contradictory stops the start with one sentence each, naming the variable."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from portal.settings import Settings, SettingsError
+
+KEY = "-----BEGIN PRIVATE KEY-----\nnot a real one\n-----END PRIVATE KEY-----\n"
+LONG = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The least a development portal starts with."""
+    (tmp_path / "sf.key").write_text(KEY)
+    return {
+        "PORTAL_ENV": "development",
+        "SF_CLIENT_ID": "consumer-key",
+        "SF_USERNAME": "portal@example.com",
+        "SF_PRIVATE_KEY_PATH": str(tmp_path / "sf.key"),
+        "SF_WEBHOOK_SECRET": f"sf-{LONG}",
+        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+        "WHMCS_API_URL": "https://whmcs.example.com/includes/api.php",
+        "WHMCS_API_IDENTIFIER": "identifier",
+        "WHMCS_API_SECRET": "secret",
+    }
+
+
+@pytest.fixture
+def production(environ: dict[str, str]) -> dict[str, str]:
+    """The least a production portal starts with."""
+    return environ | {
+        "PORTAL_ENV": "production",
+        "PORTAL_BASE_URL": "https://portal.example.com/shop",
+        "DATABASE_URL": "postgresql://portal@db/portal",
+        "REDIS_URL": "redis://redis/0",
+        "SECRET_KEY": LONG,
+    }
+
+
+def faults(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ(environ)
+    return caught.value.faults
+
+
+def test_the_least_that_starts(environ: dict[str, str], production: dict[str, str]) -> None:
+    assert not Settings.from_environ(environ).production
+    assert Settings.from_environ(production).production
+
+
+def test_without_portal_env_it_is_production(production: dict[str, str]) -> None:
+    del production["PORTAL_ENV"]
+    assert Settings.from_environ(production).production
+    del production["DATABASE_URL"]
+    assert len(faults(production)) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SF_CLIENT_ID", "SF_USERNAME", "SF_PRIVATE_KEY_PATH", "SF_WEBHOOK_SECRET", "PORTAL_PRICEBOOK_ID", "WHMCS_API_URL",
+     "WHMCS_API_IDENTIFIER", "WHMCS_API_SECRET"],
+)
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_a_missing_setting_is_named(environ: dict[str, str], name: str, how: str) -> None:
+    if how == "empty":
+        environ[name] = ""
+    else:
+        del environ[name]
+    [sentence] = faults(environ)
+    assert sentence.startswith(f"{name} is missing: ")
+
+
+@pytest.mark.parametrize("name", ["PORTAL_BASE_URL", "DATABASE_URL", "REDIS_URL", "SECRET_KEY"])
+def test_production_needs_more_than_development(
+    production: dict[str, str], environ: dict[str, str], name: str
+) -> None:
+    del production[name]
+    [sentence] = faults(production)
+    assert sentence.startswith(f"{name} is missing: ")
+    Settings.from_environ(environ)
+
+
+MISSPELT = [
+    ("PORTAL_BASE_URL", "portal.example.com"),
+    ("PORTAL_BASE_URL", "https://portal.example.com/?a=1"),
+    ("DATABASE_URL", "mysql://db/portal"),
+    ("REDIS_URL", "http://redis"),
+    ("TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.1/8"),
+    ("SF_LOGIN_URL", "login.salesforce.com"),
+    ("SF_PRIVATE_KEY_PATH", "/nowhere/sf.key"),
+    ("SF_API_VERSION", "v67"),
+    ("SF_WEBHOOK_IP_ALLOWLIST", "13.108.0.0/14,203.0.113.300"),
+    ("WEBHOOK_TIMESTAMP_TOLERANCE", "5m"),
+    ("WEBHOOK_TIMESTAMP_TOLERANCE", "300000.0"),
+    ("WEBHOOK_TIMESTAMP_TOLERANCE", "-1"),
+    ("WEBHOOK_TIMESTAMP_TOLERANCE", "٣٠٠٠"),
+    ("PORTAL_PRICEBOOK_ID", "standard"),
+    ("WHMCS_API_URL", "ftp://whmcs"),
+    ("WHMCS_MAX_REQUEST_SECONDS", "1e3"),
+    ("WHMCS_MAX_IN_FLIGHT", "0"),
+    ("WHMCS_CREATE_CLIENTS", "maybe"),
+    ("WHMCS_PRICE_SOURCE", "Salesforce"),
+    ("WHMCS_WEBHOOK_IP_ALLOWLIST", "::1/129"),
+    ("FULFILLMENT_WAIT_SECONDS", "121"),
+    ("FULFILLMENT_MAX_WAITERS", "many"),
+    ("FULFILLMENT_RETRY_SCHEDULE", "5;15"),
+    ("FULFILLMENT_RETRY_SCHEDULE", ","),
+    ("FULFILLMENT_SLOTS", "0"),
+    ("SMTP_URL", "mail.example.com:25"),
+    ("MAIL_FROM", "orders"),
+    ("OPS_EMAILS", "ops@example.com, boss"),
+    ("ALERT_FAILURE_RATE", "10%"),
+    ("ALERT_FAILURE_RATE", "1.5"),
+    ("SECURITY_ALERT_WEBHOOK", "hooks.example.com"),
+    ("METRICS_ALLOWLIST", "localhost"),
+    ("RETENTION_DAYS", "0"),
+    ("BRAND_ACCENT", "blue"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), MISSPELT)
+def test_a_misspelt_setting_is_named(environ: dict[str, str], name: str, value: str) -> None:
+    [sentence] = faults(environ | {name: value})
+    assert sentence.startswith(f"{name} ")
+    assert "\n" not in sentence
+
+
+def test_a_misspelt_environment_is_no_development(production: dict[str, str]) -> None:
+    assert faults(production | {"PORTAL_ENV": "prod"}) == ["PORTAL_ENV must be one of: production, development"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("SF_WEBHOOK_IP_ALOWLIST", "SF_WEBHOOK_IP_ALLOWLIST"),
+        ("FULFILMENT_SLOTS", "FULFILLMENT_SLOTS"),
+        ("WHMCS_WEBHOOK_SECRET_FIEL", "WHMCS_WEBHOOK_SECRET_FILE"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+        ("PORTAL_PRICEBOOK_ID_FILE", "PORTAL_PRICEBOOK_ID"),
+    ],
+)
+def test_a_misspelt_name_is_no_silence(production: dict[str, str], wrong: str, right: str) -> None:
+    production.pop(right, None)
+    sentences = faults(production | {wrong: "1"})
+    assert f"{wrong} is no setting: did you mean {right}?" in sentences
+
+
+def test_names_of_other_programs_are_none_of_ours(production: dict[str, str]) -> None:
+    Settings.from_environ(production | {"SF_AUTOUPDATE_DISABLE": "true", "PATH": "/bin", "REDIS_URI": "redis://other"})
+
+
+def test_every_fault_is_told_at_once(environ: dict[str, str]) -> None:
+    del environ["SF_CLIENT_ID"]
+    sentences = faults(environ | {"WHMCS_MAX_IN_FLIGHT": "lots", "BRAND_ACCENT": "blue"})
+    assert [sentence.split()[0] for sentence in sentences] == ["SF_CLIENT_ID", "WHMCS_MAX_IN_FLIGHT", "BRAND_ACCENT"]
+
+
+@pytest.mark.parametrize("name", ["SF_WEBHOOK_SECRET", "WHMCS_WEBHOOK_SECRET", "SECRET_KEY"])
+def test_a_previous_secret_needs_a_present_one(environ: dict[str, str], name: str) -> None:
+    environ.pop(name, None)
+    [sentence] = faults(environ | {f"{name}_PREVIOUS": LONG})
+    assert sentence.startswith((f"{name}_PREVIOUS is set although", f"{name} is missing"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SF_WEBHOOK_SECRET", "SF_WEBHOOK_SECRET_PREVIOUS", "WHMCS_WEBHOOK_SECRET", "SECRET_KEY", "SECRET_KEY_PREVIOUS"],
+)
+def test_production_refuses_short_secrets(production: dict[str, str], name: str) -> None:
+    [sentence] = faults(production | {name: "x" * 31})
+    assert sentence == f"{name} must have at least 32 bytes in production"
+    Settings.from_environ(production | {name: "x" * 32})
+
+
+def test_the_doors_need_different_secrets(environ: dict[str, str]) -> None:
+    [sentence] = faults(environ | {"WHMCS_WEBHOOK_SECRET": environ["SF_WEBHOOK_SECRET"]})
+    assert "WHMCS_WEBHOOK_SECRET" in sentence and "SF_WEBHOOK_SECRET" in sentence
+
+
+def test_production_is_https_except_on_this_machine(production: dict[str, str]) -> None:
+    assert faults(production | {"PORTAL_BASE_URL": "http://portal.example.com"}) == [
+        "PORTAL_BASE_URL must start with https:// in production"
+    ]
+    Settings.from_environ(production | {"PORTAL_BASE_URL": "http://127.0.0.1:8000"})
+
+
+def test_the_private_key_must_look_like_one(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "sf.key").write_text("ssh-rsa AAAA")
+    [sentence] = faults(environ)
+    assert sentence.startswith("SF_PRIVATE_KEY_PATH ")
+
+
+SECRETS = [setting.name.upper() for setting in fields(Settings) if setting.metadata["secret"]]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_may_come_from_a_file(production: dict[str, str], tmp_path: Path, name: str) -> None:
+    value = {"DATABASE_URL": "postgresql://u:p@db/portal", "REDIS_URL": "redis://:p@redis/1",
+             "SMTP_URL": "smtp://u:p@mail:25", "SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x"}.get(
+        name, "from-a-file-0123456789abcdef0123456789\n")
+    production["WHMCS_WEBHOOK_SECRET"] = f"whmcs-{LONG}"
+    production.pop(name, None)
+    path = tmp_path / "secret"
+    path.write_text(f"{value}\n")
+    settings = Settings.from_environ(production | {f"{name}_FILE": str(path)})
+    assert getattr(settings, name.lower()) == value, "one trailing newline is dropped, and only one"
+
+
+def test_a_secret_in_two_places_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(LONG)
+    [sentence] = faults(environ | {"SF_WEBHOOK_SECRET_FILE": str(tmp_path / "secret")})
+    assert sentence == "SF_WEBHOOK_SECRET and SF_WEBHOOK_SECRET_FILE are both set: keep one"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
+def test_a_secrets_file_that_holds_none_is_refused(
+    environ: dict[str, str], tmp_path: Path, content: bytes | None
+) -> None:
+    del environ["WHMCS_API_SECRET"]
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    [sentence] = faults(environ | {"WHMCS_API_SECRET_FILE": str(tmp_path / "secret")})
+    assert sentence.startswith("WHMCS_API_SECRET_FILE names ")
+
+
+def test_no_fault_shows_a_secret(production: dict[str, str]) -> None:
+    canary = "canary-51f2"
+    for name in SECRETS:
+        environ = production | {name: canary}
+        try:
+            Settings.from_environ(environ)
+        except SettingsError as error:
+            assert canary not in str(error)
+
+
+def test_values_are_typed(production: dict[str, str]) -> None:
+    settings = Settings.from_environ(
+        production
+        | {
+            "SF_WEBHOOK_IP_ALLOWLIST": "13.108.0.0/14, 2001:db8::/32",
+            "WHMCS_CREATE_CLIENTS": "1",
+            "FULFILLMENT_RETRY_SCHEDULE": "1,2.5",
+            "FULFILLMENT_MAX_WAITERS": "0",
+            "OPS_EMAILS": "a@example.com, b@example.com",
+        }
+    )
+    assert settings.sf_webhook_ip_allowlist == (
+        ipaddress.ip_network("13.108.0.0/14"), ipaddress.ip_network("2001:db8::/32"))
+    assert settings.whmcs_create_clients is True
+    assert settings.fulfillment_retry_schedule == (1.0, 2.5)
+    assert settings.fulfillment_max_waiters == 0
+    assert settings.ops_emails == ("a@example.com", "b@example.com")
+    assert settings.ledger_url == "postgresql+psycopg://portal@db/portal"
+
+
+@pytest.mark.parametrize(
+    ("login", "audience"),
+    [
+        ("https://login.salesforce.com", "https://login.salesforce.com"),
+        ("https://test.salesforce.com", "https://test.salesforce.com"),
+        ("https://acme--uat.sandbox.my.salesforce.com", "https://test.salesforce.com"),
+        ("https://acme.my.salesforce.com", "https://login.salesforce.com"),
+    ],
+)
+def test_the_audience_follows_the_login_address(environ: dict[str, str], login: str, audience: str) -> None:
+    assert Settings.from_environ(environ | {"SF_LOGIN_URL": login}).salesforce_audience == audience
+    assert Settings.from_environ(environ | {"SF_LOGIN_URL": login, "SF_AUDIENCE": "https://x"}).salesforce_audience == (
+        "https://x"
+    )
