@@ -270,10 +270,22 @@ class Settings:
     # Limits of the doors, as flask-limiter writes them
     webhook_rate_limit: str = _setting(_text, "600/minute", doc="signed requests of one address")
     webhook_forgery_limit: str = _setting(_text, "60/minute", doc="refused signatures of one address")
+    # Catalogue
+    catalogue_domain_families: tuple[str, ...] = _setting(
+        _words, ("Hosting", "Web Hosting", "Domain", "Domains", "SSL"),
+        doc="Product2.Family values whose products need a domain name",
+    )
+    catalogue_hostname_families: tuple[str, ...] = _setting(
+        _words, ("Server", "Servers", "VPS", "Dedicated Server"),
+        doc="Product2.Family values whose products need a hostname",
+    )
     # Brand
     brand_name: str = _setting(_text, "Northwind Hosting", doc="the company customers see")
     brand_logo_url: str | None = _setting(_web_url, doc="its logo")
     brand_accent: str = _setting(_colour, "#0b5fff", doc="its colour")
+    brand_currency: str = _setting(
+        _text, "USD", doc="the currency of prices, where Salesforce has only one and so names none"
+    )
     brand_support_email: str = _setting(_email, "support@localhost", doc="where customers may ask")
 
     @classmethod

@@ -1,0 +1,372 @@
+"""The ledger's orders: what the portal placed or learnt of, and what each customer may see of it.
+
+Every function takes a connection of `Ledger.read()` or `Ledger.write()`; moments are seconds since 1970 UTC.
+`reference` is the portal's own name of an order; an order placed elsewhere goes by its Salesforce id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, TypedDict
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from portal.fulfillment.model import FINAL_STATUSES, CustomerStatus, ErrorCode, SalesforceOrder
+from portal.ledger import outbox
+from portal.ledger.schema import fulfillments, orders
+
+PLACING: Final = "placing"  # Salesforce hasn't confirmed it yet
+PLACED: Final = "placed"
+REFUSED: Final = "refused"  # Salesforce won't have it, or it was withdrawn before it got there
+
+WITHDRAWN: Final = "WITHDRAWN"  # error_code of an order its customer took back
+UNWANTED: Final = "REJECTED"  # error_code of an order its review turned down
+
+#: How long one try at creating the order in Salesforce is left alone before another may begin, in seconds.
+PLACE_LEASE_SECONDS: Final = 90.0
+
+
+class Item(TypedDict):
+    """One line of an order, as customers see it."""
+
+    name: str
+    quantity: int
+    unitPrice: str  # decimal text
+    cycle: str | None  # as Salesforce spells it
+    domain: str | None
+    hostname: str | None
+    entryId: str | None  # PricebookEntry, for those placed here
+
+
+@dataclass(frozen=True)
+class Order:
+    """One row of `orders`."""
+
+    reference: str
+    sf_order_id: str | None
+    order_number: str | None
+    account_id: str
+    email: str | None
+    checkout_key: str | None
+    placing: str
+    place_due_at: float | None
+    place_tries: int
+    status: CustomerStatus
+    sf_status: str | None
+    items: list[Item]
+    currency: str | None
+    total: str | None
+    error_code: str | None
+    created_at: float
+    updated_at: float
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.status in FINAL_STATUSES
+
+
+_COLUMNS = [orders.c[field.name] for field in fields(Order)]
+
+
+def _order(row: Row[Any] | None) -> Order | None:
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    return Order(**{**values, "status": CustomerStatus(values["status"])})
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def get(connection: Connection, reference: str) -> Order | None:
+    """The order of that reference (as stored: case matters)."""
+    return _order(connection.execute(sa.select(*_COLUMNS).where(orders.c.reference == reference)).first())
+
+
+def by_sf_order_id(connection: Connection, sf_order_id: str) -> Order | None:
+    """The order of that Salesforce id (18 characters)."""
+    return _order(connection.execute(sa.select(*_COLUMNS).where(orders.c.sf_order_id == sf_order_id)).first())
+
+
+def by_checkout_key(connection: Connection, checkout_key: str) -> Order | None:
+    """The order a checkout form has already become."""
+    return _order(connection.execute(sa.select(*_COLUMNS).where(orders.c.checkout_key == checkout_key)).first())
+
+
+def page_of_account(
+    connection: Connection,
+    account_id: str,
+    *,
+    limit: int,
+    status: CustomerStatus | None = None,
+    before: tuple[float, str] | None = None,
+) -> list[Order]:
+    """The account's newest orders, at most `limit`; `before` is (created_at, reference) of the last one already seen."""
+    query = sa.select(*_COLUMNS).where(orders.c.account_id == account_id)
+    if status is not None:
+        query = query.where(orders.c.status == status.value)
+    if before is not None:
+        moment, reference = before
+        query = query.where(
+            sa.tuple_(orders.c.created_at, orders.c.reference)
+            < sa.tuple_(sa.literal(moment), sa.literal(reference))
+        )
+    query = query.order_by(orders.c.created_at.desc(), orders.c.reference.desc()).limit(limit)
+    return [order for order in map(_order, connection.execute(query)) if order is not None]
+
+
+def withdrawn(connection: Connection, sf_order_id: str) -> bool:
+    """Whether the customer (or WHMCS) has cancelled this order: it must not be fulfilled any more."""
+    status = connection.execute(sa.select(orders.c.status).where(orders.c.sf_order_id == sf_order_id)).scalar()
+    return status == CustomerStatus.CANCELLED.value
+
+
+# --- placing ------------------------------------------------------------------------------------------------
+
+
+def insert_placed_here(
+    connection: Connection,
+    *,
+    reference: str,
+    checkout_key: str,
+    account_id: str,
+    email: str,
+    items: Sequence[Item],
+    currency: str | None,
+    total: str,
+    now: float,
+) -> None:
+    """Record a checkout before anything is sent. Raises sqlalchemy's IntegrityError when the form was placed already."""
+    connection.execute(
+        orders.insert().values(
+            reference=reference, checkout_key=checkout_key, account_id=account_id, email=email, placing=PLACING,
+            place_due_at=now, place_tries=0, status=CustomerStatus.PENDING_REVIEW.value, items=list(items),
+            currency=currency, total=total, created_at=now, updated_at=now,
+        )
+    )
+
+
+def due_placements(connection: Connection, now: float, limit: int) -> list[str]:
+    """References of orders that Salesforce hasn't got for certain and that may be tried now, longest due first."""
+    query = (
+        sa.select(orders.c.reference)
+        .where(orders.c.place_due_at <= now)
+        .order_by(orders.c.place_due_at)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def claim_placement(connection: Connection, reference: str, now: float) -> Order | None:
+    """Take the right to try creating this order; None when it isn't due, is settled, or somebody else has it."""
+    claimed = connection.execute(
+        orders.update()
+        .where(orders.c.reference == reference, orders.c.placing == PLACING, orders.c.place_due_at <= now)
+        .values(place_due_at=now + PLACE_LEASE_SECONDS, place_tries=orders.c.place_tries + 1)
+    ).rowcount
+    return get(connection, reference) if claimed else None
+
+
+def postpone_placement(connection: Connection, reference: str, until: float) -> None:
+    """Try again at `until`: Salesforce couldn't be asked, or gave no answer."""
+    connection.execute(
+        orders.update()
+        .where(orders.c.reference == reference, orders.c.placing == PLACING)
+        .values(place_due_at=until)
+    )
+
+
+def settle_placed(connection: Connection, reference: str, sf_order_id: str, now: float) -> None:
+    """Salesforce has the order. One withdrawn meanwhile is cancelled there in the same breath."""
+    settled = connection.execute(
+        orders.update()
+        .where(orders.c.reference == reference, orders.c.placing == PLACING)
+        .values(placing=PLACED, place_due_at=None, sf_order_id=sf_order_id, updated_at=now)
+    ).rowcount
+    order = get(connection, reference) if settled else None
+    if order is not None and order.status is CustomerStatus.CANCELLED:
+        _tell_salesforce_cancelled(connection, sf_order_id, now)
+
+
+def settle_refused(connection: Connection, reference: str, error_code: str, now: float) -> None:
+    """Salesforce definitely won't have the order; the customer is told on its page."""
+    connection.execute(
+        orders.update()
+        .where(orders.c.reference == reference, orders.c.placing == PLACING)
+        .values(
+            placing=REFUSED, place_due_at=None, error_code=error_code[:40], updated_at=now,
+            status=sa.case(
+                (orders.c.status == CustomerStatus.CANCELLED.value, orders.c.status),
+                else_=CustomerStatus.FAILED.value,
+            ),
+        )
+    )
+
+
+def withdraw(connection: Connection, reference: str, now: float) -> bool:
+    """Cancel an order that is still in review; False when it no longer is. Salesforce is told through the outbox."""
+    order = get(connection, reference)
+    if order is None or order.status is not CustomerStatus.PENDING_REVIEW:
+        return False
+    if order.sf_order_id is not None and _being_fulfilled(connection, order.sf_order_id):
+        return False
+    values: dict[str, Any] = {"status": CustomerStatus.CANCELLED.value, "error_code": WITHDRAWN, "updated_at": now}
+    if order.placing == PLACING and order.place_tries == 0:  # never sent: there is nothing to take back
+        values |= {"placing": REFUSED, "place_due_at": None}
+    changed = connection.execute(
+        orders.update()
+        .where(
+            orders.c.reference == reference,
+            orders.c.status == CustomerStatus.PENDING_REVIEW.value,
+            orders.c.place_tries == order.place_tries,
+        )
+        .values(**values)
+    ).rowcount
+    if changed and order.sf_order_id is not None:
+        _tell_salesforce_cancelled(connection, order.sf_order_id, now)
+    return bool(changed)
+
+
+def _being_fulfilled(connection: Connection, sf_order_id: str) -> bool:
+    query = sa.select(fulfillments.c.sf_order_id).where(fulfillments.c.sf_order_id == sf_order_id)
+    return connection.execute(query).first() is not None
+
+
+def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, now: float) -> None:
+    outbox.put(
+        connection, "salesforce", sf_order_id, {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}, now=now,
+        once=f"cancelled:{sf_order_id}",
+    )
+
+
+# --- learning -----------------------------------------------------------------------------------------------
+
+
+def learn(connection: Connection, snapshot: SalesforceOrder, now: float) -> None:
+    """Insert or refresh the row of an order seen in Salesforce.
+
+    What was placed here keeps its items, prices and account: only its Salesforce id, number and Status are taken.
+    """
+    learn_facts(
+        connection,
+        sf_order_id=snapshot.id,
+        portal_reference=snapshot.portal_reference,
+        order_number=snapshot.order_number,
+        sf_status=snapshot.status,
+        account_id=snapshot.account_id,
+        email=snapshot.email,
+        items=[
+            Item(
+                name=item.product_name, quantity=item.quantity, unitPrice=item.unit_price, cycle=item.billing_cycle,
+                domain=item.domain, hostname=item.hostname, entryId=None,
+            )
+            for item in snapshot.items
+        ],
+        currency=snapshot.currency,
+        total=snapshot.total,
+        created_at=now,
+        now=now,
+    )
+
+
+def learn_facts(
+    connection: Connection,
+    *,
+    sf_order_id: str,
+    portal_reference: str | None,
+    order_number: str | None,
+    sf_status: str,
+    account_id: str,
+    email: str | None,
+    items: Sequence[Item] | None,
+    currency: str | None,
+    total: str | None,
+    created_at: float,
+    now: float,
+    status: CustomerStatus | None = None,
+) -> None:
+    """`learn` from whatever was read of the order: `items` None when they weren't.
+
+    `status` is what a customer is to be told of an order this ledger has no fulfillment of; it never changes one it has.
+    """
+    seen: dict[str, Any] = {"order_number": order_number, "sf_status": sf_status}
+    known = by_sf_order_id(connection, sf_order_id)
+    if known is None and portal_reference:
+        # Salesforce's answer to our creating it may have been lost; the reference says it is ours all the same.
+        known = get(connection, portal_reference)
+        if known is not None and known.sf_order_id is None and known.account_id == account_id:
+            settle_placed(connection, known.reference, sf_order_id, now)
+        elif known is not None:
+            known, portal_reference = None, None  # somebody else's reference: this one goes by its Salesforce id
+    if known is None:
+        connection.execute(
+            orders.insert().values(
+                reference=portal_reference or sf_order_id, sf_order_id=sf_order_id, account_id=account_id, email=email,
+                placing=PLACED, place_tries=0, status=(status or CustomerStatus.PENDING_REVIEW).value,
+                items=list(items or []), currency=currency, total=total, created_at=created_at, updated_at=now, **seen,
+            )
+        )
+        return
+    if known.checkout_key is None:  # learnt, not placed here: Salesforce is its only source
+        seen |= {"account_id": account_id, "email": email or known.email, "total": total, "currency": currency}
+        if items is not None:
+            seen["items"] = list(items)
+    if status is not None and status is not known.status and not _being_fulfilled(connection, sf_order_id):
+        seen["status"] = status.value
+    if any(getattr(known, name) != value for name, value in seen.items()):
+        connection.execute(
+            orders.update().where(orders.c.reference == known.reference).values(updated_at=now, **seen)
+        )
+
+
+# --- status -------------------------------------------------------------------------------------------------
+
+_MAILS: Final[Mapping[tuple[CustomerStatus, str | None], str]] = {
+    (CustomerStatus.PROVISIONED, None): "provisioned",
+    (CustomerStatus.FAILED, ErrorCode.PAYMENT_METHOD_MISSING.value): "needs_you",
+}
+
+
+def set_status(
+    connection: Connection, sf_order_id: str, status: CustomerStatus, now: float, error_code: str | None = None
+) -> None:
+    """What the customer is told from now on; with it, once, the e-mail that goes with it.
+
+    Called in the transaction that changes the fulfillment. An order nobody has learnt of has nothing to be told, and
+    a cancelled one stays cancelled unless it got set up all the same.
+    """
+    order = by_sf_order_id(connection, sf_order_id)
+    if order is None or (order.status is CustomerStatus.CANCELLED and status is not CustomerStatus.PROVISIONED):
+        return
+    connection.execute(
+        orders.update()
+        .where(orders.c.reference == order.reference)
+        .values(status=status.value, error_code=error_code, updated_at=now)
+    )
+    template = _MAILS.get((status, error_code))
+    if template is not None:
+        put_mail(connection, order, template, now)
+
+
+def put_mail(connection: Connection, order: Order, template: str, now: float) -> None:
+    """Queue one of an order's e-mails, once for each template; nothing where nobody's address is known."""
+    if not order.email:
+        return
+    outbox.put(
+        connection,
+        "mail",
+        order.reference,
+        {
+            "to": order.email,
+            "template": template,
+            "context": {
+                "reference": order.reference, "items": order.items, "currency": order.currency, "total": order.total,
+            },
+            "message_id": f"{order.reference}.{template}".lower(),
+        },
+        now=now,
+        once=f"mail:{template}:{order.reference}",
+    )

@@ -1,0 +1,78 @@
+"""The ledger's sessions: who is signed in, and which sign-in links have been used.
+
+Only digests of secrets are kept: what the ledger holds opens nothing. Moments are seconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from portal.ledger.schema import sessions, used_links
+
+
+@dataclass(frozen=True)
+class Session:
+    """One signed-in browser. `order_reference` set: it may see that one order and nothing else."""
+
+    id: str
+    email: str
+    contact_id: str | None
+    account_id: str
+    order_reference: str | None
+    created_at: float
+    expires_at: float
+
+
+def insert(connection: Connection, session: Session) -> None:
+    """Sign a browser in."""
+    connection.execute(
+        sessions.insert().values(
+            id=session.id, email=session.email, contact_id=session.contact_id, account_id=session.account_id,
+            order_reference=session.order_reference, created_at=session.created_at, expires_at=session.expires_at,
+        )
+    )
+
+
+def find(connection: Connection, ids: list[str], now: float) -> list[Session]:
+    """Those of the sessions that exist and haven't ended."""
+    rows: Any = connection.execute(sa.select(sessions).where(sessions.c.id.in_(ids), sessions.c.expires_at > now))
+    return [Session(**row._mapping) for row in rows]
+
+
+def end(connection: Connection, session_id: str) -> None:
+    """Sign one browser out."""
+    connection.execute(sessions.delete().where(sessions.c.id == session_id))
+
+
+def end_everywhere(connection: Connection, email: str) -> None:
+    """Sign every browser of this address out, those that see one order only included."""
+    connection.execute(sessions.delete().where(sessions.c.email == email))
+
+
+def use_link(connection: Connection, link_id: str, now: float, expires_at: float) -> bool:
+    """Note that a sign-in link is used; False when it was before (of two at once, one wins)."""
+    try:
+        with connection.begin_nested():
+            connection.execute(used_links.insert().values(id=link_id, used_at=now, expires_at=expires_at))
+    except IntegrityError:
+        return False
+    return True
+
+
+def link_used(connection: Connection, link_id: str) -> bool:
+    """Whether a sign-in link has been used."""
+    return connection.execute(sa.select(used_links.c.id).where(used_links.c.id == link_id)).first() is not None
+
+
+def forget_expired(connection: Connection, now: float, limit: int = 500) -> int:
+    """Delete ended sessions and used links that have expired anyway, a bounded number; how many there were."""
+    forgotten = 0
+    for table in (sessions, used_links):
+        expired = sa.select(table.c.id).where(table.c.expires_at <= now).limit(limit).scalar_subquery()
+        forgotten += connection.execute(table.delete().where(table.c.id.in_(expired))).rowcount
+    return forgotten
