@@ -76,7 +76,6 @@ class Exchange:
     before_send: Callable[[float], None] | None = None
     sent: bool = False  # True: at least one byte may have left
     retry_after: float | None = None
-    limit_info: str | None = None  # Salesforce's Sforce-Limit-Info
 
     def left(self) -> float:
         """Seconds left; raises TimeoutError when there are none."""
@@ -216,7 +215,6 @@ class Session(requests.Session):
         kwargs.update(stream=True, allow_redirects=False, timeout=(left, left))
         response = super().send(request, **kwargs)
         exchange.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
-        exchange.limit_info = response.headers.get("Sforce-Limit-Info")
         try:
             self._read(response)
         except BaseException:

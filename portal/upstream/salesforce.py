@@ -384,12 +384,10 @@ class SalesforceClient(UpstreamClient):
                 raise
         if known is not None:
             return known
-        results = _list(answer, "results")
-        for result in results:
-            if result.get("referenceId") == "order" and result.get("id") and not _truth(answer, "hasErrors"):
-                created = str(result["id"])
-                return self._parsed(lambda: salesforce_id_18(created), effect=True)
-        raise self._unexpected("its answer doesn't name the order it created", effect=True)
+        created = [str(row.get("id") or "") for row in _list(answer, "results") if row.get("referenceId") == "order"]
+        if not created or _truth(answer, "hasErrors"):
+            raise self._unexpected("its answer doesn't name the order it created", effect=True)
+        return self._parsed(lambda: salesforce_id_18(created[0]), effect=True)
 
     def find_order_by_reference(self, reference: str) -> str | None:
         """The id of the order whose Portal_Reference__c is `reference`."""
@@ -403,8 +401,8 @@ class SalesforceClient(UpstreamClient):
         """The account's orders, whoever placed them, newest first; `before`: the last one of the page before."""
         soql = format_soql(_SUMMARY + " WHERE AccountId = {}", salesforce_id_18(account_id))
         if before is not None:
-            created = datetime.fromtimestamp(before.created_at, UTC)
-            soql += format_soql(" AND (CreatedDate < {} OR (CreatedDate = {} AND Id < {}))", created, created, before.id)
+            then = datetime.fromtimestamp(before.created_at, UTC)
+            soql += format_soql(" AND (CreatedDate < {} OR (CreatedDate = {} AND Id < {}))", then, then, before.id)
         soql += format_soql(" ORDER BY CreatedDate DESC, Id DESC LIMIT {}", int(limit))
         records = self._query("orders_of_account", soql)
         rows = [(record, self._children("orders_of_account", record, "OrderItems")) for record in records]
@@ -490,11 +488,8 @@ class SalesforceClient(UpstreamClient):
         if not code or response.status_code >= 500 or response.status_code == 429:
             raise self._not_useful(response.status_code, effect=False)
         description = str(answer.get("error_description") or "")
-        for known, part, sentence in SIGN_IN_HELP:
-            if known == code and part in description.lower():
-                break
-        else:
-            sentence = "the sign-in was refused"
+        fits = (words for known, part, words in SIGN_IN_HELP if known == code and part in description.lower())
+        sentence = next(fits, "the sign-in was refused")
         # A setting is wrong, not the order: it waits, and the doctor and the log say what to do.
         raise UpstreamError(
             NAME,
@@ -536,20 +531,18 @@ class SalesforceClient(UpstreamClient):
             except SalesforceError as error:
                 refused = error
             except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-                result = None  # type: ignore[assignment]  # never returned: the error below is raised instead
-                unreadable = True
+                pass
             else:
-                unreadable = False
-            usage = client.api_usage.get("api-usage")
-            if usage is not None:
-                self.api_usage = (usage.used, usage.total)
-            if refused is not None:
-                if refused.status == 401 and not last:
-                    raise TokenExpired
-                raise self._refusal(refused.content, refused.status, effect=effect)
-            if unreadable:
+                usage = client.api_usage.get("api-usage")
+                if usage is not None:
+                    self.api_usage = (usage.used, usage.total)
+                return result
+            # Not inside `except`: simple-salesforce's exceptions hold the address and the whole body.
+            if refused is None:
                 raise self._unexpected("its answer isn't JSON", effect=effect, code="not_json")
-            return result
+            if refused.status == 401 and not last:
+                raise TokenExpired
+            raise self._refusal(refused.content, refused.status, effect=effect)
 
         return self.exchange(action, seconds, within, effect=effect)
 
@@ -776,7 +769,7 @@ def _summary(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> O
         last_provisioning_at=_moment(row.get("Last_Provisioning_At__c")),
         total=_money(row.get("TotalAmount")),
         items=tuple(
-            (_text((child.get("Product2") or {}).get("Name")) or "", _whole(child.get("Quantity")))
+            (_text((child.get("Product2") or {}).get("Name")) or "", int(Decimal(str(child.get("Quantity") or 0))))
             for child in children
         ),
     )
@@ -833,10 +826,8 @@ def _sendable(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _errors(content: object) -> list[Mapping[str, Any]]:
     """The errors in a body: REST's own list, or those of a tree's first failed record."""
     if isinstance(content, dict):
-        for result in _list(content, "results"):
-            if result.get("errors"):
-                return _list(result, "errors")
-        return [content] if content.get("errorCode") else []
+        found = [_list(result, "errors") for result in _list(content, "results") if result.get("errors")]
+        return [*found[0]] if found else [content] if content.get("errorCode") else []
     return [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
 
 
