@@ -1,0 +1,51 @@
+"""What all tests share: the order they run in, the running stacks, and no silent skips where none is allowed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stack
+
+# Cheap and telling ones first; those that kill processes last.
+ORDER = ("unit", "integration", "sandbox", "webhooks", "browser", "crash")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by folder; within one, as collected."""
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
+        return ORDER.index(folder) if folder in ORDER else len(ORDER)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """PORTAL_TEST_NO_SKIPS=1 (CI, `make test-browser`): what was skipped counts as failed."""
+    if os.environ.get("PORTAL_TEST_NO_SKIPS") != "1" or session.exitstatus != pytest.ExitCode.OK:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped:
+        reporter.write_line(f"\n{len(skipped)} tests were skipped, which isn't allowed here", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole portal with its pretend other sides, shared by all tests that break nothing in it."""
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """A stack of the test's own, to kill and starve: not started yet, so that settings can be added first."""
+    with Stack(tmp_path, start=False) as running:
+        yield running

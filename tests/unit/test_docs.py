@@ -1,0 +1,232 @@
+"""The documentation is held against the code: settings, make targets, routes, error codes, dependencies, links.
+
+`python -m tests.unit.test_docs` writes the table of settings in docs/setup.md anew.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from portal.fulfillment.model import ErrorCode
+from portal.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SETUP = ROOT / "docs" / "setup.md"
+BEGIN = "<!-- settings: written by `python -m tests.unit.test_docs` -->"
+END = "<!-- end of settings -->"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")),
+         *sorted((ROOT / "integrations").glob("*/README.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+
+
+def text_of_all() -> str:
+    return "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def settings_tables() -> str:
+    """The settings, grouped as portal/settings.py groups them, as tables."""
+    by_name = {setting.name: setting for setting in fields(Settings)}
+    source = (ROOT / "portal" / "settings.py").read_text(encoding="utf-8")
+    lines: list[str] = []
+    for line in source[source.index("class Settings:"):source.index("    @classmethod")].splitlines():
+        if heading := re.match(r"    # (.+)", line):
+            lines += ["", f"### {heading[1]}", "", "| variable | default | what it is |", "| --- | --- | --- |"]
+        elif (name := re.match(r"    ([a-z_]+):", line)) and name[1] in by_name:
+            lines.append(row(by_name.pop(name[1])))
+    assert not by_name, f"settings before the first heading: {sorted(by_name)}"
+    return "\n".join(lines).strip() + "\n"
+
+
+def row(setting: Field[Any]) -> str:
+    lock = " 🔒" if setting.metadata["secret"] else ""
+    return f"| `{setting.name.upper()}`{lock} | {default(setting)} | {setting.metadata['doc']} |"
+
+
+def default(setting: Field[Any]) -> str:
+    value, needed = setting.default, setting.metadata["needed"]
+    if needed == "always" and value in ("", None, Path()):
+        return "**needed**"
+    if isinstance(value, tuple):
+        value = ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
+    elif isinstance(value, bool):
+        value = int(value)
+    elif isinstance(value, float):
+        value = f"{value:g}"
+    shown = f"`{value}`" if value not in (None, "") else "–"
+    if needed == "production":
+        return "**needed in production**" if shown == "–" else f"**needed in production**, else {shown}"
+    return shown
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    text = SETUP.read_text(encoding="utf-8")
+    written = text[text.index(BEGIN) + len(BEGIN):text.index(END)].strip() + "\n"
+    assert written == settings_tables(), "run `python -m tests.unit.test_docs`"
+
+
+def test_no_page_names_a_setting_there_is_not() -> None:
+    known = {setting.name.upper() for setting in fields(Settings)}
+    known |= {f"{name}{suffix}" for name in known for suffix in ("_FILE", "_PREVIOUS")}
+    prefixes = ("SF_", "WHMCS_", "PORTAL_", "FULFILLMENT_", "BRAND_", "ALERT_", "WEBHOOK_", "METRICS_", "CATALOGUE_")
+    error_codes = set(ErrorCode)
+    wrong = {
+        name
+        for name in re.findall(r"`([A-Z][A-Z0-9_]+)[`=]", text_of_all())
+        if name.startswith(prefixes) and name not in known | error_codes
+    }
+    assert not wrong - {"PORTAL_TEST_NO_SKIPS"}  # the tests' own
+
+
+# --- make ----------------------------------------------------------------------------------------------------------
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_every_make_target_in_the_docs_exists() -> None:
+    named = set(re.findall(r"(?:`|^    )make ([a-z][a-z-]*)", text_of_all(), re.MULTILINE))
+    assert named and named <= make_targets()
+
+
+def test_every_make_target_is_in_the_readme_or_the_docs() -> None:
+    named = set(re.findall(r"make ([a-z][a-z-]*)", text_of_all()))
+    assert make_targets() - {"help"} <= named
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_error_code_is_in_the_runbook(code: ErrorCode) -> None:
+    assert f"`{code}`" in (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+
+
+def test_every_problem_code_is_documented() -> None:
+    """The `code` of every problem+json the product can answer."""
+    codes: set[str] = set()
+    for path in sorted((ROOT / "portal").rglob("*.py")):
+        codes |= set(re.findall(r"Problem\(\s*\d{3},\s*\"([a-z_]+)\"", path.read_text(encoding="utf-8")))
+    assert codes, "no Problem(…) found: has its shape changed?"
+    text = text_of_all()
+    assert not {code for code in codes if f"`{code}`" not in text}
+
+
+def test_every_route_is_documented() -> None:
+    routes: set[str] = set()
+    for path in sorted((ROOT / "portal").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        routes |= set(re.findall(r"@\w+\.(?:route|get|post|put|delete)\(\s*\"([^\"]+)\"", source))
+    assert routes
+    text = text_of_all()
+    assert not {route for route in routes if f"`{plain(route)}`" not in text and f" {plain(route)}`" not in text}
+
+
+def plain(route: str) -> str:
+    """`/orders/<string:sf_order_id>/fulfill` as the docs write it: `/orders/{sfOrderId}/fulfill`."""
+
+    def name(match: re.Match[str]) -> str:
+        first, *rest = match[1].rpartition(":")[2].split("_")
+        return "{" + first + "".join(word.title() for word in rest) + "}"
+
+    return re.sub(r"<([^>]+)>", name, route)
+
+
+# --- dependencies --------------------------------------------------------------------------------------------------
+
+
+def pins(path: Path) -> dict[str, tuple[str, bool]]:
+    """Package → (requirement, asked for by name) of a requirements file, without the files it includes."""
+    found: dict[str, tuple[str, bool]] = {}
+    by_name = "# needed by those" in path.read_text(encoding="utf-8")
+    direct = True
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line == "# needed by those":
+            direct = False
+        if line and not line.startswith(("#", "-r")):
+            requirement = Requirement(line)
+            found[canonicalize_name(requirement.name)] = (line, direct if by_name else requirement.name != "atpublic")
+    return found
+
+
+FILES = {
+    "To run": ROOT / "requirements.txt",
+    "For the demo": ROOT / "sandbox" / "requirements.txt",
+    "For tests and checks": ROOT / "requirements-dev.txt",
+}
+
+
+@pytest.mark.parametrize("part", FILES)
+def test_every_dependency_says_why_it_is_here(part: str) -> None:
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    section = text.split(f"## {part}")[1].split("\n## ")[0]
+    explained = set(re.findall(r"^\| ([a-z0-9-]+) \| \S", section, re.MULTILINE)) - {"package", "---"}
+    assert explained == {name for name, (_, direct) in pins(FILES[part]).items() if direct}
+
+
+def test_every_package_is_pinned_exactly() -> None:
+    for path in FILES.values():
+        for line, _ in pins(path).values():
+            assert re.search(r"==[0-9][0-9a-z.]*(;|$)", line), line
+
+
+def test_the_pins_are_closed() -> None:
+    """Whatever a pinned package needs, on any Python this runs on, is pinned too."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    pinned = {name: Requirement(line) for path in FILES.values() for name, (line, _) in pins(path).items()}
+    missing = set()
+    for name, pin in pinned.items():
+        try:
+            needs = distribution(name).requires or []
+        except PackageNotFoundError:
+            assert pin.marker, f"{name} isn't installed"
+            continue
+        for need in map(Requirement, needs):
+            for version in ("3.11.2", "3.11.9", "3.12.3", "3.13.1"):
+                environment = {"python_version": version.rpartition(".")[0], "python_full_version": version}
+                extras = pin.extras or {""}
+                wanted = need.marker is None or any(
+                    need.marker.evaluate({**environment, "extra": extra}) for extra in extras)
+                found = pinned.get(canonicalize_name(need.name))
+                if wanted and (found is None or found.marker and not found.marker.evaluate(environment)):
+                    missing.add(f"{need.name} for {name} on {version}")
+    assert not missing
+
+
+# --- links ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", text):
+        if "://" not in target:
+            other = (page.parent / target if target else page).read_text(encoding="utf-8")
+            headings = {
+                re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+                for heading in re.findall(r"^#+ (.+)$", other, re.MULTILINE)
+            }
+            assert anchor in headings, f"{target}#{anchor}"
+
+
+def write_settings_table() -> None:
+    text = SETUP.read_text(encoding="utf-8")
+    head, tail = text[:text.index(BEGIN) + len(BEGIN)], text[text.index(END):]
+    SETUP.write_text(f"{head}\n\n{settings_tables()}\n{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_settings_table()
