@@ -120,6 +120,12 @@ def _schedule(raw: str) -> tuple[float, ...]:
     return tuple(float(word) for word in words)
 
 
+def _rate(raw: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", raw):
+        raise ValueError("must be a rate such as 600/minute (per second, minute, hour or day)")
+    return raw
+
+
 def _colour(raw: str) -> str:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", raw):
         raise ValueError("must be a colour such as #0b5fff")
@@ -268,8 +274,9 @@ class Settings:
     metrics_token: str | None = _setting(_text, secret=True, doc="bearer token that may read /metrics")
     retention_days: int = _setting(_whole(1, 36_500), 400, doc="how long finished orders' details are kept")
     # Limits of the doors, as flask-limiter writes them
-    webhook_rate_limit: str = _setting(_text, "600/minute", doc="signed requests of one address")
-    webhook_forgery_limit: str = _setting(_text, "60/minute", doc="refused signatures of one address")
+    webhook_rate_limit: str = _setting(_rate, "6000/minute", doc="signed requests of one address")
+    webhook_global_limit: str = _setting(_rate, "12000/minute", doc="signed requests of all addresses together")
+    webhook_forgery_limit: str = _setting(_rate, "600/minute", doc="forged requests of one address before 429s")
     # Catalogue
     catalogue_domain_families: tuple[str, ...] = _setting(
         _words, ("Hosting", "Web Hosting", "Domain", "Domains", "SSL"),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from portal.errors import PortalError as PortalError
+
 
 class CustomerStatus(StrEnum):
     """What a customer is told about an order, and what Salesforce's Provisioning_Status__c holds."""
@@ -198,10 +200,6 @@ class WhmcsProduct:
 
 
 # --- errors --------------------------------------------------------------------------------------------
-
-
-class PortalError(Exception):
-    """The one error tree. `str()` of any of these may be logged and shown to an operator."""
 
 
 class UpstreamError(PortalError):

@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 
-from portal.fulfillment.model import PortalError
+from portal.errors import PortalError
 
 
 class LedgerUnavailable(PortalError):

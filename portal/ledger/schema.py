@@ -62,7 +62,9 @@ fulfillments = sa.Table(
     # What the exactly-once protocol remembers (portal.fulfillment.protocol.Facts).
     sa.Column("elected_whmcs_id", sa.String(32)),  # written once; only a person changes it
     sa.Column("adopt_whmcs_id", sa.String(32)),  # WHMCS_Order_ID__c as Salesforce had it before the first AddOrder
+    sa.Column("answered_whmcs_id", sa.String(32)),  # AddOrder's last answer, until one is elected
     sa.Column("vouched", sa.Boolean, nullable=False),  # this ledger knows of every attempt there ever was
+    sa.Column("second_chance", sa.Boolean, nullable=False),  # an AddOrder more than the elected may exist
     sa.Column("adds", sa.Integer, nullable=False),  # AddOrder intents
     sa.Column("add_open", sa.Boolean, nullable=False),  # the last of them has no definite outcome
     sa.Column("add_until", Moment),  # until then an AddOrder sent earlier may still commit
@@ -78,7 +80,7 @@ fulfillments = sa.Table(
     sa.Column("service_ids", sa.JSON, nullable=False),
     sa.Column("error_code", sa.String(40)),
     sa.Column("error_message", sa.String(255)),
-    sa.Column("told", sa.String(20)),  # the status Salesforce was last told, once it took it
+    sa.Column("told", sa.String(20)),  # the status Salesforce last took from us
     sa.Column("requested_at", Moment, nullable=False),  # the signed timestamp of the click
     sa.Column("requested_by", sa.String(120)),
     sa.Column("created_at", Moment, nullable=False),

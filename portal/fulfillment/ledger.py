@@ -1,0 +1,507 @@
+"""The fulfillments in the ledger: asking for one, claiming it, running it under a fence, taking it over.
+
+Every write of a run is conditional on its fence; a row count of zero means that somebody else owns the order now.
+Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger`; moments are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.fulfillment.model import (
+    FINISHED_STATES,
+    CustomerStatus,
+    ErrorCode,
+    JsonObject,
+    LeaseLost,
+    NotFound,
+    State,
+    Step,
+    StepState,
+)
+from portal.fulfillment.protocol import Facts
+from portal.ledger import events, installation, orders
+from portal.ledger.schema import fulfillments, steps, workers
+
+_F = fulfillments.c
+
+
+@dataclass(frozen=True)
+class Fulfillment:
+    """One row of `fulfillments`; the columns are explained in portal.ledger.schema."""
+
+    sf_order_id: str
+    state: State
+    attempt: int
+    tries: int
+    first_failed_at: float | None
+    due_at: float
+    waiting_for: str | None
+    owner: str | None
+    fence: int
+    ticket: str | None
+    ticketed_at: float | None
+    elected_whmcs_id: str | None
+    adopt_whmcs_id: str | None
+    answered_whmcs_id: str | None
+    vouched: bool
+    second_chance: bool
+    adds: int
+    add_open: bool
+    add_until: float | None
+    accepts: int
+    accept_open: bool
+    accept_until: float | None
+    active: bool
+    audit_due_at: float | None
+    audits: int
+    plan: JsonObject | None
+    client_id: str | None
+    service_ids: list[str]
+    error_code: str | None
+    error_message: str | None
+    told: str | None
+    requested_at: float
+    requested_by: str | None
+    created_at: float
+    updated_at: float
+    finished_at: float | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED_STATES
+
+    @property
+    def facts(self) -> Facts:
+        """What the exactly-once protocol decides on."""
+        return Facts(
+            elected=self.elected_whmcs_id,
+            adopt=self.adopt_whmcs_id,
+            answered=self.answered_whmcs_id,
+            vouched=self.vouched,
+            second_chance=self.second_chance,
+            adds=self.adds,
+            add_open=self.add_open,
+            add_until=self.add_until,
+            accepts=self.accepts,
+            accept_open=self.accept_open,
+            accept_until=self.accept_until,
+            active=self.active,
+        )
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One row of `steps`."""
+
+    id: int
+    sf_order_id: str
+    attempt: int
+    name: str
+    state: str
+    fence: int
+    started_at: float
+    ended_at: float | None
+    detail: JsonObject | None
+
+
+_COLUMNS = tuple(fulfillments.c[f.name] for f in fields(Fulfillment))
+
+
+def _fulfillment(row: Any) -> Fulfillment:
+    values = dict(zip((f.name for f in fields(Fulfillment)), row, strict=True))
+    return Fulfillment(**{**values, "state": State(values["state"]), "service_ids": values["service_ids"] or []})
+
+
+def get(connection: Connection, sf_order_id: str) -> Fulfillment | None:
+    """The fulfillment of a Salesforce order (18 characters), if it was ever asked for."""
+    row = connection.execute(sa.select(*_COLUMNS).where(_F.sf_order_id == sf_order_id)).one_or_none()
+    return None if row is None else _fulfillment(row)
+
+
+def steps_of(connection: Connection, sf_order_id: str, limit: int = 200) -> list[StepRow]:
+    """The recorded steps of an order, in their order; the newest `limit` of them."""
+    query = (
+        sa.select(*(steps.c[f.name] for f in fields(StepRow)))
+        .where(steps.c.sf_order_id == sf_order_id)
+        .order_by(steps.c.attempt.desc(), steps.c.id.desc())
+        .limit(limit)
+    )
+    return [StepRow(*row) for row in reversed(connection.execute(query).all())]
+
+
+# --- asking for a fulfillment --------------------------------------------------------------------------
+
+
+def request_fulfillment(
+    connection: Connection,
+    sf_order_id: str,
+    *,
+    now: float,
+    requested_at: float,
+    requested_by: str | None = None,
+    new_click: bool = True,
+) -> Fulfillment:
+    """Make sure the order has a fulfillment, and return it.
+
+    The first request inserts it; a new click on a Failed one starts a new attempt, which resumes what was begun.
+    Anything unfinished, Provisioned or waiting for a decision is returned as it is. `requested_at`: the signed moment.
+    """
+    row = get(connection, sf_order_id)
+    if row is None:
+        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by)
+        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now)
+        row = get(connection, sf_order_id)
+        assert row is not None
+        return row
+    if new_click and row.state == State.FAILED:
+        return start_again(connection, row, now=now, requested_at=requested_at, requested_by=requested_by)
+    return row
+
+
+def _insert(
+    connection: Connection, sf_order_id: str, *, now: float, requested_at: float, requested_by: str | None
+) -> None:
+    values = {
+        "sf_order_id": sf_order_id, "state": State.QUEUED, "attempt": 1, "tries": 0, "due_at": now, "fence": 0,
+        "vouched": installation.vouched(connection), "second_chance": False,
+        "adds": 0, "add_open": False, "accepts": 0, "accept_open": False, "active": False, "audits": 0,
+        "service_ids": [], "requested_at": requested_at, "requested_by": requested_by,
+        "created_at": now, "updated_at": now,
+    }  # fmt: skip
+    insert = _insert_for(connection)(fulfillments).values(values).on_conflict_do_nothing()
+    connection.execute(insert)
+
+
+def _insert_for(connection: Connection) -> Any:
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+        return pg_insert
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert
+
+
+def start_again(
+    connection: Connection,
+    row: Fulfillment,
+    *,
+    now: float,
+    requested_at: float | None = None,
+    requested_by: str | None = None,
+    **changes: Any,
+) -> Fulfillment:
+    """A new attempt of a finished fulfillment: it resumes at what the ledger knows, never from nothing.
+
+    Returns the row as it now is (another caller may have been first).
+    """
+    connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == row.sf_order_id, _F.state == row.state, _F.attempt == row.attempt)
+        .values(
+            state=State.QUEUED, attempt=row.attempt + 1, tries=0, first_failed_at=None, due_at=now, waiting_for=None,
+            owner=None, fence=_F.fence + 1, ticket=None, ticketed_at=None, error_code=None, error_message=None,
+            requested_at=now if requested_at is None else requested_at,
+            requested_by=requested_by, updated_at=now, finished_at=None, **changes,
+        )
+    )  # fmt: skip
+    orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now)
+    again = get(connection, row.sf_order_id)
+    assert again is not None
+    return again
+
+
+def resume(connection: Connection, sf_order_id: str, *, now: float, actor: str, why: str) -> bool:
+    """Start a Failed order again without a click in Salesforce (the customer added a payment method, an operator).
+
+    Returns whether it was Failed and now is queued.
+    """
+    row = get(connection, sf_order_id)
+    if row is None or row.state != State.FAILED:
+        return False
+    again = start_again(connection, row, now=now, requested_by=actor)
+    events.record(connection, "resumed", now=now, subject=sf_order_id, actor=actor, detail={"why": why})
+    return again.attempt == row.attempt + 1
+
+
+def failed_for_payment_method(connection: Connection, client_id: str, limit: int = 50) -> list[str]:
+    """Orders of a WHMCS client that Failed for the lack of a payment method."""
+    query = (
+        sa.select(_F.sf_order_id)
+        .where(
+            _F.client_id == client_id,
+            _F.state == State.FAILED,
+            _F.error_code == ErrorCode.PAYMENT_METHOD_MISSING,
+        )
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def by_elected(connection: Connection, whmcs_order_id: str) -> Fulfillment | None:
+    """The fulfillment whose elected WHMCS order this is."""
+    row = connection.execute(
+        sa.select(*_COLUMNS).where(_F.elected_whmcs_id == whmcs_order_id).limit(1)
+    ).one_or_none()
+    return None if row is None else _fulfillment(row)
+
+
+def elected_elsewhere(connection: Connection, sf_order_id: str, whmcs_order_ids: list[str]) -> set[str]:
+    """Which of these WHMCS orders are the elected ones of other Salesforce orders."""
+    if not whmcs_order_ids:
+        return set()
+    query = sa.select(_F.elected_whmcs_id).where(
+        _F.elected_whmcs_id.in_(whmcs_order_ids), _F.sf_order_id != sf_order_id
+    )
+    return {str(row) for row in connection.execute(query).scalars()}
+
+
+def audit_now(connection: Connection, sf_order_id: str, *, now: float) -> bool:
+    """Ask for a look at WHMCS by the sweep's next round: a hint came from WHMCS that something changed there."""
+    done = connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == sf_order_id, _F.state.in_(FINISHED_STATES))
+        .values(audit_due_at=now)
+    )
+    return done.rowcount == 1
+
+
+def hurry(connection: Connection, sf_order_id: str, *, now: float) -> bool:
+    """Let a waiting fulfillment look again at once: a hint came that its wait may be over."""
+    done = connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == sf_order_id, _F.state == State.WAITING, _F.due_at > now)
+        .values(due_at=now)
+    )
+    return done.rowcount == 1
+
+
+# --- running it under a fence --------------------------------------------------------------------------
+
+
+def claim(connection: Connection, sf_order_id: str, incarnation: str, *, now: float) -> Fulfillment | None:
+    """Make this worker the owner, under a new fence; None when it isn't to be run now or is another's.
+
+    Raises LeaseLost when the worker itself has been declared dead.
+    """
+    if installation.paused(connection):
+        return None
+    claimed = connection.execute(
+        sa.update(fulfillments)
+        .where(
+            _F.sf_order_id == sf_order_id,
+            _F.state.in_((State.QUEUED, State.WAITING)),
+            _F.due_at <= now,
+        )
+        .values(state=State.RUNNING, owner=incarnation, fence=_F.fence + 1, waiting_for=None, updated_at=now)
+    )
+    if claimed.rowcount != 1:
+        return None
+    # Locked, so that a takeover that declares us dead comes either before (we see it) or after (it sees our order).
+    query = sa.select(workers.c.dead).where(workers.c.incarnation == incarnation)
+    alive = connection.execute(query.with_for_update(read=True)).scalar_one_or_none()
+    if alive is not False:
+        raise LeaseLost("this worker has been declared dead")
+    return get(connection, sf_order_id)
+
+
+def update(connection: Connection, sf_order_id: str, fence: int, *, now: float, **values: Any) -> None:
+    """Write to a run's row. Raises LeaseLost when its fence is no longer `fence`."""
+    done = connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == sf_order_id, _F.fence == fence)
+        .values(updated_at=now, **values)
+    )
+    if done.rowcount != 1:
+        raise LeaseLost("another worker owns this order now")
+
+
+def save_facts(connection: Connection, sf_order_id: str, fence: int, facts: Facts, *, now: float) -> None:
+    """Write what the protocol remembers, all but the election. Raises LeaseLost."""
+    values = asdict(facts)
+    for mine, column in (("adopt", "adopt_whmcs_id"), ("answered", "answered_whmcs_id")):
+        values[column] = values.pop(mine)
+    del values["elected"]
+    update(connection, sf_order_id, fence, now=now, **values)
+
+
+def elect(connection: Connection, sf_order_id: str, fence: int, whmcs_order_id: str, *, now: float) -> str:
+    """Elect a WHMCS order, once and for all; returns the elected one (an earlier election stands).
+
+    The one election: AcceptOrder takes its id from here, and only others are ever cancelled. Raises LeaseLost.
+    """
+    connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == sf_order_id, _F.fence == fence, _F.elected_whmcs_id.is_(None))
+        .values(elected_whmcs_id=whmcs_order_id, updated_at=now)
+    )
+    row = get(connection, sf_order_id)
+    if row is None or row.fence != fence or row.elected_whmcs_id is None:
+        raise LeaseLost("another worker owns this order now")
+    return row.elected_whmcs_id
+
+
+def begin_step(connection: Connection, sf_order_id: str, attempt: int, fence: int, step: Step, *, now: float) -> int:
+    """Record a step's intent; returns its id. To be called in the transaction of a fenced write."""
+    inserted = connection.execute(
+        sa.insert(steps).values(
+            sf_order_id=sf_order_id, attempt=attempt, name=step, state=StepState.INTENT, fence=fence, started_at=now
+        )
+    )
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
+
+
+def end_step(connection: Connection, step_id: int, state: StepState, detail: JsonObject | None, *, now: float) -> None:
+    """Record a step's outcome. To be called in the transaction of a fenced write."""
+    connection.execute(
+        sa.update(steps).where(steps.c.id == step_id).values(state=state, ended_at=now, detail=detail)
+    )
+
+
+def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[str]:
+    """Names of the steps of this attempt that have a good outcome."""
+    query = sa.select(steps.c.name).where(
+        steps.c.sf_order_id == sf_order_id, steps.c.attempt == attempt, steps.c.state == StepState.DONE
+    )
+    return set(connection.execute(query).scalars())
+
+
+# --- who runs what: tickets and takeovers --------------------------------------------------------------
+
+
+def due(connection: Connection, *, now: float, limit: int) -> list[Fulfillment]:
+    """Unfinished, unowned fulfillments whose time has come and that have no ticket out, oldest first."""
+    rows: list[Fulfillment] = []
+    for state in (State.QUEUED, State.WAITING):
+        query = (
+            sa.select(*_COLUMNS)
+            .where(_F.state == state, _F.due_at <= now, _F.ticketed_at.is_(None))
+            .order_by(_F.due_at)
+            .limit(limit)
+        )
+        rows += map(_fulfillment, connection.execute(query))
+    return sorted(rows, key=lambda row: row.due_at)[:limit]
+
+
+def ticketed(connection: Connection, *, limit: int) -> list[Fulfillment]:
+    """Unowned fulfillments with a ticket out, the oldest tickets first."""
+    rows: list[Fulfillment] = []
+    for state in (State.QUEUED, State.WAITING):
+        query = (
+            sa.select(*_COLUMNS)
+            .where(_F.state == state, _F.ticketed_at.is_not(None))
+            .order_by(_F.ticketed_at)
+            .limit(limit)
+        )
+        rows += map(_fulfillment, connection.execute(query))
+    return rows
+
+
+def note_ticket(connection: Connection, sf_order_id: str, ticket: str | None, *, now: float | None) -> None:
+    """Remember the ticket that was sent (None: none is out)."""
+    connection.execute(
+        sa.update(fulfillments).where(_F.sf_order_id == sf_order_id).values(ticket=ticket, ticketed_at=now)
+    )
+
+
+def forget_tickets(connection: Connection) -> int:
+    """After a flush of Redis: no ticket is out. Returns how many orders are to be ticketed again."""
+    count = 0
+    for state in (State.QUEUED, State.WAITING):
+        done = connection.execute(
+            sa.update(fulfillments)
+            .where(_F.state == state, _F.ticketed_at.is_not(None))
+            .values(ticket=None, ticketed_at=None)
+        )
+        count += done.rowcount
+    return count
+
+
+def take_over(connection: Connection, incarnation: str, *, now: float, beat: int | None = None) -> list[str] | None:
+    """Declare a worker dead and free its orders, in one transaction; returns their ids.
+
+    With `beat`, only if its heartbeat counter still stands there. None when it was declared dead by another, or beat
+    again. What it had sent may still take effect: its orders look before they create.
+    """
+    guard = [workers.c.incarnation == incarnation, workers.c.dead == sa.false()]
+    if beat is not None:
+        guard.append(workers.c.beat == beat)
+    if connection.execute(sa.update(workers).where(*guard).values(dead=True)).rowcount != 1:
+        return None
+    taken = list(connection.execute(sa.select(_F.sf_order_id).where(_F.owner == incarnation)).scalars())
+    for sf_order_id in taken:
+        connection.execute(
+            sa.update(fulfillments)
+            .where(_F.sf_order_id == sf_order_id, _F.owner == incarnation)
+            .values(
+                state=State.QUEUED, owner=None, fence=_F.fence + 1, due_at=now, ticket=None, ticketed_at=None,
+                vouched=False, second_chance=sa.or_(_F.second_chance, _F.add_open), updated_at=now,
+            )
+        )  # fmt: skip
+    return taken
+
+
+def audits_due(connection: Connection, *, now: float, limit: int) -> list[Fulfillment]:
+    """Finished fulfillments whose next look at WHMCS is due."""
+    query = (
+        sa.select(*_COLUMNS)
+        .where(_F.audit_due_at <= now, _F.state.in_(FINISHED_STATES))
+        .order_by(_F.audit_due_at)
+        .limit(limit)
+    )
+    return [_fulfillment(row) for row in connection.execute(query)]
+
+
+def claim_audit(connection: Connection, row: Fulfillment, *, due_again_at: float) -> bool:
+    """Take one due audit, so that no other sweep does it too; it comes again at `due_again_at` unless settled."""
+    done = connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == row.sf_order_id, _F.fence == row.fence, _F.audit_due_at == row.audit_due_at)
+        .values(audit_due_at=due_again_at)
+    )
+    return done.rowcount == 1
+
+
+# --- a person's decisions ------------------------------------------------------------------------------
+
+
+def adopt(connection: Connection, sf_order_id: str, whmcs_order_id: str, *, now: float, actor: str) -> Fulfillment:
+    """A person names the WHMCS order that is this Salesforce order; the fulfillment goes on with it.
+
+    Raises NotFound for an order nobody asked to fulfil, ValueError while it is being run.
+    """
+    row = _to_decide(connection, sf_order_id)
+    events.record(
+        connection, "adopted", now=now, subject=sf_order_id, actor=actor, detail={"whmcsOrderId": whmcs_order_id}
+    )
+    return start_again(
+        connection, row, now=now, requested_by=actor,
+        elected_whmcs_id=whmcs_order_id, answered_whmcs_id=None, adopt_whmcs_id=None, add_open=False,
+        accept_open=False, accept_until=None, active=False, second_chance=True,
+    )  # fmt: skip
+
+
+def create_afresh(connection: Connection, sf_order_id: str, *, now: float, actor: str) -> Fulfillment:
+    """A person has seen that WHMCS has no order for this one, and orders a new AddOrder. Raises as `adopt`."""
+    row = _to_decide(connection, sf_order_id)
+    events.record(connection, "create_ordered", now=now, subject=sf_order_id, actor=actor, detail={})
+    return start_again(
+        connection, row, now=now, requested_by=actor,
+        elected_whmcs_id=None, answered_whmcs_id=None, adopt_whmcs_id=None, vouched=True, adds=0, add_open=False,
+        add_until=None, accepts=0, accept_open=False, accept_until=None, active=False, second_chance=True, plan=None,
+    )  # fmt: skip
+
+
+def _to_decide(connection: Connection, sf_order_id: str) -> Fulfillment:
+    row = get(connection, sf_order_id)
+    if row is None:
+        raise NotFound(f"no fulfillment of {sf_order_id} in the ledger")
+    if row.state not in (State.NEEDS_DECISION, State.FAILED):
+        raise ValueError(f"{sf_order_id} is {row.state}: only an order that Failed or needs a decision can be decided")
+    return row

@@ -1,0 +1,132 @@
+"""The fulfillment of one order, top to bottom: claim it, do the seven steps, and end, wait or give up truthfully."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+
+from portal.fulfillment import ledger as book
+from portal.fulfillment import steps
+from portal.fulfillment.model import (
+    ErrorCode,
+    FulfillmentFailed,
+    LeaseLost,
+    NeedsDecision,
+    State,
+    Step,
+    UpstreamError,
+)
+from portal.fulfillment.run import Run, Surroundings, Waiting
+from portal.ledger.engine import CommitUnknown, LedgerUnavailable
+
+log = logging.getLogger("portal.fulfillment")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: the fulfillment's state now, and for a failure its code and message."""
+
+    state: State
+    code: ErrorCode | None = None
+    message: str = ""
+
+
+def fulfill(around: Surroundings, sf_order_id: str) -> Ended | None:
+    """Run an order if it is to be run now; None when it isn't, or is another worker's.
+
+    Raises LeaseLost when this process may not own orders any more, and LedgerUnavailable or CommitUnknown when the
+    ledger can't be used: the order then stays this worker's until it is taken over.
+    """
+    with around.ledger.write() as connection:
+        row = book.claim(connection, sf_order_id, around.incarnation, now=around.now())
+        done = book.steps_done(connection, sf_order_id, row.attempt) if row else set()
+    if row is None:
+        return None
+    log.info(
+        "Starting fulfillment orchestration",
+        extra={"sfOrderId": sf_order_id, "attempt": row.attempt, "fence": row.fence},
+    )
+    around.fault_point("claimed")
+    run = Run(around, row, done)
+    try:
+        run.step(Step.VALIDATION, steps.validation)
+        run.step(Step.SF_STATUS_UPDATE, steps.sf_status_update)
+        run.step(Step.ORDER_DETAILS, steps.order_details)
+        run.step(Step.MAPPING, steps.mapping)
+        run.step(Step.WHMCS_CREATE, steps.whmcs_create)
+        run.step(Step.WHMCS_ACCEPT, steps.whmcs_accept)
+        run.step(Step.SF_SUCCESS_UPDATE, steps.sf_success_update)
+        run.provisioned()
+    except FulfillmentFailed as failure:
+        return _failed(run, State.FAILED, failure.code, failure.message)
+    except NeedsDecision as doubt:
+        return _failed(run, State.NEEDS_DECISION, doubt.code, doubt.message)
+    except Waiting as waiting:
+        return _waiting(run, waiting.until, waiting.why, uncertain=True)
+    except UpstreamError as error:
+        return _upstream_error(run, error)
+    except (LeaseLost, LedgerUnavailable, CommitUnknown):
+        raise
+    except Exception:
+        # A fault of ours. What was sent stays recorded as without outcome; try again as for any passing trouble.
+        log.exception("Fulfillment step raised an unexpected error", extra={"sfOrderId": sf_order_id})
+        unexpected = UpstreamError("portal", "an unexpected error in the portal, see its log", permanent=False)
+        return _upstream_error(run, unexpected)
+    log.info(
+        "Order provisioned",
+        extra={"sfOrderId": sf_order_id, "whmcsOrderId": run.facts.elected, "serviceIds": run.service_ids},
+    )
+    return Ended(State.PROVISIONED)
+
+
+def _failed(run: Run, state: State, code: ErrorCode, message: str) -> Ended:
+    log.error(
+        "Order fulfillment failed" if state is State.FAILED else "Order needs a decision",
+        extra={"sfOrderId": run.id, "step": run.current, "code": code.value, "error": message},
+    )
+    run.failed(state, code, message)
+    return Ended(state, code, message)
+
+
+def _waiting(run: Run, until: float, why: str, *, uncertain: bool) -> Ended:
+    log.info(
+        "Order waits",
+        extra={"sfOrderId": run.id, "step": run.current, "seconds": round(until - run.around.now(), 1), "why": why},
+    )
+    run.parked(until, why, uncertain=uncertain)
+    return Ended(State.WAITING, message=why)
+
+
+def _upstream_error(run: Run, error: UpstreamError) -> Ended:
+    """A refusal fails the order; passing trouble is tried again by the schedule, until that is exhausted."""
+    if error.permanent:
+        return _failed(run, State.FAILED, _code_of_refusal(run.current), str(error))
+    now = run.around.now()
+    schedule = run.around.settings.fulfillment_retry_schedule
+    if run.first_failed_at is None:
+        run.first_failed_at = now
+    out_of_time = now - run.first_failed_at > 1.25 * sum(schedule)
+    if error.code != "circuit_open":  # nothing was tried: this isn't one of the order's own tries
+        run.tries += 1
+    if run.tries > len(schedule) or out_of_time:
+        return _failed(run, State.FAILED, _code_of_outage(error.upstream), f"Given up after {run.tries} tries: {error}")
+    pause = schedule[max(run.tries, 1) - 1] * random.uniform(0.8, 1.2)
+    if error.retry_after is not None:
+        pause = error.retry_after if error.code == "circuit_open" else max(pause, error.retry_after)
+    return _waiting(run, now + pause, str(error), uncertain=error.unknown)
+
+
+def _code_of_refusal(step: Step | None) -> ErrorCode:
+    if step is Step.WHMCS_CREATE:
+        return ErrorCode.WHMCS_ADD_ORDER_FAILED
+    if step is Step.WHMCS_ACCEPT:
+        return ErrorCode.WHMCS_ACCEPT_ORDER_FAILED
+    return ErrorCode.PROVISIONING_ERROR
+
+
+def _code_of_outage(upstream: str) -> ErrorCode:
+    return {
+        "whmcs": ErrorCode.WHMCS_UNAVAILABLE,
+        "salesforce": ErrorCode.SALESFORCE_UNAVAILABLE,
+    }.get(upstream, ErrorCode.PROVISIONING_ERROR)

@@ -1,0 +1,355 @@
+"""How one Salesforce order becomes one Active WHMCS order although AddOrder isn't idempotent: the decisions, pure.
+
+A run repeats: `decide` on what the ledger remembers (Facts) and what it has seen in WHMCS (Seen), write the intent
+(`intend`), do the move, write the outcome (`conclude`). Nothing here does I/O; tests/unit/test_protocol_search.py
+drives these very functions through every interleaving of three runs that may pause anywhere or die.
+
+The rules (docs/reliability.md tells why):
+- One order is elected, once, by a conditional write. Only it is ever accepted; only others are ever cancelled.
+- Whenever an AddOrder may have happened that the ledger can't tell the outcome of, look before creating; not finding
+  is conclusive only once nothing sent earlier can take effect any more.
+- What only a person can know waits for a person.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from portal.fulfillment.mapping import normalise_cycle
+from portal.fulfillment.model import ErrorCode, OrderLine, WhmcsOrder, WhmcsService
+
+#: A call is on its way at most this many seconds after its intent was written: PREPARE_WINDOW until the last look at
+#: the clock, and what a process may be stopped afterwards without missing its heartbeats (3 s), which stops the call.
+SEND_WINDOW = 5.0
+PREPARE_WINDOW = 2.0
+
+#: WHMCS' words for an order and for a service that are live.
+ACTIVE = "Active"
+PENDING = "Pending"
+LIVE_SERVICE = frozenset({"Active", "Completed"})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the ledger remembers of one order's WHMCS side; columns of `fulfillments`."""
+
+    elected: str | None = None  # the one order that may be accepted
+    adopt: str | None = None  # the order Salesforce named before we ever created one
+    answered: str | None = None  # the last order AddOrder told us of, not elected yet
+    vouched: bool = True  # every attempt there ever was is in this ledger
+    second_chance: bool = False  # there may be more marked orders than the elected one
+    adds: int = 0  # AddOrder intents
+    add_open: bool = False  # the last AddOrder has no definite outcome
+    add_until: float | None = None  # until then an AddOrder without outcome may still take effect
+    accepts: int = 0
+    accept_open: bool = False
+    accept_until: float | None = None
+    active: bool = False  # the elected order was accepted
+
+    def adopting(self, order_id: str) -> Facts:
+        """Salesforce names the WHMCS order already."""
+        return replace(self, adopt=order_id)
+
+    def doubted(self, until: float | None) -> Facts:
+        """There was an attempt this ledger doesn't know: look first; `until` then it may still take effect."""
+        return replace(self, vouched=False, add_until=until)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A WHMCS order that bears our mark (or that AddOrder told us of), as a look saw it."""
+
+    order: WhmcsOrder
+    complete: bool  # has the products, quantities and cycles asked for, and its invoice
+
+
+@dataclass(frozen=True)
+class Look:
+    """One conclusive listing of the client's orders. `started_at`: the moment before the first page was asked for."""
+
+    started_at: float
+    marked: tuple[Candidate, ...]
+    unmarked: tuple[str, ...] = ()  # ids of live orders without a mark, nobody's elected one: might be ours
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What this run has seen in WHMCS so far; effects make parts of it stale again. None: not read yet."""
+
+    look: Look | None = None
+    order: WhmcsOrder | None = None  # the elected or adopted order
+    order_read: bool = False
+    services: tuple[WhmcsService, ...] | None = None  # of the elected order
+    accept_error: str | None = None  # AcceptOrder's definite refusal in this run
+    cancelled: frozenset[str] = frozenset()  # strays this run has cancelled
+
+
+class Do(StrEnum):
+    """What a run may do next."""
+
+    READ_ORDER = "read_order"
+    LOOK = "look"
+    CREATE = "create"
+    ELECT = "elect"
+    CANCEL_STRAY = "cancel_stray"
+    ACCEPT = "accept"
+    READ_SERVICES = "read_services"
+    WAIT = "wait"
+    FAIL = "fail"
+    NEED_DECISION = "need_decision"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Move:
+    """The next thing to do; which of the other members are set depends on `do`."""
+
+    do: Do
+    order_id: str | None = None  # READ_ORDER, ELECT, CANCEL_STRAY, ACCEPT, READ_SERVICES
+    until: float | None = None  # WAIT
+    why: str = ""  # WAIT, FAIL, NEED_DECISION: a sentence for people
+    code: ErrorCode = ErrorCode.OUTCOME_UNCERTAIN  # FAIL, NEED_DECISION
+
+
+# --- deciding ------------------------------------------------------------------------------------------
+
+
+def decide_create(facts: Facts, seen: Seen, now: float, *, marks_readable: bool | None) -> Move:
+    """The next move towards an elected order; DONE when one is elected.
+
+    marks_readable: whether this WHMCS is known to give the mark back (None: not known yet).
+    """
+    if facts.elected is not None:
+        return Move(Do.DONE)
+    if facts.adopt is not None:
+        return _adopt(facts.adopt, seen)
+    if facts.vouched and facts.adds == 0:
+        return Move(Do.CREATE)
+    if seen.look is None:
+        return Move(Do.LOOK)
+    choice = elect_among(seen.look.marked)
+    if isinstance(choice, Move):
+        return choice
+    still_possible = facts.add_until is not None and seen.look.started_at < facts.add_until
+    if seen.look.marked:  # marked ones, but none that can be elected: half-built, or withdrawn by somebody
+        if still_possible:
+            return _wait(facts.add_until, "an order in WHMCS is still being built")
+        return Move(Do.NEED_DECISION, why=_unelectable(seen.look.marked))
+    if still_possible:
+        return _wait(facts.add_until, "it isn't certain yet whether WHMCS made the order")
+    if facts.adds and (marks_readable is False or (marks_readable is None and seen.look.unmarked)):
+        return Move(
+            Do.NEED_DECISION,
+            why="WHMCS doesn't give the order's mark back, so whether AddOrder made it can't be told by machine: "
+            "look at the client's orders, then adopt the one that belongs here or order a new one",
+        )
+    return Move(Do.CREATE)
+
+
+def _adopt(order_id: str, seen: Seen) -> Move:
+    if not seen.order_read:
+        return Move(Do.READ_ORDER, order_id)
+    if seen.order is None:
+        return Move(Do.NEED_DECISION, why=f"Salesforce names WHMCS order {order_id}, which WHMCS doesn't have")
+    if seen.order.status not in (ACTIVE, PENDING):
+        return Move(
+            Do.NEED_DECISION,
+            why=f"Salesforce names WHMCS order {order_id}, which is {seen.order.status} in WHMCS",
+        )
+    return Move(Do.ELECT, order_id)
+
+
+def elect_among(marked: Sequence[Candidate]) -> Move | None:
+    """Whom to elect: the Active one, else the complete Pending one with the lowest id; None when none can be.
+
+    Two Active ones are for a person.
+    """
+    active = [each for each in marked if each.order.status == ACTIVE]
+    if len(active) > 1:
+        return Move(Do.NEED_DECISION, why=_two_active([each.order.id for each in active]))
+    complete = [each for each in marked if each.order.status == PENDING and each.complete]
+    chosen = active or sorted(complete, key=lambda each: _numeric(each.order.id))
+    return Move(Do.ELECT, chosen[0].order.id) if chosen else None
+
+
+def decide_accept(facts: Facts, seen: Seen, now: float) -> Move:
+    """The next move towards the elected order being Active with all its services; DONE when it is."""
+    elected = facts.elected
+    assert elected is not None
+    if facts.second_chance and seen.look is None:
+        return Move(Do.LOOK)
+    if seen.look is not None:
+        others = [each.order for each in seen.look.marked if each.order.id != elected]
+        active = [order.id for order in others if order.status == ACTIVE]
+        if active:
+            return Move(Do.NEED_DECISION, why=_two_active([elected, *active]))
+        strays = [o.id for o in others if o.status == PENDING and o.id not in seen.cancelled]
+        if strays:
+            return Move(Do.CANCEL_STRAY, strays[0])
+    if not seen.order_read:
+        return Move(Do.READ_ORDER, elected)
+    if seen.order is None:
+        return Move(Do.NEED_DECISION, why=f"WHMCS order {elected} isn't there any more")
+    if seen.order.status == ACTIVE:
+        return _services(facts, seen, now, elected)
+    if seen.order.status != PENDING:
+        return Move(Do.NEED_DECISION, why=f"WHMCS order {elected} is {seen.order.status} in WHMCS")
+    if facts.accept_open and facts.accept_until is not None and now < facts.accept_until:
+        return _wait(facts.accept_until, "WHMCS may still be accepting the order")
+    if seen.accept_error is not None:
+        return Move(Do.FAIL, code=ErrorCode.WHMCS_ACCEPT_ORDER_FAILED, why=seen.accept_error)
+    return Move(Do.ACCEPT, elected)
+
+
+def _services(facts: Facts, seen: Seen, now: float, elected: str) -> Move:
+    if seen.services is None:
+        return Move(Do.READ_SERVICES, elected)
+    idle = [service for service in seen.services if service.status not in LIVE_SERVICE]
+    if seen.services and not idle:
+        return Move(Do.DONE)
+    if facts.accept_open and facts.accept_until is not None and now < facts.accept_until:
+        return _wait(facts.accept_until, "WHMCS may still be setting up the services")
+    if not seen.services:
+        return Move(
+            Do.NEED_DECISION,
+            code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE,
+            why=f"WHMCS order {elected} is Active, but WHMCS shows no service of it",
+        )
+    names = ", ".join(f"{each.id} ({each.name or 'product ' + each.pid}: {each.status})" for each in idle)
+    reason = f"; WHMCS said: {seen.accept_error}" if seen.accept_error else ""
+    return Move(
+        Do.NEED_DECISION,
+        code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE,
+        why=f"WHMCS order {elected} is Active, but not its service {names}{reason}",
+    )
+
+
+def decide_audit(facts: Facts, seen: Seen) -> Move:
+    """After the end: look whether a call sent long ago made another order; DONE when all is well."""
+    elected = facts.elected
+    if seen.look is None:
+        return Move(Do.LOOK)
+    if elected is None:
+        live = [e.order.id for e in seen.look.marked if e.order.status in (ACTIVE, PENDING)]
+        if live:
+            return Move(
+                Do.NEED_DECISION, why=f"WHMCS order {', '.join(live)} appeared after the fulfillment had ended"
+            )
+        return Move(Do.DONE)
+    others = [each.order for each in seen.look.marked if each.order.id != elected]
+    active = [order.id for order in others if order.status == ACTIVE]
+    if active:
+        return Move(Do.NEED_DECISION, why=_two_active([elected, *active]))
+    strays = [o.id for o in others if o.status == PENDING and o.id not in seen.cancelled]
+    if strays:
+        return Move(Do.CANCEL_STRAY, strays[0])
+    return Move(Do.DONE)
+
+
+# --- what intents and outcomes change ------------------------------------------------------------------
+
+
+def taken_up(facts: Facts) -> Facts:
+    """What a run that takes up an unfinished order must believe: an intent without outcome may have had its effect."""
+    return replace(facts, second_chance=True) if facts.add_open else facts
+
+
+def intend(facts: Facts, move: Move, now: float, max_request: float) -> Facts:
+    """What to write before the move is made. `max_request`: WHMCS_MAX_REQUEST_SECONDS."""
+    latest = now + SEND_WINDOW + max_request
+    if move.do is Do.CREATE:
+        until = latest if facts.add_until is None else max(latest, facts.add_until)
+        return replace(
+            facts,
+            adds=facts.adds + 1,
+            add_open=True,
+            add_until=until,
+            second_chance=facts.second_chance or facts.add_open or not facts.vouched,
+        )
+    if move.do is Do.ACCEPT:
+        return replace(facts, accepts=facts.accepts + 1, accept_open=True, accept_until=latest)
+    return facts
+
+
+class Outcome(StrEnum):
+    """What became of a CREATE or ACCEPT."""
+
+    DONE = "done"
+    REFUSED = "refused"  # a definite answer: it had no effect
+    NOT_SENT = "not_sent"  # it never left
+    UNKNOWN = "unknown"
+
+
+def conclude(before: Facts, intended: Facts, move: Move, outcome: Outcome, order_id: str | None = None) -> Facts:
+    """What to write after a CREATE or ACCEPT. `before`, `intended`: around its intent; `order_id`: AddOrder's answer."""
+    if move.do is Do.CREATE:
+        if outcome is Outcome.UNKNOWN:
+            return replace(intended, second_chance=True)
+        settled = replace(intended, add_open=False, add_until=before.add_until)
+        return replace(settled, answered=order_id) if outcome is Outcome.DONE else settled
+    if outcome is Outcome.UNKNOWN:
+        return intended
+    if outcome is Outcome.DONE:
+        return replace(intended, accept_open=False, accept_until=None, active=True)
+    # Refused: an earlier accept whose answer was lost may still be at work.
+    return replace(intended, accept_open=before.accept_open, accept_until=before.accept_until)
+
+
+def elects_at_once(before: Facts) -> bool:
+    """Whether AddOrder's answer may be elected without a look: nothing else can have made an order."""
+    return before.vouched and before.adds == 0
+
+
+# --- completeness --------------------------------------------------------------------------------------
+
+
+def is_complete(order: WhmcsOrder, services: Sequence[WhmcsService], lines: Sequence[OrderLine]) -> bool:
+    """Whether an order found in WHMCS has everything that was asked for: products, quantities, cycles, invoice.
+
+    A quantity may be one service each or one service with a quantity; a WHMCS before 8.12 tells none, then every
+    product asked for must be there.
+    """
+    if order.invoice_known and order.invoice_id is None and _amount(order.amount) > 0:
+        return False
+    mine = [service for service in services if service.order_id == order.id]
+    asked: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        asked[line.pid, line.billing_cycle] += line.quantity
+    found: Counter[tuple[str, str]] = Counter()
+    for service in mine:
+        found[service.pid, normalise_cycle(service.billing_cycle) or service.billing_cycle] += max(
+            service.quantity or 1, 1
+        )
+    if any(service.quantity is None for service in mine):
+        return found.keys() == asked.keys()
+    return found == asked
+
+
+def _amount(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _numeric(order_id: str) -> tuple[int, str]:
+    return (int(order_id), "") if order_id.isascii() and order_id.isdigit() else (10**18, order_id)
+
+
+def _wait(until: float | None, why: str) -> Move:
+    assert until is not None
+    return Move(Do.WAIT, until=until, why=why)
+
+
+def _two_active(ids: Sequence[str]) -> str:
+    return f"more than one live WHMCS order bears this order's mark: {', '.join(ids)}"
+
+
+def _unelectable(marked: Sequence[Candidate]) -> str:
+    names = ", ".join(
+        f"{each.order.id} ({each.order.status}{'' if each.complete else ', not complete'})" for each in marked
+    )
+    return f"WHMCS has an order for this one that can't be used as it is: {names}"

@@ -1,0 +1,154 @@
+"""What is set right after the fact: audits of ended orders that may have a second WHMCS order, and requests of
+Salesforce that never reached us."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from portal.fulfillment import ledger as book
+from portal.fulfillment.ledger import Fulfillment
+from portal.fulfillment.model import FINISHED_STATES, CustomerStatus, NeedsDecision, State, UpstreamError
+from portal.fulfillment.protocol import Do, decide_audit
+from portal.fulfillment.pursuit import cancel_stray, look
+from portal.fulfillment.run import AUDITS, Run, Surroundings, write_back_fields
+from portal.ledger import events, orders, outbox
+from portal.ledger.schema import fulfillments
+
+log = logging.getLogger("portal.fulfillment")
+
+#: An audit that was begun and not ended is done again after so many seconds.
+AUDIT_CLAIM = 120.0
+
+
+def audit(around: Surroundings, sf_order_id: str) -> bool:
+    """Do an ended order's audit if it is due: cancel strays, and find what only a person can decide.
+
+    Returns whether there was one to do. Raises UpstreamError when WHMCS couldn't be asked (it is done again later).
+    """
+    now = around.now()
+    with around.ledger.write() as connection:
+        row = book.get(connection, sf_order_id)
+        if row is None or not row.finished or row.audit_due_at is None or row.audit_due_at > now:
+            return False
+        if not book.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
+            return False
+    if row.plan is None or "clientId" not in row.plan:
+        _settle(around, row, again=False)
+        return True
+    run = Run(around, row, set())
+    try:
+        _look_after(run)
+    except NeedsDecision as doubt:
+        _doubt(around, row, doubt)
+        return True
+    except UpstreamError as error:
+        log.warning("Audit put off", extra={"sfOrderId": sf_order_id, "error": str(error)})
+        with around.ledger.write() as connection:
+            _audit_at(connection, row, around.now() + (error.retry_after or 15.0), row.audits)
+        return True
+    _settle(around, row, again=True)
+    return True
+
+
+def _look_after(run: Run) -> None:
+    while True:
+        move = decide_audit(run.facts, run.seen)
+        if move.do is Do.DONE:
+            return
+        if move.do is Do.NEED_DECISION:
+            raise NeedsDecision(move.why, move.code)
+        if move.do is Do.LOOK:
+            run.seen = replace(run.seen, look=look(run))
+        else:
+            assert move.do is Do.CANCEL_STRAY and move.order_id is not None
+            cancel_stray(run, move.order_id)
+            _verify_cancelled(run, move.order_id)
+            run.seen = replace(run.seen, cancelled=run.seen.cancelled | {move.order_id}, look=None)
+
+
+def _verify_cancelled(run: Run, order_id: str) -> None:
+    """A cancelled stray must leave nothing the customer pays or is served for: no open invoice, no live service."""
+    order = run.around.whmcs.order(order_id)
+    live = [s for s in run.around.whmcs.services(run.client_id) if s.order_id == order_id and s.status == "Active"]
+    if live:
+        raise NeedsDecision(f"the stray WHMCS order {order_id} has a live service: {', '.join(s.id for s in live)}")
+    if order is not None and order.invoice_id is not None:
+        status = run.around.whmcs.invoice_status(order.invoice_id)
+        if status not in (None, "Cancelled", "Refunded"):
+            log.error(
+                "A cancelled stray order left an open invoice: cancel it in WHMCS",
+                extra={"sfOrderId": run.id, "strayWhmcsOrderId": order_id, "invoiceId": order.invoice_id},
+            )
+            with run.around.ledger.write() as connection:
+                events.record(
+                    connection, "stray_invoice_open", now=run.around.now(), subject=run.id,
+                    detail={"whmcsOrderId": order_id, "invoiceId": order.invoice_id, "status": status},
+                )  # fmt: skip
+
+
+def _settle(around: Surroundings, row: Fulfillment, *, again: bool) -> None:
+    """Note an audit as done, say the present state to Salesforce once more, and plan the next audit."""
+    audits = row.audits + 1
+    next_at = around.now() + AUDITS[audits] if again and audits < len(AUDITS) else None
+    with around.ledger.write() as connection:
+        _audit_at(connection, row, next_at, audits)
+        if row.audits == 0:
+            # A write-back that a stopped process sent late may have overtaken ours.
+            assert_in_salesforce(connection, row.sf_order_id, now=around.now(), delay=0.0)
+
+
+def _audit_at(connection: sa.Connection, row: Fulfillment, at: float | None, audits: int) -> None:
+    connection.execute(
+        sa.update(fulfillments)
+        .where(
+            fulfillments.c.sf_order_id == row.sf_order_id,
+            fulfillments.c.fence == row.fence,
+            fulfillments.c.state.in_(FINISHED_STATES),
+        )
+        .values(audit_due_at=at, audits=audits)
+    )
+
+
+def _doubt(around: Surroundings, row: Fulfillment, doubt: NeedsDecision) -> None:
+    """An ended order turns out to need a person."""
+    now = around.now()
+    log.error("Order needs a decision", extra={"sfOrderId": row.sf_order_id, "error": doubt.message})
+    with around.ledger.write() as connection:
+        done = connection.execute(
+            sa.update(fulfillments)
+            .where(fulfillments.c.sf_order_id == row.sf_order_id, fulfillments.c.fence == row.fence)
+            .values(
+                state=State.NEEDS_DECISION, error_code=doubt.code, error_message=doubt.message[:255],
+                audit_due_at=None, updated_at=now,
+            )
+        )  # fmt: skip
+        if done.rowcount == 1:
+            orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now, error_code=doubt.code)
+            fields = write_back_fields(
+                CustomerStatus.FAILED, now, row.elected_whmcs_id, doubt.code, doubt.message
+            )
+            outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
+
+
+def assert_in_salesforce(connection: sa.Connection, sf_order_id: str, *, now: float, delay: float) -> None:
+    """Tell Salesforce the order's state as it will be `delay` seconds from now, whatever it was told before.
+
+    The guide's own Apex writes Failed over our outcome on any synchronous answer but 200.
+    """
+    outbox.put(connection, "salesforce", sf_order_id, {"assert": True}, now=now, due_at=now + delay)
+
+
+def present_fields(row: Fulfillment, now: float) -> dict[str, object] | None:
+    """What Salesforce is to show of a fulfillment as it stands; None when there is nothing it could be shown on."""
+    if row.state == State.PROVISIONED:
+        return write_back_fields(CustomerStatus.PROVISIONED, now, row.elected_whmcs_id, None, None)
+    if row.state in (State.FAILED, State.NEEDS_DECISION):
+        if row.error_code == "ORDER_NOT_FOUND":
+            return None
+        return write_back_fields(
+            CustomerStatus.FAILED, now, row.elected_whmcs_id, row.error_code, row.error_message
+        )
+    return write_back_fields(CustomerStatus.ACTIVATING, now, None, None, None)

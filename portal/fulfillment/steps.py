@@ -1,0 +1,204 @@
+"""The seven steps, under the runbook's names. Each returns what the ledger keeps of its outcome.
+
+A step may raise FulfillmentFailed, NeedsDecision, Waiting, UpstreamError or LeaseLost; the orchestrator decides what
+that means for the order.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from portal.fulfillment import ledger as book
+from portal.fulfillment.mapping import map_items, refuse_faults
+from portal.fulfillment.model import (
+    CustomerStatus,
+    ErrorCode,
+    FulfillmentFailed,
+    JsonObject,
+    NeedsDecision,
+    SalesforceOrder,
+    UpstreamError,
+)
+from portal.fulfillment.protocol import decide_accept, decide_create
+from portal.fulfillment.pursuit import pursue
+from portal.fulfillment.run import Run, frozen_order
+from portal.ledger import installation, orders, outbox
+
+log = logging.getLogger("portal.fulfillment")
+
+
+def validation(run: Run) -> JsonObject:
+    """One Salesforce query for everything: the order is known and fulfillable, its client is known and can pay."""
+    order = run.around.salesforce.fetch_order(run.id)
+    if order is None:
+        raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
+    run.later(partial(orders.learn, snapshot=order, now=run.around.now()))
+    if order.status in run.around.settings.sf_unfulfillable_statuses:
+        raise FulfillmentFailed(
+            ErrorCode.ORDER_NOT_FULFILLABLE,
+            f"The order's status in Salesforce is {order.status}: an order with that status isn't fulfilled",
+        )
+    _believe_salesforce(run, order)
+    client_id = _client(run, order)
+    run.later(lambda c: _save(c, run, client_id=client_id))
+    payment_method = _payment_method(run, client_id)
+    run.plan |= {"order": frozen_order(order), "clientId": client_id, "paymentMethod": payment_method}
+    run.later(lambda c: _save(c, run, plan=run.plan, adopt_whmcs_id=run.facts.adopt, vouched=run.facts.vouched))
+    return {"orderStatus": order.status, "items": len(order.items), "whmcsClientId": client_id}
+
+
+def sf_status_update(run: Run) -> JsonObject:
+    """Salesforce is told Activating, which clears the errors of an earlier attempt."""
+    return run.tell_salesforce(CustomerStatus.ACTIVATING)
+
+
+def order_details(run: Run) -> JsonObject:
+    """Items, quantities, domains and hostnames."""
+    items = run.items
+    if not items:
+        raise FulfillmentFailed(ErrorCode.ORDER_HAS_NO_ITEMS, "The order has no items in Salesforce")
+    return {"items": len(items), "quantity": sum(item.quantity for item in items)}
+
+
+def mapping(run: Run) -> JsonObject:
+    """Each item's WHMCS product and billing cycle; the report of all items is logged."""
+    report = map_items(run.items, run.around.settings.whmcs_price_source)
+    log.log(
+        logging.ERROR if report.faults else logging.INFO,
+        "Item mapping report",
+        extra={"sfOrderId": run.id, "items": list(report.rows), "faults": list(report.faults)},
+    )
+    refuse_faults(report)
+    if not run.facts.adds:  # what AddOrder was once asked for is what this order is
+        run.plan["lines"] = [asdict(line) for line in report.lines]
+        run.later(lambda c: _save(c, run, plan=run.plan))
+    return {"items": list(report.rows)}
+
+
+def whmcs_create(run: Run) -> JsonObject:
+    """One WHMCS order is elected: found by its mark, or made by AddOrder."""
+    with run.around.ledger.read() as connection:
+        marks = installation.marks_readable(connection)
+    pursue(run, lambda now: decide_create(run.facts, run.seen, now, marks_readable=marks))
+    return {"whmcsOrderId": run.facts.elected, "addOrders": run.facts.adds}
+
+
+def whmcs_accept(run: Run) -> JsonObject:
+    """The elected order is accepted, and each of its services is active."""
+    pursue(run, lambda now: decide_accept(run.facts, run.seen, now))
+    run.service_ids = [service.id for service in run.seen.services or ()]
+    run.later(lambda c: _save(c, run, active=True, service_ids=run.service_ids))
+    return {"whmcsOrderId": run.facts.elected, "serviceIds": run.service_ids}
+
+
+def sf_success_update(run: Run) -> JsonObject:
+    """Salesforce is told Provisioned and the WHMCS order's id."""
+    return run.tell_salesforce(CustomerStatus.PROVISIONED)
+
+
+# --- what validation asks ------------------------------------------------------------------------------
+
+
+def _believe_salesforce(run: Run, order: SalesforceOrder) -> None:
+    """Hold what Salesforce tells of earlier attempts against what this ledger knows."""
+    facts = run.facts
+    if order.whmcs_order_id and facts.elected and order.whmcs_order_id != facts.elected:
+        raise NeedsDecision(
+            f"Salesforce names WHMCS order {order.whmcs_order_id}, but this order is WHMCS order {facts.elected}"
+        )
+    if order.whmcs_order_id and not facts.elected and not facts.adds:
+        run.facts = run.facts.adopting(order.whmcs_order_id)
+    elif run.attempt == 1 and not run.told and not facts.adds:
+        # Salesforce was told of an attempt that this ledger has never heard of: it may have been restored, or be new.
+        if order.provisioning_status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED):
+            run.facts = run.facts.doubted(run.around.now() + run.around.settings.whmcs_max_request_seconds)
+            run.later(lambda c: _save(c, run, add_until=run.facts.add_until))
+        elif order.provisioning_status == CustomerStatus.FAILED:
+            run.facts = run.facts.doubted(None)
+
+
+def _client(run: Run, order: SalesforceOrder) -> str:
+    """The WHMCS client: the account's own, else the one of its e-mail address, else a new one where that is allowed."""
+    if order.whmcs_client_id:
+        return order.whmcs_client_id
+    settings = run.around.settings
+    if not order.email:
+        raise FulfillmentFailed(
+            ErrorCode.CLIENT_NOT_MAPPED,
+            "The account has no WHMCS_Client_ID__c and no contact with an e-mail address to find the client by",
+        )
+    if run.around.salesforce.accounts_with_email(order.email) > 1:
+        raise FulfillmentFailed(
+            ErrorCode.CLIENT_NOT_MAPPED,
+            "The account has no WHMCS_Client_ID__c, and its contact's e-mail address belongs to several accounts",
+        )
+    client = run.around.whmcs.client(email=order.email)
+    if client is not None:
+        client_id = client.id
+    elif settings.whmcs_create_clients:
+        client_id = _add_client(run, order)
+    else:
+        raise FulfillmentFailed(
+            ErrorCode.CLIENT_NOT_MAPPED,
+            "The account has no WHMCS_Client_ID__c, and WHMCS has no client with its contact's e-mail address",
+        )
+    run.later(partial(_tell_account, run=run, account_id=order.account_id, client_id=client_id))
+    return client_id
+
+
+def _tell_account(connection: Connection, run: Run, account_id: str, client_id: str) -> None:
+    payload = {"account": account_id, "fields": {"WHMCS_Client_ID__c": client_id}}
+    once = f"client:{account_id}:{client_id}"
+    outbox.put(connection, "salesforce", account_id, payload, now=run.around.now(), once=once)
+
+
+def _add_client(run: Run, order: SalesforceOrder) -> str:
+    """AddClient; an address it knows already is found instead, so a lost answer makes no second client."""
+    assert order.email
+    try:
+        return run.around.whmcs.add_client({**order.contact, "email": order.email})
+    except UpstreamError as error:
+        known = run.around.whmcs.client(email=order.email) if error.permanent else None
+        if known is not None:
+            return known.id
+        if error.permanent:
+            raise FulfillmentFailed(
+                ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS refused to make a client: {error}"
+            ) from error
+        raise
+
+
+def _payment_method(run: Run, client_id: str) -> str:
+    """The gateway to order with. Raises FulfillmentFailed when the client can't pay, or doesn't exist."""
+    settings = run.around.settings
+    try:
+        methods = run.around.whmcs.pay_methods(client_id)
+        if methods and settings.whmcs_payment_method:
+            return settings.whmcs_payment_method
+        client = run.around.whmcs.client(client_id=client_id)
+    except UpstreamError as error:
+        if error.permanent:
+            raise FulfillmentFailed(
+                ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS client {client_id} can't be used: {error}"
+            ) from error
+        raise
+    if client is None:
+        raise FulfillmentFailed(ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS has no client {client_id}")
+    gateway = client.default_gateway or settings.whmcs_payment_method or ""
+    if methods and (gateway or methods[0].gateway):
+        return gateway or methods[0].gateway
+    if gateway and gateway in settings.whmcs_invoice_gateways:
+        return gateway
+    raise FulfillmentFailed(
+        ErrorCode.PAYMENT_METHOD_MISSING,
+        "The customer has no payment method in WHMCS: ask them to add one, then provision again",
+    )
+
+
+def _save(connection: Connection, run: Run, **values: Any) -> None:
+    book.update(connection, run.id, run.fence, now=run.around.now(), **values)

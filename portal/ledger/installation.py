@@ -1,0 +1,58 @@
+"""Facts about this installation that outlive processes: which other sides it belongs to, whether it is paused,
+whether this ledger can vouch for what happened before, and whether WHMCS gives the orders' marks back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.ledger import events
+from portal.ledger.schema import installation
+
+
+def get(connection: Connection, key: str) -> Any:
+    """The value kept under `key`, or None."""
+    return connection.execute(
+        sa.select(installation.c.value).where(installation.c.key == key)
+    ).scalar_one_or_none()
+
+
+def put(connection: Connection, key: str, value: Any, *, now: float) -> None:
+    """Keep a JSON value under `key`."""
+    done = connection.execute(
+        sa.update(installation).where(installation.c.key == key).values(value=value, updated_at=now)
+    )
+    if done.rowcount == 0:
+        connection.execute(sa.insert(installation).values(key=key, value=value, updated_at=now))
+
+
+def paused(connection: Connection) -> dict[str, Any] | None:
+    """Who paused fulfillments, when and why; None when they run."""
+    value = get(connection, "paused")
+    return value if isinstance(value, dict) else None
+
+
+def pause(connection: Connection, *, actor: str, why: str, now: float) -> None:
+    """Keep accepting orders, but write nothing to WHMCS until `resume`."""
+    put(connection, "paused", {"by": actor, "why": why, "at": now}, now=now)
+    events.record(connection, "paused", now=now, actor=actor, detail={"why": why})
+
+
+def resume(connection: Connection, *, actor: str, why: str, now: float) -> None:
+    put(connection, "paused", False, now=now)
+    events.record(connection, "unpaused", now=now, actor=actor, detail={"why": why})
+
+
+def vouched(connection: Connection) -> bool:
+    """Whether this ledger knows of every attempt there ever was: not for some time after it was restored."""
+    doubt_until = get(connection, "doubt_until")
+    return not (isinstance(doubt_until, int | float) and time.time() < doubt_until)
+
+
+def marks_readable(connection: Connection) -> bool | None:
+    """Whether WHMCS gave the last order's mark back; None when no order has told yet."""
+    value = get(connection, "marks_readable")
+    return value if isinstance(value, bool) else None

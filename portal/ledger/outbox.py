@@ -1,0 +1,135 @@
+"""What is to be told to somebody, written in the transaction of the fact it tells, and sent until it is taken.
+
+Kinds: `salesforce` (write-backs), `mail`, `alert`. Rows of one subject go in the order they were written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.ledger.schema import outbox
+
+_O = outbox.c
+
+
+@dataclass(frozen=True)
+class Message:
+    """One row that is to be sent."""
+
+    id: int
+    kind: str
+    subject: str
+    payload: dict[str, Any]
+    tries: int
+    created_at: float
+
+
+_COLUMNS = (_O.id, _O.kind, _O.subject, _O.payload, _O.tries, _O.created_at)
+
+
+def put(
+    connection: Connection,
+    kind: str,
+    subject: str,
+    payload: dict[str, Any],
+    *,
+    now: float,
+    once: str | None = None,
+    due_at: float | None = None,
+    claimed_by: str | None = None,
+    claimed_until: float | None = None,
+) -> int | None:
+    """Write one message; returns its id, or None when `once` was written before. Not sent before `due_at`."""
+    if once is not None:
+        known = connection.execute(sa.select(_O.id).where(_O.once == once)).scalar_one_or_none()
+        if known is not None:
+            return None
+    inserted = connection.execute(
+        sa.insert(outbox).values(
+            kind=kind, subject=subject, once=once, payload=payload, state="pending", tries=0,
+            due_at=now if due_at is None else due_at, claimed_by=claimed_by, claimed_until=claimed_until,
+            created_at=now,
+        )
+    )  # fmt: skip
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
+
+
+def due(connection: Connection, kind: str, *, now: float, limit: int) -> list[Message]:
+    """Messages whose time has come and that nobody is sending, the earliest due first."""
+    query = (
+        sa.select(*_COLUMNS)
+        .where(
+            _O.kind == kind,
+            _O.state == "pending",
+            _O.due_at <= now,
+            sa.or_(_O.claimed_until.is_(None), _O.claimed_until < now),
+        )
+        .order_by(_O.due_at, _O.id)
+        .limit(limit)
+    )
+    return [Message(*row) for row in connection.execute(query)]
+
+
+def earlier_pending(connection: Connection, message_id: int, kind: str, subject: str) -> bool:
+    """Whether an earlier message of the same subject is still to be sent."""
+    query = (
+        sa.select(_O.id)
+        .where(_O.kind == kind, _O.subject == subject, _O.state == "pending", _O.id < message_id)
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
+
+
+def claim(connection: Connection, message_id: int, incarnation: str, *, now: float, until: float) -> bool:
+    """Make this process the sender of a message until `until`; False when another is."""
+    done = connection.execute(
+        sa.update(outbox)
+        .where(
+            _O.id == message_id,
+            _O.state == "pending",
+            sa.or_(_O.claimed_until.is_(None), _O.claimed_until < now),
+        )
+        .values(claimed_by=incarnation, claimed_until=until)
+    )
+    return done.rowcount == 1
+
+
+def sent(connection: Connection, message_id: int, *, now: float) -> None:
+    """The other side took it."""
+    connection.execute(
+        sa.update(outbox)
+        .where(_O.id == message_id)
+        .values(state="sent", sent_at=now, claimed_by=None, claimed_until=None, error=None)
+    )
+
+
+def again(connection: Connection, message_id: int, *, due_at: float, error: str) -> None:
+    """It wasn't taken: try again at `due_at`."""
+    connection.execute(
+        sa.update(outbox)
+        .where(_O.id == message_id)
+        .values(tries=_O.tries + 1, due_at=due_at, error=error[:255], claimed_by=None, claimed_until=None)
+    )
+
+
+def dead(connection: Connection, message_id: int, *, error: str) -> None:
+    """It can never be taken: kept for the operators, not tried again."""
+    connection.execute(
+        sa.update(outbox)
+        .where(_O.id == message_id)
+        .values(state="dead", error=error[:255], claimed_by=None, claimed_until=None)
+    )
+
+
+def release(connection: Connection, incarnation: str, kind: str, message_ids: list[int]) -> None:
+    """Give messages back unsent."""
+    connection.execute(
+        sa.update(outbox)
+        .where(_O.id.in_(message_ids), _O.claimed_by == incarnation, _O.kind == kind)
+        .values(claimed_by=None, claimed_until=None)
+    )

@@ -1,0 +1,66 @@
+"""The last known state of Salesforce and WHMCS: for /health, and for the circuit breaker all processes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.ledger.schema import upstreams
+
+_U = upstreams.c
+
+
+@dataclass(frozen=True)
+class Upstream:
+    name: str
+    failures: int
+    opened_at: float | None
+    probe_at: float | None
+    last_ok_at: float | None
+    last_error_at: float | None
+    last_error: str | None
+
+
+def get(connection: Connection, name: str) -> Upstream | None:
+    row = connection.execute(
+        sa.select(*(_U[field] for field in Upstream.__dataclass_fields__)).where(_U.name == name)
+    ).one_or_none()
+    return None if row is None else Upstream(*row)
+
+
+def note_ok(connection: Connection, name: str, *, now: float) -> None:
+    """It answered: the circuit is closed."""
+    values = {"failures": 0, "opened_at": None, "probe_at": None, "last_ok_at": now}
+    if connection.execute(sa.update(upstreams).where(_U.name == name).values(**values)).rowcount == 0:
+        connection.execute(sa.insert(upstreams).values(name=name, **values))
+
+
+def note_failure(connection: Connection, name: str, *, now: float, error: str, opens_at: int, pause: float) -> bool:
+    """It didn't answer: after `opens_at` failures in a row the circuit opens for `pause` seconds. Returns if it is."""
+    row = get(connection, name)
+    failures = (row.failures if row else 0) + 1
+    opened = failures >= opens_at
+    values = {
+        "failures": failures,
+        "last_error_at": now,
+        "last_error": error[:255],
+        "opened_at": (row.opened_at if row and row.opened_at else now) if opened else None,
+        "probe_at": now + pause if opened else None,
+    }
+    if row is None:
+        connection.execute(sa.insert(upstreams).values(name=name, **values))
+    else:
+        connection.execute(sa.update(upstreams).where(_U.name == name).values(**values))
+    return opened
+
+
+def claim_probe(connection: Connection, name: str, *, now: float, next_at: float) -> bool:
+    """Whether this caller may be the one that tries while the circuit is open."""
+    done = connection.execute(
+        sa.update(upstreams)
+        .where(_U.name == name, _U.opened_at.is_not(None), _U.probe_at <= now)
+        .values(probe_at=next_at)
+    )
+    return done.rowcount == 1

@@ -1,0 +1,61 @@
+"""The heartbeats: one row per process that may own orders. A process whose beat updates no row must exit at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.ledger.schema import workers
+
+
+@dataclass(frozen=True)
+class Worker:
+    incarnation: str
+    kind: str
+    host: str
+    pid: int
+    beat: int
+    started_at: float
+
+
+def register(connection: Connection, incarnation: str, kind: str, host: str, pid: int, *, now: float) -> None:
+    connection.execute(
+        sa.insert(workers).values(
+            incarnation=incarnation, kind=kind, host=host, pid=pid, beat=0, dead=False, started_at=now
+        )
+    )
+
+
+def beat(connection: Connection, incarnation: str) -> bool:
+    """Count one more heartbeat. False: this process has been declared dead."""
+    done = connection.execute(
+        sa.update(workers)
+        .where(workers.c.incarnation == incarnation, workers.c.dead == sa.false())
+        .values(beat=workers.c.beat + 1)
+    )
+    return done.rowcount == 1
+
+
+def alive(connection: Connection, limit: int = 2000) -> list[Worker]:
+    """Every worker not declared dead."""
+    query = (
+        sa.select(*(workers.c[name] for name in Worker.__dataclass_fields__))
+        .where(workers.c.dead == sa.false())
+        .limit(limit)
+    )
+    return [Worker(*row) for row in connection.execute(query)]
+
+
+def forget_dead(connection: Connection, *, kind: str, started_before: float, limit: int = 100) -> int:
+    """Delete old rows of the dead, so that the table stays small."""
+    doomed = (
+        sa.select(workers.c.incarnation)
+        .where(workers.c.dead == sa.true(), workers.c.kind == kind, workers.c.started_at < started_before)
+        .limit(limit)
+    )
+    ids = list(connection.execute(doomed).scalars())
+    if ids:
+        connection.execute(sa.delete(workers).where(workers.c.incarnation.in_(ids)))
+    return len(ids)

@@ -1,0 +1,102 @@
+"""The one composition root: from settings to the ledger, Redis, tickets and the clients of both other sides."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.sentinel import Sentinel
+
+from portal.breaker import Breaker
+from portal.embedded import ensure_valkey
+from portal.fulfillment.model import UpstreamError
+from portal.inflight import Places
+from portal.ledger.engine import Ledger
+from portal.ledger.migrate import require_migrated
+from portal.mail import Mailer
+from portal.settings import Settings
+from portal.tickets import Tickets
+from portal.upstream.salesforce import SalesforceClient
+from portal.upstream.whmcs import WhmcsClient
+
+log = logging.getLogger("portal.services")
+
+
+@dataclass
+class Services:
+    """Everything a process of the portal works with; built once by `build_services`."""
+
+    settings: Settings
+    ledger: Ledger
+    redis: Redis
+    tickets: Tickets
+    salesforce: SalesforceClient
+    whmcs: WhmcsClient
+    mailer: Mailer
+    places: Places
+    now: Callable[[], float] = time.time
+    checks_before_send: list[Callable[[float], None]] = field(default_factory=list)
+
+    def require_migrated(self) -> None:
+        """Raises LedgerNotMigrated when the ledger's tables aren't those of this version."""
+        require_migrated(self.ledger)
+
+
+def build_services(settings: Settings) -> Services:
+    """Build everything; connects to nothing yet, so that a server may fork afterwards."""
+    if settings.ledger_url.startswith("sqlite"):
+        settings.portal_var_dir.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(settings.ledger_url)
+    redis = connect_redis(settings)
+    whmcs, salesforce = WhmcsClient.from_settings(settings), SalesforceClient.from_settings(settings)
+    # A holder that was killed gives its place back when the longest call can have ended.
+    places = Places(redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10)
+    services = Services(
+        settings=settings,
+        ledger=ledger,
+        redis=redis,
+        tickets=Tickets(redis),
+        salesforce=salesforce,
+        whmcs=whmcs,
+        mailer=Mailer(settings),
+        places=places,
+    )
+    whmcs.limiter = places.place
+    for client, name in ((whmcs, "whmcs"), (salesforce, "salesforce")):
+        _guard(services, client, Breaker(ledger, name, services.now))
+    return services
+
+
+def _guard(services: Services, client: WhmcsClient | SalesforceClient, breaker: Breaker) -> None:
+    """Let the breaker, and whatever else must hold before bytes leave, have their say at every call of a client."""
+
+    def before_send(deadline: float) -> None:
+        breaker.check()
+        for check in services.checks_before_send:
+            check(deadline)
+
+    def observe(_upstream: str, _action: str, _outcome: str, _seconds: float, error: UpstreamError | None) -> None:
+        breaker.note(error)
+
+    client.before_send = before_send
+    client.observer = observe
+
+
+def connect_redis(settings: Settings, *, blocking: bool = False) -> Redis:
+    """A client of REDIS_URL, or of development's own Valkey. blocking: for calls that wait on the server.
+
+    redis+sentinel://host:port,host:port/service/db asks Sentinel for the master.
+    """
+    url = settings.redis_url or ensure_valkey(settings.portal_var_dir)
+    timeouts = {"socket_connect_timeout": 3, "socket_timeout": 30 if blocking else 5}
+    if not url.startswith("redis+sentinel://"):
+        return Redis.from_url(url, health_check_interval=30, **timeouts)
+    parts = urlsplit(url)
+    service, _, database = parts.path.strip("/").partition("/")
+    hosts = [each.rpartition(":") for each in parts.netloc.rpartition("@")[2].split(",")]
+    sentinel = Sentinel([(host, int(port)) for host, _, port in hosts], socket_timeout=3)
+    return sentinel.master_for(service or "mymaster", db=int(database or 0), password=parts.password, **timeouts)
