@@ -1,1 +1,38 @@
 """The signed doors: what Salesforce and WHMCS may call, and how a caller proves itself."""
+
+from __future__ import annotations
+
+from flask import Flask, request
+
+
+def register(app: Flask) -> None:
+    """Put the doors into the application; `app.extensions["portal"]` must hold its Services."""
+    from portal.webhooks import doors, salesforce
+    from portal.webhooks.limits import Limits
+    from portal.webhooks.nonces import Nonces
+    from portal.webhooks.security import SecurityEvents
+    from portal.webhooks.waiting import Waiting
+
+    services = app.extensions["portal"]
+    settings = services.settings
+    blueprints = {salesforce.blueprint.name: doors.SALESFORCE}
+
+    def admit() -> None:
+        door = blueprints.get(request.blueprint or "")
+        if door is not None:
+            doors.admit(door)
+
+    app.before_request(admit)  # before the limiter's own, which Limits adds: who isn't let in isn't counted
+    limits = Limits(app, settings, services.redis)
+    app.extensions["portal-doors"] = doors.Doors(
+        limits,
+        Nonces(
+            services.redis,
+            tolerance=settings.webhook_timestamp_tolerance / 1000,
+            memory_fallback=not settings.production,
+        ),
+        Waiting(services.redis, settings.fulfillment_max_waiters),
+        SecurityEvents(services.ledger, services.now),
+    )
+    limits.guard(salesforce.blueprint)
+    app.register_blueprint(salesforce.blueprint)

@@ -1,0 +1,39 @@
+"""How gunicorn serves the portal: threads, because webhook requests wait; nothing opened before the fork.
+
+WEB_CONCURRENCY processes of WEB_THREADS threads each (every waiting webhook holds one), on PORTAL_BIND.
+"""
+
+from __future__ import annotations
+
+import os
+
+bind = os.environ.get("PORTAL_BIND", "127.0.0.1:8000").split(",")
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+threads = int(os.environ.get("WEB_THREADS", "16"))
+worker_class = "gthread"
+keepalive = 15
+
+# A stopping worker lets every request end: those that wait for an order are woken and answered at once, and none may
+# wait longer than this anyway.
+graceful_timeout = int(float(os.environ.get("FULFILLMENT_WAIT_SECONDS") or 25)) + 15
+timeout = max(60, graceful_timeout + 15)
+
+# The application is built once and shared by all workers: it opens no socket, file or thread until a request needs it.
+preload_app = True
+
+# Who a request is from is portal.webhooks.allowlist's to judge (TRUSTED_PROXIES): gunicorn itself believes no header.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+header_map = "drop"
+
+limit_request_line = 4094
+limit_request_fields = 60
+limit_request_field_size = 8190
+
+# One line a request, without query strings: links in e-mails carry tokens there.
+accesslog = os.environ.get("WEB_ACCESS_LOG") or None
+access_log_format = '%(t)s %(m)s %(U)s %(s)s %(B)s %(M)sms'
+errorlog = "-"
+loglevel = os.environ.get("WEB_LOG_LEVEL", "info")
+control_socket_disable = True

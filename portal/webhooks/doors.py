@@ -1,0 +1,145 @@
+"""What both signed doors do alike: who may knock, how much is read, and how a refusal is told and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn, cast
+
+from flask import Response, current_app, g, request
+from flask_limiter import RateLimitExceeded
+from werkzeug.exceptions import ClientDisconnected
+
+from portal.problems import Problem
+from portal.settings import Settings
+from portal.web import client_address, services
+from portal.webhooks import allowlist
+from portal.webhooks.limits import Limits
+from portal.webhooks.nonces import Nonces
+from portal.webhooks.security import SecurityEvents
+from portal.webhooks.verifier import MAX_BODY_BYTES, Reason, Refused, Secret, Secrets
+from portal.webhooks.waiting import Waiting
+
+
+@dataclass(frozen=True)
+class Doors:
+    """What the doors keep in one application."""
+
+    limits: Limits
+    nonces: Nonces
+    waiting: Waiting
+    security: SecurityEvents
+
+
+@dataclass(frozen=True)
+class Door:
+    """One of the two."""
+
+    name: str  # also the prefix of its nonces
+    allowlist: Callable[[Settings], Sequence[allowlist.IpNetwork]]
+    secrets: Callable[[Settings], Secrets]
+
+
+SALESFORCE: Final = Door(
+    "sf",
+    lambda settings: settings.sf_webhook_ip_allowlist,
+    lambda settings: Secrets(settings.sf_webhook_secret, settings.sf_webhook_secret_previous),
+)
+WHMCS: Final = Door(
+    "whmcs",
+    lambda settings: settings.whmcs_webhook_ip_allowlist,
+    lambda settings: Secrets(settings.whmcs_webhook_secret or "", settings.whmcs_webhook_secret_previous),
+)
+
+#: The runbook's words where it has some.
+_REFUSALS: Final = {
+    Reason.INVALID_SIGNATURE: (401, "Invalid signature"),
+    Reason.UNREADABLE_BODY: (400, "Unreadable body"),
+    Reason.STALE_TIMESTAMP: (401, "Stale timestamp"),
+    Reason.MISSING_FIELDS: (400, "Missing fields"),
+    Reason.FIELD_MISMATCH: (400, "Fields contradict each other"),
+    Reason.INVALID_ORDER_ID: (400, "Invalid order id"),
+    Reason.MISSING_IDEMPOTENCY_KEY: (400, "Missing Idempotency-Key"),
+}
+
+
+def doors() -> Doors:
+    """The running application's."""
+    return cast(Doors, current_app.extensions["portal-doors"])
+
+
+def admit(door: Door) -> None:
+    """Refuse addresses that aren't on the door's allowlist, before anything is read or counted."""
+    address = client_address()
+    if not allowlist.allowed(address, door.allowlist(services().settings)):
+        doors().security.record(door.name, "address_not_allowed", str(address or "unknown"))
+        raise Problem(
+            403, "address_not_allowed", "Address not allowed", "This address isn't on the allowlist of this webhook."
+        )
+
+
+def read_body() -> bytes:
+    """The raw body. Raises Problem 413 when it is too large, whether it says so first or not, 400 when it is cut."""
+    length = request.content_length
+    if length is not None and length > MAX_BODY_BYTES:
+        _too_large()
+    try:
+        body = cast(bytes, request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1))
+    except (OSError, ValueError, EOFError, ClientDisconnected) as error:
+        raise Problem(400, "unreadable_body", "Unreadable body", "The body couldn't be read to its end.") from error
+    if len(body) > MAX_BODY_BYTES:
+        _too_large()
+    if length is not None and len(body) < length:
+        raise Problem(400, "unreadable_body", "Unreadable body", "The body is shorter than its Content-Length.")
+    return body
+
+
+def _too_large() -> NoReturn:
+    raise Problem(413, "body_too_large", "Body too large", f"At most {MAX_BODY_BYTES} bytes.")
+
+
+def headers() -> dict[str, str]:
+    """The request's headers, names in lower case; several of one name come joined by commas."""
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def refuse(door: Door, refused: Refused) -> NoReturn:
+    """Tell and count a verifier's refusal. Raises Problem."""
+    address = str(client_address() or "unknown")
+    g.authentic = refused.authentic
+    doors().security.record(door.name, refused.reason.value, address)
+    if not refused.authentic:
+        seconds = doors().limits.too_many_forgeries()
+        if seconds is not None:
+            raise rate_limited(door, seconds)
+    status, title = _REFUSALS[refused.reason]
+    raise Problem(status, refused.reason.value, title, refused.detail)
+
+
+def nonce_used(door: Door) -> NoReturn:
+    """Raises the Problem for a replay."""
+    doors().security.record(door.name, "nonce_already_used", str(client_address() or "unknown"))
+    raise Problem(
+        401, "nonce_already_used", "Nonce already used", "Every request needs a nonce of its own, retries too."
+    )
+
+
+def rate_limited(door: Door, seconds: int) -> Problem:
+    """The Problem for too many requests, counted."""
+    doors().security.record(door.name, "rate_limited", str(client_address() or "unknown"))
+    return Problem(429, "rate_limited", "Too many requests", "Wait before trying again.", {"Retry-After": str(seconds)})
+
+
+def over_limit(door: Door) -> Callable[[RateLimitExceeded], Response]:
+    """The error handler of a door's blueprint for flask-limiter's refusals."""
+
+    def handle(_error: RateLimitExceeded) -> Response:
+        return rate_limited(door, doors().limits.seconds_to_wait()).response()
+
+    return handle
+
+
+def authentic(door: Door, secret: Secret) -> None:
+    """Note that the signature was right, and with which secret: the previous one can go once it is never seen."""
+    g.authentic = True
+    doors().security.matched(door.name, secret)

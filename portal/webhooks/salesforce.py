@@ -1,0 +1,271 @@
+"""Salesforce's door: an operator pressed "Provision in WHMCS", and the order's outcome is what they are told.
+
+The order is durable in the ledger before anything but a refusal is answered. Then the request waits for the outcome,
+because the guide's own Apex takes 200 for Provisioned and everything else for Failed; see docs/webhooks.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from flask import Blueprint, Response, request
+from flask_limiter import RateLimitExceeded
+
+from portal.fulfillment import ledger as fulfillments
+from portal.fulfillment.ledger import Fulfillment
+from portal.fulfillment.model import ErrorCode, State
+from portal.ledger import deliveries
+from portal.ledger.engine import CommitUnknown
+from portal.problems import Problem, problem_response
+from portal.web import public_path, services
+from portal.webhooks import doors, nonces
+from portal.webhooks.verifier import FulfillCall, Refused, verify_fulfill
+
+log = logging.getLogger("portal.webhooks")
+
+blueprint = Blueprint("salesforce_door", __name__)
+blueprint.register_error_handler(RateLimitExceeded, doors.over_limit(doors.SALESFORCE))
+
+_PREFERENCE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*"?([^",;]*)"?)?\s*(?:;.*)?', re.ASCII)
+
+#: What the runbook calls each failure; the codes are the fulfillment's own, lower-cased.
+_FAILURES: Final = {
+    ErrorCode.PAYMENT_METHOD_MISSING: (409, "Payment method missing"),
+    ErrorCode.ORDER_NOT_FOUND: (404, "Order not found"),
+    ErrorCode.ORDER_NOT_FULFILLABLE: (422, "Order not fulfillable"),
+    ErrorCode.ORDER_HAS_NO_ITEMS: (422, "Order has no items"),
+    ErrorCode.CLIENT_NOT_MAPPED: (422, "Client not mapped"),
+    ErrorCode.PRODUCT_MAPPING_MISSING: (422, "Product mapping missing"),
+    ErrorCode.WHMCS_ADD_ORDER_FAILED: (422, "WHMCS add order failed"),
+    ErrorCode.WHMCS_ACCEPT_ORDER_FAILED: (422, "WHMCS accept order failed"),
+    ErrorCode.WHMCS_SERVICE_NOT_ACTIVE: (422, "WHMCS service not active"),
+    ErrorCode.WHMCS_UNAVAILABLE: (422, "WHMCS unavailable"),
+    ErrorCode.SALESFORCE_UNAVAILABLE: (422, "Salesforce unavailable"),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sender is told, and whether it is the last word on its Idempotency-Key."""
+
+    status: int
+    body: dict[str, Any]
+    final: bool
+
+
+@dataclass(frozen=True)
+class Preference:
+    """RFC 7240's Prefer header, as far as it concerns us."""
+
+    seconds: float  # to wait at most
+    applied: str | None  # for Preference-Applied
+
+
+@blueprint.post("/orders/<sf_order_id>/fulfill", provide_automatic_options=False)
+def fulfill(sf_order_id: str) -> Response:
+    """The contract is in docs/webhooks.md, check by check."""
+    portal = services()
+    now = portal.now()
+    call = _verified(sf_order_id, now)
+    preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
+    until = time.monotonic() + preference.seconds
+
+    with portal.ledger.read() as connection:
+        key = deliveries.key_of(connection, call.idempotency_key, now=now)
+    if key is not None and key.sf_order_id != call.sf_order_id:
+        _key_reused()
+
+    with doors.doors().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
+        key, row = _accept(call, now)
+        log.info(
+            "Salesforce order fulfillment request received",
+            extra={
+                "sfOrderId": call.sf_order_id,
+                "idempotencyKey": call.idempotency_key,
+                "attempt": row.attempt,
+                "state": row.state,
+                "again": not key.new,
+            },
+        )
+        if key.answer_status is not None and key.answer_body is not None:
+            return _respond(call, Answer(key.answer_status, key.answer_body, True), preference)
+        if row.state == State.QUEUED and row.ticketed_at is None:
+            _send_ticket(call.sf_order_id)
+        if place is not None and not row.finished and preference.seconds > 0:
+            row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
+    answer = answer_of(row)
+    if answer.final:
+        with portal.ledger.write() as connection:
+            deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
+    return _respond(call, answer, preference)
+
+
+@blueprint.post("/orders/<sf_order_id>/provision", provide_automatic_options=False)
+def provision(sf_order_id: str) -> NoReturn:
+    """The endpoint's old name."""
+    raise Problem(
+        410,
+        "endpoint_renamed",
+        "Endpoint renamed",
+        "Send this to POST /orders/{sfOrderId}/fulfill instead; nothing was done.",
+        endpoint=public_path("/orders/{sfOrderId}/fulfill"),
+    )
+
+
+def read_preference(header: str | None, longest: float) -> Preference:
+    """How long to wait: `respond-async` not at all, `wait=N` at most N seconds, both together: N; never longer
+    than `longest`. What can't be read is ignored, as RFC 7240 has it.
+    """
+    asynchronous = False
+    wait: int | None = None
+    for word in (header or "").split(","):
+        match = _PREFERENCE.fullmatch(word)
+        if match is None:
+            continue
+        name, value = match.group(1).lower(), match.group(2)
+        if name == "respond-async" and not value:
+            asynchronous = True
+        elif name == "wait" and wait is None and value is not None and re.fullmatch("[0-9]{1,6}", value, re.ASCII):
+            wait = int(value)
+    applied = [f"wait={wait}"] if wait is not None and wait <= longest else []
+    if asynchronous:
+        applied.insert(0, "respond-async")
+    seconds = longest if wait is None else min(longest, float(wait))
+    if asynchronous and wait is None:
+        seconds = 0.0
+    return Preference(seconds, ", ".join(applied) or None)
+
+
+def answer_of(row: Fulfillment) -> Answer:
+    """What the state of a fulfillment means to Salesforce."""
+    if row.state == State.PROVISIONED:
+        return Answer(
+            200, {"success": True, "status": "Provisioned", "whmcsOrderId": str(row.elected_whmcs_id or "")}, True
+        )
+    if row.state == State.FAILED:
+        code = str(row.error_code or ErrorCode.PROVISIONING_ERROR)
+        status, title = _FAILURES.get(code, (422, "Provisioning error"))  # type: ignore[call-overload]
+        return Answer(status, Problem(status, code.lower(), title, row.error_message or "").body(), True)
+    if row.state == State.NEEDS_DECISION:
+        return Answer(
+            409, Problem(409, "needs_decision", "Needs a decision", row.error_message or "").body(), False
+        )
+    return Answer(202, {"status": "Activating"}, False)
+
+
+def _verified(path_id: str, now: float) -> FulfillCall:
+    settings = services().settings
+    verdict = verify_fulfill(
+        doors.read_body(),
+        doors.headers(),
+        path_id,
+        secrets=doors.SALESFORCE.secrets(settings),
+        now=now,
+        tolerance=settings.webhook_timestamp_tolerance / 1000,
+    )
+    if isinstance(verdict, Refused):
+        doors.refuse(doors.SALESFORCE, verdict)
+    doors.authentic(doors.SALESFORCE, verdict.secret)
+    return verdict
+
+
+def _accept(call: FulfillCall, now: float) -> tuple[deliveries.Key, Fulfillment]:
+    """Nonce, key and fulfillment into the ledger, all or nothing. Raises Problem."""
+    portal = services()
+    store = doors.doors().nonces
+    identity = nonces.nonce_id(doors.SALESFORCE.name, call.nonce)
+    if not store.claim(identity):
+        doors.nonce_used(doors.SALESFORCE)
+    try:
+        with portal.ledger.write() as connection:
+            key = deliveries.claim_key(connection, call.idempotency_key, call.sf_order_id, now=now)
+            if key.sf_order_id != call.sf_order_id:
+                _key_reused()
+            new_nonce = deliveries.record(
+                connection,
+                identity,
+                now=now,
+                keep=nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000),
+                sf_order_id=call.sf_order_id,
+                idempotency_key=call.idempotency_key,
+            )
+            if not new_nonce:
+                doors.nonce_used(doors.SALESFORCE)
+            row = fulfillments.request_fulfillment(
+                connection,
+                call.sf_order_id,
+                now=now,
+                requested_at=call.sent_at,
+                requested_by=call.requested_by,
+                new_click=key.new,
+            )
+            if key.new:
+                deliveries.set_attempt(connection, call.idempotency_key, row.attempt)
+        return key, row
+    except CommitUnknown:
+        known = _what_was_committed(call, identity)
+        if known is None:
+            store.give_back(identity)
+            raise
+        return known
+    except BaseException as error:
+        if not (isinstance(error, Problem) and error.code == "nonce_already_used"):
+            store.give_back(identity)
+        raise
+
+
+def _what_was_committed(call: FulfillCall, identity: str) -> tuple[deliveries.Key, Fulfillment] | None:
+    """After a commit whose outcome is unknown: what the ledger has of this call now."""
+    portal = services()
+    with portal.ledger.read() as connection:
+        key = deliveries.key_of(connection, call.idempotency_key, now=portal.now())
+        row = fulfillments.get(connection, call.sf_order_id)
+        if key is None or row is None or not deliveries.recorded(connection, identity):
+            return None
+        return key, row
+
+
+def _key_reused() -> NoReturn:
+    raise Problem(
+        422,
+        "idempotency_key_reused",
+        "Idempotency-Key reused",
+        "This Idempotency-Key was sent for another order: use a new one for every click.",
+    )
+
+
+def _send_ticket(sf_order_id: str) -> None:
+    try:
+        services().tickets.send(sf_order_id)
+    except Exception as error:  # the ledger has the order: the sweep sends the ticket, late but surely
+        log.warning(
+            "No ticket sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__}
+        )
+
+
+def _worth_telling(sf_order_id: str, until: float) -> Fulfillment | None:
+    """The fulfillment once it is finished, or put off beyond what this request may wait."""
+    portal = services()
+    with portal.ledger.read() as connection:
+        row = fulfillments.get(connection, sf_order_id)
+    if row is None or row.finished:
+        return row
+    put_off = row.state == State.WAITING and row.due_at - portal.now() > until - time.monotonic()
+    return row if put_off else None
+
+
+def _respond(call: FulfillCall, answer: Answer, preference: Preference) -> Response:
+    extra = {} if preference.applied is None else {"Preference-Applied": preference.applied}
+    if answer.status >= 400:
+        return problem_response(answer.status, answer.body, extra)
+    response = Response(json.dumps(answer.body), status=answer.status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    if answer.status == 202:
+        response.headers["Location"] = public_path(f"/api/orders/{call.sf_order_id}")
+    response.headers.update(extra)
+    return response

@@ -1,0 +1,1 @@
+"""The signed doors under attack, and what their tests share."""
