@@ -249,12 +249,13 @@ class Journal:
 
     def flush(self) -> None:
         """Writes what is not in the file yet."""
-        with self._lock:
-            rows = [(entry["id"], entry["action"], _dump(entry)) for entry in self._dirty.values()]
-            self._dirty.clear()
-        if not rows:
+        if not self._dirty:
             return
+        # The store's lock first: a row read here must not overwrite the newer one an effect has written meanwhile.
         with self._store.lock:
+            with self._lock:
+                rows = [(entry["id"], entry["action"], _dump(entry)) for entry in self._dirty.values()]
+                self._dirty.clear()
             self._store.db.execute("BEGIN IMMEDIATE")
             self._store.db.executemany(JOURNAL, rows)
             self._store.db.execute("COMMIT")

@@ -1,0 +1,345 @@
+"""The org's records: checked as the real org checks them, kept in the store, computed fields included."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sandbox.salesforce import ids, schema
+from sandbox.salesforce.errors import SfError, not_found
+from sandbox.salesforce.schema import Field, SObject
+from sandbox.salesforce.soql import NUMBER_TYPES, TEXT_TYPES, to_utc
+from sandbox.store import Store, Transaction
+
+Record = dict[str, Any]
+
+
+def now() -> str:
+    """The present, as the org writes it."""
+    return to_utc(datetime.now(UTC).isoformat())
+
+
+class Records:
+    """Reads and changes records; every change goes through a transaction of the store."""
+
+    def __init__(self, store: Store, settings: dict[str, Any]):
+        self.store = store
+        self.settings = settings
+        self.schema = schema.build()
+        for document in store.all("_field"):
+            self._add_field(document["object"], Field(**document["field"]))
+        with store.transaction() as change:
+            if not store.all("Organization"):
+                organization = self._new_id(change, "Organization")
+                change.put("Organization", organization, {
+                    "Id": organization, "Name": "Northwind Hosting (sandbox)", "IsSandbox": True,
+                    "InstanceName": "WS1", "OrganizationType": "Developer Edition", "CreatedDate": now()})
+                user = self._new_id(change, "User")
+                change.put("User", user, {
+                    "Id": user, "Username": settings.get("username") or "portal@northwind.example",
+                    "FirstName": "Portal", "LastName": "Integration", "Email": "portal@northwind.example",
+                    "IsActive": True, "CreatedDate": now()})
+
+    @property
+    def organization_id(self) -> str:
+        """The org's id."""
+        return str(self.store.all("Organization")[0]["Id"])
+
+    @property
+    def user_id(self) -> str:
+        """The integration user's id."""
+        return str(self.store.all("User")[0]["Id"])
+
+    def _add_field(self, name: str, what: Field) -> None:
+        self.schema[name].fields[what.name] = what
+
+    def add_field(self, name: str, what: Field) -> None:
+        """Adds a custom field to an object for good."""
+        document = {"object": name, "field": {key: getattr(what, key) for key in Field.__slots__}}
+        with self.store.transaction() as change:
+            change.put("_field", f"{name}.{what.name}", document)
+        self._add_field(name, what)
+
+    # -- reading (the Source of soql)
+
+    def rows(self, name: str) -> list[Record]:
+        """Every record of an object, deleted ones included."""
+        return self.store.all(name)
+
+    def find(self, name: str, field_name: str, value: Any) -> list[Record] | None:
+        """Records by an indexed field or the id; None when there is no index."""
+        if field_name == "Id":
+            record = self.store.get(name, str(value))
+            return [record] if record else []
+        return self.store.find(name, field_name, value) if self.store.indexed(name, field_name) else None
+
+    def record(self, name: str, key: str) -> Record | None:
+        """One record by 18-character id."""
+        return self.store.get(name, key)
+
+    def items(self, order_id: str) -> list[Record]:
+        """An order's items, not the deleted ones, oldest first."""
+        found = [row for row in self.store.find("OrderItem", "OrderId", order_id) if not row.get("IsDeleted")]
+        return sorted(found, key=lambda row: row.get("_number", 0))
+
+    def value(self, name: str, record: Record, field_name: str) -> Any:
+        """A field's value, computed where the org computes it."""
+        if name == "Order":
+            if field_name == "TotalAmount":
+                return round(sum(row["Quantity"] * row["UnitPrice"] for row in self.items(record["Id"])), 2)
+            if field_name == "StatusCode":
+                return "Activated" if record.get("Status") in schema.ACTIVATED_STATUSES else "Draft"
+        elif name == "OrderItem":
+            if field_name == "TotalPrice":
+                return round(record["Quantity"] * record["UnitPrice"], 2)
+            if field_name in ("Product2Id", "ListPrice"):
+                entry = self.store.get("PricebookEntry", record.get("PricebookEntryId") or "") or {}
+                return entry.get("UnitPrice" if field_name == "ListPrice" else "Product2Id")
+        elif name == "PricebookEntry" and field_name in ("Name", "ProductCode"):
+            return (self.store.get("Product2", record.get("Product2Id") or "") or {}).get(field_name)
+        elif name in ("Contact", "User") and field_name == "Name":
+            return " ".join(part for part in (record.get("FirstName"), record.get("LastName")) if part)
+        found = record.get(field_name)
+        if found is None:
+            what = self.schema[name].fields[field_name]
+            return False if what.type == "boolean" else what.default
+        return found
+
+    def whole(self, name: str, record: Record) -> Record:
+        """Every field of a record."""
+        return {each: self.value(name, record, each) for each in self.schema[name].fields}
+
+    # -- names and ids
+
+    def object(self, name: str) -> SObject:
+        """An object by name, whatever its case."""
+        found = self.schema.get(name)
+        if found is None:
+            found = next((each for key, each in self.schema.items() if key.lower() == name.lower()), None)
+        if found is None:
+            raise not_found()
+        return found
+
+    def existing(self, name: str, key: str, in_body: bool = False) -> Record:
+        """A record to be read or changed; the real org's errors when it isn't there."""
+        found = ids.to_18(key)
+        if found is None:
+            if in_body:
+                raise SfError("MALFORMED_ID", f"{name} ID: id value of incorrect type: {key}", ["Id"])
+            raise SfError("NOT_FOUND", "Provided external ID field does not exist or is not accessible: " + key,
+                          status=404)
+        record = self.store.get(name, found)
+        if record is None:
+            if found[:3] != self.schema[name].prefix:
+                raise SfError("MALFORMED_ID", f"{name} ID: id value of incorrect type: {key}", ["Id"])
+            if in_body:
+                raise SfError("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", [])
+            raise not_found()
+        if record.get("IsDeleted"):
+            raise SfError("ENTITY_IS_DELETED", "entity is deleted", [], status=404)
+        return record
+
+    def _new_id(self, change: Transaction, name: str) -> str:
+        prefix = self.schema[name].prefix
+        while True:
+            key = ids.make(prefix, change.next(f"id.{name}"))
+            if change.get(name, key) is None:
+                return key
+
+    # -- checking values
+
+    def checked(self, target: SObject, data: Record, creating: bool, raw: str = "") -> Record:
+        """Values from JSON as they are stored; SfError for what the org would refuse."""
+        values: Record = {}
+        refused = []
+        for name, value in data.items():
+            if name == "attributes":
+                continue
+            what = target.field(name)
+            if what is None:
+                raise SfError("INVALID_FIELD", f"No such column '{name}' on sobject of type {target.name}", [])
+            if what.name == "Id":
+                raise SfError("INVALID_FIELD", "The Id field should not be specified in the sobject data.", ["Id"])
+            if what.read_only or (what.create_only and not creating):
+                refused.append(what.name)
+                continue
+            values[what.name] = self._value(what, value, raw)
+        if refused:
+            raise SfError("INVALID_FIELD_FOR_INSERT_UPDATE",
+                          f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings of "
+                          "this field and verify that it is read/write for your profile or permission set.", refused)
+        return values
+
+    def _value(self, what: Field, value: Any, raw: str) -> Any:
+        if value is None:
+            return None
+        if what.type in TEXT_TYPES:
+            if not isinstance(value, str):
+                raise self._unreadable("string", what.name, value, raw)
+            text = value.strip() if what.type != "textarea" else value
+            if len(text) > what.length:
+                raise SfError("STRING_TOO_LONG", f"{what.label}: data value too large: {text} (max length={what.length})",
+                              [what.name])
+            if what.type == "email" and text and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", text):
+                raise SfError("INVALID_EMAIL_ADDRESS", f"{what.label}: invalid email address: {text}", [what.name])
+            return text or None
+        if what.type in NUMBER_TYPES:
+            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+                raise self._unreadable("double", what.name, value, raw)
+            try:
+                return float(value)
+            except ValueError:
+                raise self._unreadable("double", what.name, value, raw) from None
+        if what.type == "boolean":
+            if isinstance(value, bool):
+                return value
+            if str(value).lower() in ("true", "false"):
+                return str(value).lower() == "true"
+            raise self._unreadable("boolean", what.name, value, raw)
+        if what.type in ("date", "datetime"):
+            try:
+                if not isinstance(value, str):
+                    raise ValueError("not text")
+                if what.type == "datetime":
+                    return to_utc(value)
+                return date.fromisoformat(value[:10]).isoformat()
+            except ValueError:
+                raise self._unreadable(what.type, what.name, value, raw) from None
+        if what.type == "reference":
+            if value == "":
+                return None
+            key = ids.to_18(value)
+            assert what.refers_to is not None
+            if key is None or key[:3] != self.schema[what.refers_to].prefix:
+                raise SfError("MALFORMED_ID", f"{what.label.removesuffix('Id')} ID: id value of incorrect type: {value}",
+                              [what.name])
+            record = self.store.get(what.refers_to, key)
+            if record is None:
+                raise SfError("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", [what.name])
+            if record.get("IsDeleted"):
+                raise SfError("ENTITY_IS_DELETED", "entity is deleted", [what.name])
+            return key
+        return value
+
+    @staticmethod
+    def _unreadable(wanted: str, name: str, value: Any, raw: str) -> SfError:
+        """JSON of the wrong type for a field, with the place in the body."""
+        kind = ("VALUE_TRUE" if value is True else "VALUE_FALSE" if value is False else
+                "VALUE_NUMBER_INT" if isinstance(value, int) else
+                "VALUE_NUMBER_FLOAT" if isinstance(value, float) else
+                "VALUE_STRING" if isinstance(value, str) else
+                "START_ARRAY" if isinstance(value, list) else "START_OBJECT")
+        shown = value if isinstance(value, str) else json.dumps(value)
+        found = re.search(re.escape(json.dumps(name)) + r"\s*:\s*", raw)
+        place = found.end() if found else 0
+        line = raw.count("\n", 0, place) + 1
+        column = place - (raw.rfind("\n", 0, place) + 1) + 1
+        return SfError("JSON_PARSER_ERROR",
+                       f"Cannot deserialize instance of {wanted} from {kind} value {shown} or request may be missing a "
+                       f"required field at [line:{line}, column:{column}]")
+
+    def _check_unique(self, target: SObject, values: Record, key: str | None) -> None:
+        for name, value in values.items():
+            if value is None or not target.fields[name].unique:
+                continue
+            for other in self.store.find(target.name, name, value):
+                if other["Id"] != key and not other.get("IsDeleted"):
+                    raise SfError("DUPLICATE_VALUE", f"duplicate value found: {name} duplicates value on record with id: "
+                                                     f"{other['Id'][:15]}", [])
+
+    # -- changing
+
+    def create(self, change: Transaction, target: SObject, data: Record, raw: str = "") -> str:
+        """Creates a record; answers its id."""
+        values = self.checked(target, data, True, raw)
+        missing = [each.name for each in target.fields.values()
+                   if each.required and values.get(each.name) is None]
+        if missing:
+            raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
+        self._check_unique(target, values, None)
+        if target.name == "Order" and values["Status"] in schema.ACTIVATED_STATUSES:
+            raise SfError("FAILED_ACTIVATION", "You can't create an order whose status is Activated; create a draft order, "
+                                               "add its products, then activate it.", ["Status"])
+        if target.name == "OrderItem":
+            self._check_item(values)
+        return self.insert(change, target.name, values)
+
+    def insert(self, change: Transaction, name: str, values: Record) -> str:
+        """Puts a new record with values that need no check; an `Id` among them is kept."""
+        key = ids.to_18(values.get("Id")) or self._new_id(change, name)
+        when = now()
+        number = change.next(f"number.{name}", 100)
+        automatic: Record = {}
+        if name == "Order":
+            automatic["OrderNumber"] = f"{number:08d}"
+        elif name == "OrderItem":
+            automatic["OrderItemNumber"] = f"{number:010d}"
+        defaults = {each.name: each.default for each in self.schema[name].fields.values() if each.default is not None}
+        change.put(name, key, {**defaults, **automatic, "CreatedDate": when, "CreatedById": self.user_id,
+                               "LastModifiedDate": when, "LastModifiedById": self.user_id, "SystemModstamp": when,
+                               **{field: value for field, value in values.items() if value is not None},
+                               "Id": key, "_number": number})
+        return key
+
+    def update(self, change: Transaction, target: SObject, record: Record, data: Record, raw: str = "") -> None:
+        """Changes a record."""
+        values = self.checked(target, data, False, raw)
+        cleared = [name for name, value in values.items() if value is None and target.fields[name].required]
+        if cleared:
+            raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(cleared)}]", cleared)
+        self._check_unique(target, values, record["Id"])
+        if target.name == "Order":
+            self._check_order_change(record, values)
+        elif target.name == "OrderItem":
+            order = self.store.get("Order", record["OrderId"]) or {}
+            self._check_editable(order)
+        self.write(change, target.name, record, values)
+
+    def write(self, change: Transaction, name: str, record: Record, values: Record) -> None:
+        """Changes fields with values that need no check."""
+        when = now()
+        change.put(name, record["Id"], {**record, **values, "LastModifiedDate": when,
+                                        "LastModifiedById": self.user_id, "SystemModstamp": when})
+
+    def delete(self, change: Transaction, target: SObject, record: Record) -> None:
+        """Moves a record (an order's items with it) to the bin."""
+        if target.name == "Order":
+            if record.get("Status") in schema.ACTIVATED_STATUSES:
+                raise SfError("DELETE_FAILED", "You can't delete an activated order.", [])
+            for item in self.items(record["Id"]):
+                self.write(change, "OrderItem", item, {"IsDeleted": True})
+        self.write(change, target.name, record, {"IsDeleted": True})
+
+    def _check_item(self, values: Record) -> None:
+        order = self.store.get("Order", values["OrderId"]) or {}
+        entry = self.store.get("PricebookEntry", values["PricebookEntryId"]) or {}
+        if order.get("Status") in schema.ACTIVATED_STATUSES:
+            raise SfError("FIELD_INTEGRITY_EXCEPTION", "You can't add products to an activated order.", ["OrderId"])
+        if not order.get("Pricebook2Id") or order["Pricebook2Id"] != entry.get("Pricebook2Id"):
+            raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is in a different pricebook than the one assigned "
+                                                       "to the order", ["PricebookEntryId"])
+        if not entry.get("IsActive"):
+            raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is inactive", ["PricebookEntryId"])
+        if values["Quantity"] <= 0:
+            raise SfError("FIELD_INTEGRITY_EXCEPTION", "Quantity: the quantity must be greater than 0", ["Quantity"])
+
+    def _check_editable(self, order: Record) -> None:
+        if order.get("Status") in schema.ACTIVATED_STATUSES and not self.settings["edit_activated_orders"]:
+            raise SfError("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object id", [])
+
+    def _check_order_change(self, record: Record, values: Record) -> None:
+        activates = (values.get("Status") in schema.ACTIVATED_STATUSES
+                     and record.get("Status") not in schema.ACTIVATED_STATUSES)
+        if activates:
+            if not self.items(record["Id"]):
+                raise SfError("FAILED_ACTIVATION", "An order must have at least one product.", [])
+            if set(values) - {"Status"}:
+                raise SfError("FAILED_ACTIVATION", "When activating an order, you can change only its status.",
+                              sorted(set(values) - {"Status"}))
+        elif record.get("Status") in schema.ACTIVATED_STATUSES:
+            self._check_editable(record)
+        if "Pricebook2Id" in values and values["Pricebook2Id"] != record.get("Pricebook2Id") and self.items(record["Id"]):
+            raise SfError("FIELD_INTEGRITY_EXCEPTION", "You can't change the price book of an order with products.",
+                          ["Pricebook2Id"])

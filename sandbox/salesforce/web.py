@@ -1,0 +1,117 @@
+"""The org's pages: its orders, and the "Provision in WHMCS" button."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sandbox.base import badge, button, esc, page, table
+from sandbox.salesforce import ids
+from sandbox.salesforce.records import Record
+from sandbox.wire import Request, Response, redirect
+
+if TYPE_CHECKING:
+    from sandbox.salesforce.app import Org
+
+SITE = "Salesforce (sandbox org)"
+LINKS = {"Orders": "/", "Accounts": "/accounts", "Products": "/products"}
+STATUSES = ("Pending Review", "Activated", "Cancelled", "Rejected")
+SHOWN_ORDERS = 200
+
+
+def handle(org: Org, request: Request) -> Response:
+    """Pages by GET, buttons by POST."""
+    parts = [part for part in request.path.split("/") if part]
+    match request.method, parts:
+        case "GET", []:
+            return _orders(org)
+        case "GET", ["accounts"]:
+            return _accounts(org)
+        case "GET", ["products"]:
+            return _products(org)
+        case "GET", ["orders", key]:
+            record = org.records.record("Order", ids.to_18(key) or "")
+            if record is not None:
+                return _order(org, record)
+        case "POST", ["orders", key, action]:
+            record = org.records.record("Order", ids.to_18(key) or "")
+            if record is not None and action == "provision":
+                org.provision_in_background(record["Id"])
+                return redirect(f"/orders/{record['Id']}")
+            if record is not None and action == "status" and request.form().get("status") in STATUSES:
+                with org.store.transaction() as change:
+                    org.records.write(change, "Order", record, {"Status": request.form()["status"]})
+                return redirect(f"/orders/{record['Id']}")
+    return page(SITE, "Not found", "<p>There is no such page.</p>", LINKS, status=404)
+
+
+def _account_name(org: Org, record: Record) -> str:
+    return str((org.records.record("Account", record.get("AccountId") or "") or {}).get("Name") or "")
+
+
+def _orders(org: Org) -> Response:
+    with org.store.lock:
+        records = [each for each in org.records.rows("Order") if not each.get("IsDeleted")]
+        rows = [[f'<a href="/orders/{esc(each["Id"])}">{esc(each.get("OrderNumber"))}</a>',
+                 esc(_account_name(org, each)), badge(each.get("Status")), badge(each.get("Provisioning_Status__c")),
+                 esc(each.get("WHMCS_Order_ID__c")),
+                 esc(" – ".join(str(each[name]) for name in ("Provisioning_Error_Code__c", "Provisioning_Error_Message__c")
+                                if each.get(name))),
+                 f"{org.records.value('Order', each, 'TotalAmount'):.2f}", esc((each.get("CreatedDate") or "")[:19])]
+                for each in records[:-SHOWN_ORDERS - 1:-1]]
+    headings = ["Order", "Account", "Status", "Provisioning", "WHMCS order", "Error", "Total", "Created"]
+    return page(SITE, f"Orders ({len(records)})", table(headings, rows, "No orders yet: place one in the portal."), LINKS)
+
+
+def _order(org: Org, record: Record) -> Response:
+    with org.store.lock:
+        shown = org.records.whole("Order", record)
+        items = []
+        for each in org.records.items(record["Id"]):
+            entry = org.records.record("PricebookEntry", each["PricebookEntryId"]) or {}
+            product = org.records.record("Product2", entry.get("Product2Id") or "") or {}
+            items.append([esc(product.get("Name")), esc(product.get("WH_Product_ID__c")),
+                          esc(product.get("Billing_Cycle__c")), f"{each['Quantity']:g}", f"{each['UnitPrice']:.2f}",
+                          esc(each.get("Domain__c") or each.get("Hostname__c"))])
+        callouts = [each for each in org.store.all("_callout") if each["orderId"] == record["Id"]][::-1]
+    facts = [("Account", _account_name(org, record)), ("Status", shown["Status"]),
+             ("Provisioning status", shown["Provisioning_Status__c"]), ("WHMCS order", shown["WHMCS_Order_ID__c"]),
+             ("Error code", shown["Provisioning_Error_Code__c"]),
+             ("Error message", shown["Provisioning_Error_Message__c"]),
+             ("Last provisioning", shown["Last_Provisioning_At__c"]), ("Effective date", shown["EffectiveDate"]),
+             ("Portal reference", shown["Portal_Reference__c"]), ("Record id", shown["Id"]),
+             ("Total", f"{shown['TotalAmount']:.2f}")]
+    body = "<dl>" + "".join(f"<dt>{esc(name)}</dt><dd>{esc(value) or '–'}</dd>" for name, value in facts) + "</dl>"
+    base = f"/orders/{record['Id']}"
+    body += "<p>" + button(f"{base}/provision", "Provision in WHMCS", main=True) + "".join(
+        button(f"{base}/status", f"Set {status}", status=status) for status in STATUSES
+        if status != shown["Status"]) + "</p>"
+    body += "<h2>Order products</h2>" + table(["Product", "WHMCS product", "Billing cycle", "Quantity", "Price", "Domain"],
+                                              items, "This order has no products.")
+    waiting = any(each["seconds"] is None for each in callouts[:5])
+    rows = [[esc(each["sentAt"][:19]), "waiting for the portal…" if each["seconds"] is None else
+             f"HTTP {each['status']}" if each["status"] else esc(each["error"]),
+             f"{each['seconds']:.2f} s" if each["seconds"] is not None else "", esc(each["key"]),
+             f"<pre>{esc((each['body'] or '')[:600])}</pre>" if each["body"] else ""] for each in callouts[:10]]
+    body += "<h2>Callouts</h2>" + table(["Sent", "Answer", "Took", "Idempotency-Key", "Body"], rows,
+                                        "The button has not been pressed yet.")
+    unfinished = shown["Provisioning_Status__c"] in ("Activating", "Requested")
+    return page(SITE, f"Order {shown['OrderNumber']}", body, LINKS, refresh=2 if waiting or unfinished else None)
+
+
+def _accounts(org: Org) -> Response:
+    with org.store.lock:
+        rows = [[esc(each.get("Name")), esc(each.get("WHMCS_Client_ID__c")),
+                 esc(", ".join(str(contact.get("Email")) for contact in org.store.find("Contact", "AccountId", each["Id"]))),
+                 esc(each["Id"])] for each in org.records.rows("Account")[-SHOWN_ORDERS:]]
+    return page(SITE, "Accounts", table(["Name", "WHMCS client", "Contacts", "Record id"], rows), LINKS)
+
+
+def _products(org: Org) -> Response:
+    with org.store.lock:
+        rows = []
+        for each in org.records.rows("PricebookEntry")[-SHOWN_ORDERS:]:
+            product = org.records.record("Product2", each.get("Product2Id") or "") or {}
+            book = org.records.record("Pricebook2", each.get("Pricebook2Id") or "") or {}
+            rows.append([esc(book.get("Name")), esc(product.get("Name")), esc(product.get("WH_Product_ID__c")),
+                         esc(product.get("Billing_Cycle__c")), f"{each.get('UnitPrice', 0):.2f}"])
+    return page(SITE, "Products", table(["Price book", "Product", "WHMCS product", "Billing cycle", "Price"], rows), LINKS)

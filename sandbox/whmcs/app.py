@@ -1,0 +1,190 @@
+"""The pretend WHMCS as one server: api.php, pages, webhooks, and its part of the control API."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from sandbox.base import Call, Sandbox
+from sandbox.store import Document
+from sandbox.whmcs import web
+from sandbox.whmcs.api import ARRAYS, Api
+from sandbox.whmcs.events import Events
+from sandbox.whmcs.model import INDEXES, Model, Refused
+from sandbox.whmcs.php import Params, parse_form
+from sandbox.wire import Request, Response, json_response
+
+SECRET_PARAMS = {"identifier", "secret", "accesskey", "username", "password", "password2", "card_number", "card_cvv",
+                 "bank_account", "serviceusername", "servicepassword"}
+MARK = re.compile(r"sfOrderId=([0-9A-Za-z]{15,18})")
+KINDS = {"clients": "client", "paymethods": "paymethod", "products": "product", "orders": "order",
+         "services": "service", "invoices": "invoice", "domains": "domain", "transactions": "transaction",
+         "activity": "activity", "moduleFailures": "module_failure"}
+
+
+class Whmcs(Sandbox):
+    """WHMCS as the portal sees it, and as staff and customers see it in a browser."""
+
+    name = "whmcs"
+    presets: dict[str, tuple[int, Any]] = {
+        "AUTHENTICATION_FAILED": (403, {"result": "error", "message": "Authentication Failed"}),
+        "INVALID_IP": (403, {"result": "error", "message": "Invalid IP 203.0.113.9"}),
+        "INVALID_PERMISSIONS": (403, {"result": "error", "message": 'Invalid Permissions: API action "addorder" is not '
+                                                                    "allowed"}),
+        "RATE_LIMITED": (429, {"result": "error", "message": "Too Many Requests"}),
+    }
+    indexes = INDEXES
+    secret_settings = frozenset({"secret", "access_key", "webhook_secret"})
+    defaults = {
+        "identifier": "sandbox-identifier", "secret": "sandbox-secret", "access_key": None, "notes": "stored",
+        "ids": "strings", "empty_lists": "object", "unordered": False, "quantities": "multiple",
+        "legacy_productids": False, "denied_actions": [], "cancel_services": True, "cancel_invoice": True,
+        "module_failure_order_status": "Active", "custom_statuses": [], "portal_url": None, "webhook_secret": None,
+        "webhooks": True}
+
+    def __init__(self, data: Path, settings: dict[str, Any]):
+        super().__init__(data, settings)
+        self.events = Events(self.store, self.journal, self.settings, self.stopping)
+        self.model = Model(self.store, self.settings, self.events)
+        self.api = Api(self.model, self.settings, lambda: self.server.url if self.server else "")
+
+    def begin_background(self) -> None:
+        """Starts the webhook courier."""
+        self.events.start()
+
+    def describe(self, request: Request) -> dict[str, Any]:
+        """The action's name is WHMCS' own as it was sent; pages are `web`."""
+        if not request.path.endswith("/includes/api.php"):
+            return {"action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
+                    "params": None}
+        params = parse_form(request.body)
+        shown = {key: value for key, value in params.items() if key not in SECRET_PARAMS | {"action", "responsetype"}}
+        mark = MARK.search(str(params.get("notes", "")))
+        order = mark.group(1) if mark else params.get("orderid")
+        if order is None and str(params.get("action", "")).lower() == "getorders":
+            order = params.get("id")
+        client = params.get("clientid") or params.get("userid") or params.get("client_id")
+        return {"action": str(params.get("action", "")) or "?", "order": str(order) if order else None,
+                "client": str(client) if isinstance(client, str) and client else None, "params": shown}
+
+    def outcome(self, response: Response) -> Any:
+        """`result`, `message` and the ids of an answer; nothing that could be a password or a token."""
+        try:
+            body = json.loads(response.body)
+        except ValueError:
+            return {"bytes": len(response.body)}
+        return {key: body[key] for key in ("result", "message", "orderid", "serviceids", "productids", "invoiceid",
+                                           "clientid", "totalresults", "numreturned") if key in body}
+
+    def handle(self, request: Request, call: Call) -> Response:
+        """api.php or a page."""
+        if not request.path.endswith("/includes/api.php"):
+            return web.handle(self, request)
+        params = parse_form(request.body)
+        status, body = self._call(params, request, call)
+        return json_response(body, status)
+
+    def _call(self, params: Params, request: Request, call: Call) -> tuple[int, Document]:
+        refusal = self._refusal(params, request)
+        if refusal is not None:
+            return 403, {"result": "error", "message": refusal}
+        action = str(params.get("action", ""))
+        act = self.api.actions.get(action.lower())
+        if act is None:
+            return 200, {"result": "error", "message": f'Invalid API Action: "{action}" is not a valid API action'}
+        if action.lower() in [each.lower() for each in self.settings["denied_actions"]]:
+            message = f'Invalid Permissions: API action "{action.lower()}" is not allowed'
+            return 403, {"result": "error", "message": message}
+        for name in ARRAYS.get(action.lower(), ()):
+            if name in params and not isinstance(params[name], dict):
+                return 200, {"result": "error", "message": f"Expecting parameter '{name}' to be an array"}
+        try:
+            return 200, {"result": "success", **act(params, call)}
+        except Refused as refused:
+            return 200, {"result": "error", "message": str(refused)}
+
+    def _refusal(self, params: Params, request: Request) -> str | None:
+        """Why the caller may not come in: credentials in the body only, never in the address."""
+        identifier, secret = params.get("identifier"), params.get("secret")
+        if not isinstance(identifier, str) or not isinstance(secret, str) or not identifier or not secret:
+            return "Invalid or missing credentials"
+        expected = (str(self.settings["identifier"]), str(self.settings["secret"]))
+        if not (hmac.compare_digest(identifier.encode(), expected[0].encode())
+                and hmac.compare_digest(secret.encode(), expected[1].encode())):
+            return "Authentication Failed"
+        if self.settings["access_key"] and params.get("accesskey") != self.settings["access_key"]:
+            return f"Invalid IP {request.connection.peer[0]}"
+        return None
+
+    # -- control
+
+    def state(self, args: dict[str, str]) -> dict[str, Any]:
+        """`objects=orders,services` picks; documents as they are kept, service passwords included."""
+        wanted = args["objects"].split(",") if "objects" in args else list(KINDS)
+        with self.store.lock:
+            return {name: self.store.all(KINDS[name]) for name in wanted}
+
+    def control(self, request: Request, parts: list[str]) -> Response | None:
+        """seed, module-failures, outbox."""
+        match request.method, parts:
+            case "POST", ["seed"]:
+                return json_response(self.seed(request.json()), 201)
+            case "POST", ["module-failures"]:
+                wanted = request.json()
+                with self.store.transaction() as change:
+                    added = self.model.add(change, "module_failure", pid=int(wanted.get("pid") or 0),
+                                           serviceid=int(wanted.get("serviceid") or 0),
+                                           message=wanted.get("message", "Could not connect to the server"),
+                                           left=int(wanted.get("count") or -1))
+                return json_response(added, 201)
+            case "DELETE", ["module-failures"]:
+                with self.store.transaction() as change:
+                    for each in self.store.all("module_failure"):
+                        change.delete("module_failure", str(each["id"]))
+                return json_response({})
+            case "GET", ["outbox"]:
+                return json_response({"events": self.store.all("_outbox")})
+        return None
+
+    def seed(self, wanted: Document) -> Document:
+        """Creates `clients`, `products`, `paymethods`, `orders`, `services`, `invoices` (an `id` given is kept) and
+        changes fields by `update` ([{"kind": "orders", "id": 1, …}])."""
+        made: dict[str, list[int]] = {}
+        with self.store.transaction() as change:
+            for client in wanted.get("clients", []):
+                made.setdefault("clients", []).append(self.model.add_client(change, **client)["id"])
+            for product in wanted.get("products", []):
+                fields = [{"id": int(each.get("id") or change.next("customfield", 101)), **{
+                    key: value for key, value in each.items() if key != "id"}} for each in product.get("customfields", [])]
+                full = {"gid": 1, "description": "", "module": "cpanel", "paytype": "recurring", "autosetup": "payment",
+                        "pricing": {}, **product, "customfields": fields}
+                made.setdefault("products", []).append(self.model.add(change, "product", **full)["id"])
+            for method in wanted.get("paymethods", []):
+                client = self.model.get("client", method["userid"])
+                if client is None:
+                    raise ValueError(f"no client {method['userid']}")
+                made.setdefault("paymethods", []).append(self.model.add_paymethod(change, client, **method)["id"])
+            for order in wanted.get("orders", []):
+                full = {"ordernum": "1", "userid": 0, "date": "2026-01-01 00:00:00", "status": "Pending", "notes": "",
+                        "paymentmethod": "stripe", "invoiceid": 0, "amount": "0.00", "ipaddress": "", "requestor_id": 0,
+                        "complete": True, "noinvoice": False, "sent_notes": "", "asked": [], **order}
+                made.setdefault("orders", []).append(self.model.add(change, "order", **full)["id"])
+            for service in wanted.get("services", []):
+                full = {"userid": 0, "orderid": 0, "pid": 0, "regdate": "2026-01-01", "name": "", "domain": "", "qty": 1,
+                        "firstpaymentamount": "0.00", "recurringamount": "0.00", "paymentmethod": "stripe",
+                        "billingcycle": "Monthly", "nextduedate": "0000-00-00", "status": "Pending", "username": "",
+                        "password": "", "customfields": {}, "module_creates": 0, "suspensionreason": "", "notes": "",
+                        **service}
+                made.setdefault("services", []).append(self.model.add(change, "service", **full)["id"])
+            for document in wanted.get("update", []):
+                kind, key = KINDS[document["kind"]], str(document["id"])
+                if change.get(kind, key) is None:
+                    raise ValueError(f"no {kind} {key}")
+                change.change(kind, key, **{name: value for name, value in document.items()
+                                            if name not in ("kind", "id")})
+            for document in wanted.get("delete", []):
+                change.delete(KINDS[document["kind"]], str(document["id"]))
+        return made
