@@ -365,23 +365,23 @@ def _reason(failure: BaseException | None) -> tuple[str, str]:
             seen.add(id(item))
             chain.append(item)
             todo += [item.__cause__, item.__context__, getattr(item, "reason", None), *item.args]
-    for item in chain:
-        if isinstance(item, AnswerTooLarge):
-            return "answer too large", "too_large"
-        if isinstance(item, ssl.SSLCertVerificationError):
-            return f"its TLS certificate isn't trusted ({item.verify_message})", "connection"
-        if isinstance(item, socket.gaierror | UnicodeError):
-            return "its name isn't known to DNS", "connection"
-        if isinstance(item, ConnectionRefusedError):
-            return "connection refused", "connection"
-        if isinstance(item, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
-            return "no connection in time", "timeout"
-    for item in chain:
-        if isinstance(item, ssl.SSLError):
-            return "TLS failed", "connection"
-        if isinstance(item, OSError) and item.errno:
-            return os.strerror(item.errno).lower(), "connection"
-    return "no connection", "connection"
+    def first(*kinds: type[BaseException]) -> Any:
+        return next((item for item in chain if isinstance(item, kinds)), None)
+
+    if first(AnswerTooLarge):
+        return "answer too large", "too_large"
+    if untrusted := first(ssl.SSLCertVerificationError):
+        return f"its TLS certificate isn't trusted ({untrusted.verify_message})", "connection"
+    if first(socket.gaierror, UnicodeError):
+        return "its name isn't known to DNS", "connection"
+    if first(ConnectionRefusedError):
+        return "connection refused", "connection"
+    if first(TimeoutError, requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
+        return "no connection in time", "timeout"
+    if first(ssl.SSLError):
+        return "TLS failed", "connection"
+    number = next((item.errno for item in chain if isinstance(item, OSError) and item.errno), None)
+    return os.strerror(number).lower() if number else "no connection", "connection"
 
 
 # --- small things both need -----------------------------------------------------------------------------

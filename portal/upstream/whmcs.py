@@ -59,6 +59,7 @@ ACCESS_REFUSED: Final = re.compile(
 )
 NO_CLIENT: Final = re.compile(r"client (id )?not found", re.IGNORECASE)
 NO_INVOICE: Final = re.compile(r"invoice (id )?not found", re.IGNORECASE)
+NO_PRODUCT: Final = re.compile(r"product (id )?not found", re.IGNORECASE)
 NO_DESTINATION: Final = re.compile(r"invalid destination", re.IGNORECASE)
 
 #: GetProducts' pricing keys, which are AddOrder's cycles too.
@@ -202,7 +203,12 @@ class WhmcsClient(UpstreamClient):
         return [found[pid] for pid in wanted if pid in found]
 
     def _products(self, pid: str) -> dict[str, WhmcsProduct]:
-        answer = self._call("GetProducts", {"pid": pid})
+        try:
+            answer = self._call("GetProducts", {"pid": pid})
+        except UpstreamError as error:
+            if not (error.permanent and NO_PRODUCT.search(error.message)):
+                raise
+            return {}
         products = [_product(row) for row in _rows(answer.get("products"), "product")]
         return {product.pid: product for product in products if product.pid}
 
