@@ -1,1 +1,90 @@
-"""The customers' pages: sign-in, catalogue, checkout and following an order."""
+"""The customers' side: sign-in, catalogue, checkout and the pages of their orders. `register(app)` puts it in place."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, g, request, session, url_for
+from markupsafe import Markup
+
+from portal import brand, safety, words
+from portal.customers import checkout, order_pages, sign_in
+from portal.customers.catalogue import CatalogueCache
+from portal.customers.typical import Typical
+from portal.customers.visitor import ACCOUNT_COOKIE
+from portal.services import Services
+
+
+def register(app: Flask) -> None:
+    """Register the customers' blueprints; `app.extensions["portal"]` holds the services already."""
+    services: Services = app.extensions["portal"]
+    settings = services.settings
+    safety.register(app, settings)
+    app.extensions["portal_catalogue"] = CatalogueCache(services)
+    app.extensions["portal_typical"] = Typical(services)
+    for blueprint in (sign_in.pages, checkout.pages, order_pages.pages):
+        safety.guard(blueprint)
+        app.register_blueprint(blueprint)
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content
+    colours = brand.stylesheet(settings.brand_accent)
+
+    @app.get("/brand.css")
+    def brand_stylesheet() -> Response:
+        """The installation's colours."""
+        response = Response(colours, content_type="text/css; charset=utf-8")
+        response.cache_control.public = True
+        response.cache_control.max_age = 365 * 24 * 3600
+        return response
+
+    app.jinja_env.filters |= {
+        "money": words.money, "cycle": words.cycle_words, "moment": words.day_and_time, "day": words.day,
+        "iso": words.iso,
+    }  # fmt: skip
+    app.jinja_env.globals |= {
+        "asset": _asset,
+        "here": _here,
+        "brand_url": lambda: url_for("brand_stylesheet", v=_short(colours.encode())),
+        "brand": {
+            "name": settings.brand_name, "logo": settings.brand_logo_url, "support": settings.brand_support_email,
+        },
+        "htmx": {"url": safety.HTMX_URL, "integrity": safety.HTMX_INTEGRITY},
+    }  # fmt: skip
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.context_processor(_of_every_page)
+
+
+def _of_every_page() -> dict[str, Any]:
+    """What the frame of a page needs. Reads no ledger, so that error pages can be shown without it."""
+    if "visitor" in g:
+        account = g.visitor.account
+        signed_in, address = account is not None, account.email if account else ""
+    else:
+        signed_in, address = ACCOUNT_COOKIE in request.cookies, ""
+    kept = session.get("basket")
+    return {
+        "signed_in": signed_in,
+        "address": address,
+        "basket_size": sum(int(row[1]) for row in kept) if isinstance(kept, list) else 0,
+    }
+
+
+def _here(endpoint: str) -> Markup:
+    """Marks the navigation's link to the page one is on."""
+    return Markup(' aria-current="page"') if request.endpoint == endpoint else Markup("")
+
+
+def _asset(name: str) -> str:
+    """The address of a file under static/, which changes with its content."""
+    return url_for("static", filename=name, v=_hash_of(name))
+
+
+@cache
+def _hash_of(name: str) -> str:
+    return _short((Path(__file__).resolve().parent.parent.parent / "static" / name).read_bytes())
+
+
+def _short(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:10]

@@ -104,7 +104,7 @@ def page_of_account(
     status: CustomerStatus | None = None,
     before: tuple[float, str] | None = None,
 ) -> list[Order]:
-    """The account's newest orders, at most `limit`; `before` is (created_at, reference) of the last one already seen."""
+    """The account's newest orders, at most `limit`; `before`: (created_at, reference) of the last one seen."""
     query = sa.select(*_COLUMNS).where(orders.c.account_id == account_id)
     if status is not None:
         query = query.where(orders.c.status == status.value)
@@ -139,7 +139,7 @@ def insert_placed_here(
     total: str,
     now: float,
 ) -> None:
-    """Record a checkout before anything is sent. Raises sqlalchemy's IntegrityError when the form was placed already."""
+    """Record a checkout before anything is sent. Raises IntegrityError when the form was placed already."""
     connection.execute(
         orders.insert().values(
             reference=reference, checkout_key=checkout_key, account_id=account_id, email=email, placing=PLACING,
@@ -290,7 +290,7 @@ def learn_facts(
 ) -> None:
     """`learn` from whatever was read of the order: `items` None when they weren't.
 
-    `status` is what a customer is to be told of an order this ledger has no fulfillment of; it never changes one it has.
+    `status` is what a customer is to be told of an order this ledger has no fulfillment of; else it isn't used.
     """
     seen: dict[str, Any] = {"order_number": order_number, "sf_status": sf_status}
     known = by_sf_order_id(connection, sf_order_id)
@@ -362,6 +362,7 @@ def put_mail(connection: Connection, order: Order, template: str, now: float) ->
         {
             "to": order.email,
             "template": template,
+            "account_id": order.account_id,
             "context": {
                 "reference": order.reference, "items": order.items, "currency": order.currency, "total": order.total,
             },

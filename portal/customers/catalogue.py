@@ -1,0 +1,167 @@
+"""The products on offer: Salesforce's pricebook, read once in a while for all visitors together.
+
+Kept in Redis for every process and in this one's memory. Whoever finds it old starts one refresh in the background
+and shows what there is; with Salesforce away the last known catalogue stays on show.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeVar
+
+import redis
+
+from portal.fulfillment.model import PortalError
+from portal.services import Services
+
+_T = TypeVar("_T")
+log = logging.getLogger("portal.catalogue")
+
+FRESH_SECONDS: Final = 300.0
+#: After a failed refresh, and how long one may take.
+RETRY_SECONDS: Final = 30
+
+_KEY: Final = "portal:catalogue"
+_REFRESHING: Final = "portal:catalogue:refreshing"
+
+
+class CatalogueUnavailable(PortalError):
+    """Salesforce can't be asked and nothing is known from before."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One pricebook entry. `price` is decimal text; `needs`: what must be named for it, "domain", "hostname" or ""."""
+
+    entry_id: str
+    name: str
+    description: str
+    family: str
+    price: str
+    currency: str
+    cycle: str
+    needs: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All products, and when they were read (seconds since 1970)."""
+
+    products: tuple[Product, ...]
+    read_at: float
+
+    def product(self, entry_id: str) -> Product | None:
+        """The product of a pricebook entry, if it is still offered."""
+        return next((each for each in self.products if each.entry_id == entry_id), None)
+
+
+class CatalogueCache:
+    """One per process; safe for threads."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._known: Catalogue | None = None
+        self._guard = threading.Lock()
+        self._tried_at = float("-inf")
+
+    def current(self) -> Catalogue:
+        """The catalogue, at most FRESH_SECONDS old while Salesforce answers. Raises CatalogueUnavailable."""
+        now = self._services.now()
+        known = self._known
+        if known is None or now - known.read_at > FRESH_SECONDS:
+            shared = self._from_redis()
+            if shared is not None and (known is None or shared.read_at > known.read_at):
+                known = self._known = shared
+        if known is None:
+            return self._read_first(now)
+        if now - known.read_at > FRESH_SECONDS and self._may_refresh(now):
+            threading.Thread(target=self._refresh, name="catalogue", daemon=True).start()
+        return known
+
+    def _read_first(self, now: float) -> Catalogue:
+        with self._guard:  # of the first visitors one asks, the others wait for what it gets
+            if self._known is not None:
+                return self._known
+            if now - self._tried_at < RETRY_SECONDS / 6:
+                raise CatalogueUnavailable("the catalogue can't be read at the moment")
+            self._tried_at = now
+            known = self._refresh()
+            if known is None:
+                raise CatalogueUnavailable("the catalogue can't be read at the moment")
+            return known
+
+    def _may_refresh(self, now: float) -> bool:
+        """Whether it is this process's turn: one in all of them, every RETRY_SECONDS at most."""
+        with self._guard:
+            if now - self._tried_at < RETRY_SECONDS:
+                return False
+            self._tried_at = now
+        try:
+            return bool(self._services.redis.set(_REFRESHING, "1", nx=True, ex=RETRY_SECONDS))
+        except redis.RedisError:
+            return True
+
+    def _refresh(self) -> Catalogue | None:
+        settings = self._services.settings
+        try:
+            entries = self._services.salesforce.catalogue(settings.portal_pricebook_id)
+        except PortalError as error:
+            log.warning("The catalogue couldn't be read from Salesforce", extra={"error": str(error)})
+            return None
+        except Exception:
+            log.exception("The catalogue couldn't be read from Salesforce")
+            return None
+        products = tuple(
+            Product(
+                entry_id=entry.id,
+                name=entry.name,
+                description=entry.description,
+                family=entry.family,
+                price=entry.unit_price,
+                currency=settings.brand_currency,
+                cycle=entry.billing_cycle or "",
+                needs=needs(entry.family, settings.catalogue_domain_families, settings.catalogue_hostname_families),
+            )
+            for entry in entries
+        )
+        self._known = known = Catalogue(products, self._services.now())
+        self._to_redis(known)
+        return known
+
+    def _from_redis(self) -> Catalogue | None:
+        return _quietly(lambda: _load(self._services.redis.get(_KEY)))
+
+    def _to_redis(self, catalogue: Catalogue) -> None:
+        text = json.dumps({"readAt": catalogue.read_at, "products": [asdict(each) for each in catalogue.products]})
+        _quietly(lambda: self._services.redis.set(_KEY, text))
+
+
+def needs(family: str, domain_families: tuple[str, ...], hostname_families: tuple[str, ...]) -> str:
+    """What a product of this Product2.Family needs to be told: "domain", "hostname" or nothing ("")."""
+    folded = family.casefold()
+    if folded in {each.casefold() for each in domain_families}:
+        return "domain"
+    if folded in {each.casefold() for each in hostname_families}:
+        return "hostname"
+    return ""
+
+
+def _load(raw: Any) -> Catalogue | None:
+    if not raw:
+        return None
+    try:
+        kept = json.loads(raw)
+        return Catalogue(tuple(Product(**each) for each in kept["products"]), float(kept["readAt"]))
+    except (ValueError, TypeError, KeyError):  # written by another version of the portal
+        return None
+
+
+def _quietly(call: Callable[[], _T]) -> _T | None:
+    try:
+        return call()
+    except redis.RedisError:
+        return None

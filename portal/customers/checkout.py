@@ -1,0 +1,211 @@
+"""From the catalogue to a placed order: products, basket, review, and the one press that places it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from typing import Final
+
+from flask import Blueprint, current_app, redirect, render_template, request, session, url_for
+from sqlalchemy.exc import IntegrityError
+from werkzeug.wrappers import Response
+
+from portal.customers.basket import Basket, LineFault
+from portal.customers.catalogue import Catalogue, CatalogueCache, CatalogueUnavailable
+from portal.customers.placing import place_soon
+from portal.customers.sign_in import to_sign_in
+from portal.customers.visitor import visitor
+from portal.ledger import orders
+from portal.ledger.orders import Item, Order
+from portal.links import digest
+from portal.web import services
+
+log = logging.getLogger("portal.checkout")
+
+pages = Blueprint("checkout", __name__)
+
+#: How long the checkout waits for Salesforce before it shows the order's page anyway.
+PLACING_WAIT_SECONDS: Final = 2.0
+
+#: No 0/O, 1/I/L, U: a reference is read out over the phone.
+_LETTERS: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def catalogue_cache() -> CatalogueCache:
+    """This process's catalogue."""
+    cache: CatalogueCache = current_app.extensions["portal_catalogue"]
+    return cache
+
+
+@pages.get("/")
+def catalogue_page() -> str | tuple[str, int]:
+    """Everything on offer, each with its own small form."""
+    return _catalogue()
+
+
+def _catalogue(fault: LineFault | None = None, entry_id: str = "") -> str | tuple[str, int]:
+    try:
+        catalogue = catalogue_cache().current()
+    except CatalogueUnavailable:
+        return render_template("catalogue_away.html"), 503
+    page = render_template(
+        "catalogue.html", catalogue=catalogue, basket=Basket(session, catalogue), fault=fault, fault_entry=entry_id,
+        entered=request.form,
+    )  # fmt: skip
+    return (page, 400) if fault else page
+
+
+@pages.post("/basket/add")
+def add() -> Response | str | tuple[str, int]:
+    """Put one product into the basket."""
+    catalogue = _known_catalogue()
+    if catalogue is None:
+        return render_template("catalogue_away.html"), 503
+    form = request.form
+    entry_id = form.get("entry", "")
+    try:
+        Basket(session, catalogue).add(
+            entry_id, form.get("quantity", "1"), form.get("domain", ""), form.get("hostname", "")
+        )
+    except LineFault as fault:
+        return _catalogue(fault, entry_id)
+    return redirect(url_for("checkout.basket_page"), 303)
+
+
+@pages.get("/basket")
+def basket_page() -> str | tuple[str, int]:
+    """What is in the basket."""
+    return _basket()
+
+
+def _basket(fault: LineFault | None = None, index: int = -1) -> str | tuple[str, int]:
+    catalogue = _known_catalogue()
+    if catalogue is None:
+        return render_template("catalogue_away.html"), 503
+    page = render_template("basket.html", basket=Basket(session, catalogue), fault=fault, fault_index=index)
+    return (page, 400) if fault else page
+
+
+@pages.post("/basket/change")
+def change() -> Response | str | tuple[str, int]:
+    """Another quantity for one line, or the line taken out (the button named `remove`)."""
+    catalogue = _known_catalogue()
+    if catalogue is None:
+        return render_template("catalogue_away.html"), 503
+    text = request.form.get("line", "")
+    index = int(text) if re.fullmatch(r"[0-9]{1,3}", text) else -1
+    basket = Basket(session, catalogue)
+    if "remove" in request.form:
+        basket.remove(index)
+    else:
+        try:
+            basket.change(index, request.form.get("quantity", ""))
+        except LineFault as fault:
+            return _basket(fault, index)
+    return redirect(url_for("checkout.basket_page"), 303)
+
+
+@pages.get("/checkout")
+def review() -> Response | str | tuple[str, int]:
+    """The last look before the order is placed."""
+    return _review(changed=False)
+
+
+def _review(*, changed: bool) -> Response | str | tuple[str, int]:
+    account = visitor().account
+    if account is None:
+        return to_sign_in()
+    catalogue = _known_catalogue()
+    if catalogue is None:
+        return render_template("catalogue_away.html"), 503
+    basket = Basket(session, catalogue)
+    placed = _placed_already(basket.key, account.account_id) if basket else None
+    if placed is not None:  # its answer was lost on the way to this browser
+        basket.empty()
+        return redirect(url_for("orders.placed", reference=placed.reference), 303)
+    if not basket:
+        return redirect(url_for("checkout.basket_page"), 303)
+    return render_template("review.html", basket=basket, changed=changed)
+
+
+@pages.post("/checkout")
+def place_order() -> Response | str | tuple[str, int]:
+    """Place the order: in the ledger first, so that it exists whatever happens next; once for each basket."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in()
+    key = request.form.get("key", "")
+    placed = _placed_already(key, account.account_id)
+    if placed is None:
+        catalogue = _known_catalogue()
+        if catalogue is None:
+            return render_template("catalogue_away.html"), 503
+        basket = Basket(session, catalogue)
+        if not basket or key != basket.key or request.form.get("reviewed") != basket.fingerprint or basket.gone:
+            return _review(changed=True)
+        placed = _insert(basket, key)
+    # Only the basket that was placed is emptied: a form sent again later mustn't take the next one.
+    if session.get("basket_key") == key:
+        session.pop("basket", None)
+        session.pop("basket_key", None)
+    if placed.place_tries == 0:
+        place_soon(services(), placed.reference, PLACING_WAIT_SECONDS)
+    return redirect(url_for("orders.placed", reference=placed.reference), 303)
+
+
+def _insert(basket: Basket, key: str) -> Order:
+    account = visitor().account
+    assert account is not None
+    here = services()
+    items = [
+        Item(
+            name=line.product.name, quantity=line.quantity, unitPrice=line.product.price, cycle=line.product.cycle,
+            domain=line.domain, hostname=line.hostname, entryId=line.product.entry_id,
+        )
+        for line in basket
+    ]  # fmt: skip
+    now = here.now()
+    reference = new_reference()
+    checkout_key = _checkout_key(key, account.account_id)
+    try:
+        with here.ledger.write() as connection:
+            orders.insert_placed_here(
+                connection, reference=reference, checkout_key=checkout_key, account_id=account.account_id,
+                email=account.email, items=items, currency=basket.currency, total=str(basket.total), now=now,
+            )  # fmt: skip
+            order = orders.get(connection, reference)
+            assert order is not None
+            orders.put_mail(connection, order, "received", now)
+    except IntegrityError:  # the same form, a moment earlier
+        earlier = _placed_already(key, account.account_id)
+        if earlier is None:
+            raise
+        return earlier
+    log.info("Order received", extra={"reference": reference, "accountId": account.account_id})
+    return order
+
+
+def new_reference() -> str:
+    """A new order's name, such as `PO-7K3M-9QTX`: no Salesforce id looks like it, and it can be read out."""
+    letters = "".join(secrets.choice(_LETTERS) for _ in range(8))
+    return f"PO-{letters[:4]}-{letters[4:]}"
+
+
+def _placed_already(key: str, account_id: str) -> Order | None:
+    if not key:
+        return None
+    with services().ledger.read() as connection:
+        return orders.by_checkout_key(connection, _checkout_key(key, account_id))
+
+
+def _checkout_key(key: str, account_id: str) -> str:
+    """Another account's key is another key."""
+    return digest(f"checkout:{account_id}", key)
+
+
+def _known_catalogue() -> Catalogue | None:
+    try:
+        return catalogue_cache().current()
+    except CatalogueUnavailable:
+        return None

@@ -1,0 +1,301 @@
+"""A customer's orders: the list, one order's page, its fragment for polling, its JSON, and what can be done about it.
+
+Whoever may not see an order gets the answer of one that doesn't exist. Nothing here asks Salesforce or WHMCS to show an
+order: pages are made of the ledger alone. The two buttons that lead into WHMCS do ask it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from flask import (
+    Blueprint,
+    abort,
+    current_app,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from werkzeug.wrappers import Response
+
+from portal.customers import limits
+from portal.customers.progress import Progress, tag_of, tell
+from portal.customers.sign_in import to_sign_in
+from portal.customers.typical import Typical
+from portal.customers.visitor import visitor
+from portal.fulfillment import ledger as fulfillment_ledger
+from portal.fulfillment.ledger import Fulfillment
+from portal.fulfillment.model import CustomerStatus, UpstreamError, salesforce_id_18
+from portal.ledger import orders
+from portal.ledger.orders import Order
+from portal.problems import Problem
+from portal.web import services
+
+log = logging.getLogger("portal.customers")
+
+pages = Blueprint("orders", __name__)
+
+PAGE_SIZE: Final = 20
+POLL_SECONDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An order the visitor may see, with what is told about it."""
+
+    order: Order
+    fulfillment: Fulfillment | None
+    progress: Progress
+
+
+class NotSignedIn(Exception):
+    """Nobody is signed in who could be asked whether they may see this."""
+
+
+def shown(reference: str) -> Shown:
+    """The order of that reference or Salesforce id (15 or 18 characters), for this visitor.
+
+    Raises NotSignedIn, and 404 both for an order that doesn't exist and for somebody else's.
+    """
+    seen_by = visitor()
+    if seen_by.account is None and not seen_by.single_orders:
+        raise NotSignedIn
+    with services().ledger.read() as connection:
+        order = orders.get(connection, reference) or orders.get(connection, reference.upper())
+        if order is None:
+            try:
+                order = orders.by_sf_order_id(connection, salesforce_id_18(reference))
+            except ValueError:
+                order = None
+        if order is None or not seen_by.may_see(order):
+            if seen_by.account is None:
+                raise NotSignedIn
+            abort(404)
+        fulfillment, steps = None, []
+        if order.sf_order_id is not None and order.status is not CustomerStatus.PENDING_REVIEW:
+            fulfillment = fulfillment_ledger.get(connection, order.sf_order_id)
+            steps = fulfillment_ledger.steps_of(connection, order.sf_order_id) if fulfillment else []
+        typical: Typical = current_app.extensions["portal_typical"]
+        usual = typical.seconds(connection) if order.status is CustomerStatus.ACTIVATING else None
+    return Shown(
+        order, fulfillment, tell(order, fulfillment, steps, now=services().now(), typical_seconds=usual)
+    )
+
+
+@pages.errorhandler(NotSignedIn)
+def _ask_who(_: NotSignedIn) -> Response:
+    if request.endpoint == "orders.as_json":
+        raise Problem(
+            401, "not_signed_in", "Not signed in", "Sign in, or open the link out of the order's e-mail.",
+            {"WWW-Authenticate": 'Cookie realm="order portal", form-action="/sign-in", cookie-name=portal_session'},
+        )  # fmt: skip
+    return to_sign_in()
+
+
+# --- the list -----------------------------------------------------------------------------------------------
+
+
+@pages.get("/orders")
+def index() -> Response | str:
+    """The account's orders, newest first; `status` filters, `before` is where the last page ended."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in()
+    chosen = request.args.get("status", "")
+    status = next((each for each in CustomerStatus if _slug(each) == chosen), None)
+    if chosen and status is None:
+        abort(404)
+    with services().ledger.read() as connection:
+        found = orders.page_of_account(
+            connection, account.account_id, limit=PAGE_SIZE + 1, status=status, before=_read_cursor()
+        )
+    more = len(found) > PAGE_SIZE
+    found = found[:PAGE_SIZE]
+    return render_template(
+        "orders.html",
+        orders=[(order, *tag_of(order)) for order in found],
+        filters=[(_slug(each), each.value) for each in CustomerStatus],
+        chosen=chosen,
+        cursor=_cursor(found[-1]) if more else "",
+        first_page="before" not in request.args,
+    )
+
+
+def _slug(status: CustomerStatus) -> str:
+    return status.value.lower().replace(" ", "-")
+
+
+def _cursor(order: Order) -> str:
+    return base64.urlsafe_b64encode(f"{order.created_at!r} {order.reference}".encode()).decode().rstrip("=")
+
+
+def _read_cursor() -> tuple[float, str] | None:
+    text = request.args.get("before", "")
+    if not text:
+        return None
+    try:
+        moment, reference = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ", 1)
+        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", moment):
+            raise ValueError
+        return float(moment), reference[:40]
+    except (ValueError, binascii.Error):
+        abort(404)
+
+
+# --- one order ----------------------------------------------------------------------------------------------
+
+
+@pages.get("/orders/<reference>")
+def show(reference: str) -> str:
+    """The order's page."""
+    return _page(shown(reference))
+
+
+def _page(what: Shown, problem: str = "") -> str:
+    return render_template(
+        "order.html", order=what.order, fulfillment=what.fulfillment, progress=what.progress, problem=problem,
+        poll_seconds=POLL_SECONDS,
+    )  # fmt: skip
+
+
+@pages.get("/orders/<reference>/status")
+def status(reference: str) -> Response | str:
+    """The part of the page that changes; 204 while it says what the poll's `v` already knows."""
+    what = shown(reference)
+    if request.args.get("v") == what.progress.version:
+        return Response(status=204)
+    if not request.headers.get("HX-Request"):
+        # Without htmx this is nobody's page: whoever comes here by hand gets the whole one.
+        return redirect(url_for("orders.show", reference=reference), 303)
+    return render_template(
+        "_progress.html", order=what.order, fulfillment=what.fulfillment, progress=what.progress,
+        poll_seconds=POLL_SECONDS,
+    )  # fmt: skip
+
+
+@pages.get("/api/orders/<sf_order_id>")
+def as_json(sf_order_id: str) -> Response:
+    """The same as JSON: the customer's stages, never inner steps."""
+    what = shown(sf_order_id)
+    document: dict[str, Any] = {
+        "orderId": what.order.sf_order_id,
+        "reference": what.order.reference,
+        "status": what.order.status.value,
+        "message": what.progress.headline,
+        "stages": [{"name": each.name, "state": each.state, "at": _iso(each.at)} for each in what.progress.stages],
+        "final": what.progress.final,
+        "createdAt": _iso(what.order.created_at),
+        "updatedAt": _iso(what.progress.updated_at),
+    }
+    return jsonify(document)
+
+
+def _iso(moment: float | None) -> str | None:
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pages.get("/orders/<reference>/placed")
+def placed(reference: str) -> str:
+    """The confirmation."""
+    what = shown(reference)
+    return render_template("placed.html", order=what.order, progress=what.progress)
+
+
+@pages.get("/orders/<reference>/withdraw")
+def ask_withdraw(reference: str) -> Response | str:
+    """Ask before an order is withdrawn."""
+    what = shown(reference)
+    if not what.progress.can_withdraw:
+        return redirect(url_for("orders.show", reference=reference), 303)
+    return render_template("withdraw.html", order=what.order)
+
+
+@pages.post("/orders/<reference>/withdraw")
+def withdraw(reference: str) -> Response:
+    """Withdraw an order that is still in review."""
+    what = shown(reference)
+    with services().ledger.write() as connection:
+        done = orders.withdraw(connection, what.order.reference, services().now())
+    if done:
+        log.info("Order withdrawn by its customer", extra={"reference": what.order.reference})
+    elif what.order.status is not CustomerStatus.CANCELLED:
+        flash("Your order can’t be withdrawn any more: our team has already checked it and we’re setting it up.")
+    return redirect(url_for("orders.show", reference=reference), 303)
+
+
+# --- the ways into WHMCS and back ---------------------------------------------------------------------------
+
+
+@pages.post("/orders/<reference>/payment-method")
+def add_payment_method(reference: str) -> Response:
+    """Into the client area's payment methods, signed in there already."""
+    return _into_client_area(reference, "clientarea:payment_methods")
+
+
+@pages.post("/orders/<reference>/client-area")
+def client_area(reference: str) -> Response:
+    """Into the client area, signed in there already."""
+    return _into_client_area(reference, "clientarea:services")
+
+
+def _into_client_area(reference: str, destination: str) -> Response:
+    what = shown(reference)
+    client_id = what.fulfillment.client_id if what.fulfillment else None
+    target = services().settings.whmcs_client_area_url
+    if client_id is not None and not _pressed_too_often(what.order):
+        try:
+            target = services().whmcs.sso_link(client_id, destination)
+        except UpstreamError as error:
+            log.warning("No sign-in link from WHMCS", extra={"reference": what.order.reference, "error": str(error)})
+    if target is None:
+        flash("We can’t open your account just now. Please try again in a few minutes.")
+        target = url_for("orders.show", reference=reference)
+    return redirect(target, 303)
+
+
+@pages.post("/orders/<reference>/resume")
+def resume(reference: str) -> Response:
+    """"I've added it": ask WHMCS, and go on with the order where it stopped."""
+    what = shown(reference)
+    here = services()
+    back = redirect(url_for("orders.show", reference=reference), 303)
+    if not what.progress.needs_payment_method or what.fulfillment is None or what.fulfillment.client_id is None:
+        return back
+    if _pressed_too_often(what.order):
+        flash("Please wait a minute, then try again.")
+        return back
+    try:
+        found = here.whmcs.pay_methods(what.fulfillment.client_id)
+    except UpstreamError as error:
+        log.warning("WHMCS couldn't be asked", extra={"reference": what.order.reference, "error": str(error)})
+        flash("We couldn’t check your account just now. Please try again in a minute.")
+        return back
+    if not found:
+        flash("We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute.")
+        return back
+    with here.ledger.write() as connection:
+        resumed = fulfillment_ledger.resume(
+            connection, what.fulfillment.sf_order_id, now=here.now(), actor="customer",
+            why="the customer added a payment method",
+        )  # fmt: skip
+    if resumed:
+        here.tickets.send(what.fulfillment.sf_order_id, front=True)
+        log.info("Order resumed by its customer", extra={"sfOrderId": what.fulfillment.sf_order_id})
+    return back
+
+
+def _pressed_too_often(order: Order) -> bool:
+    """These buttons call WHMCS: ten times a minute for one order is plenty."""
+    return limits.too_often(services().redis, "whmcs-button", order.reference, most=10, seconds=60)
+

@@ -1,0 +1,109 @@
+"""The signed links the portal mails out: to sign in (once, 15 minutes), and to see one order (30 days).
+
+itsdangerous signs them with SECRET_KEY under a salt for each purpose, so that neither passes for the other or for a
+session. A sign-in link's e-mail address is sealed, because addresses of links end up in logs and histories.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from itsdangerous import BadData, URLSafeSerializer
+
+from portal.settings import Settings
+
+SIGN_IN_SECONDS: Final = 15 * 60
+ORDER_SECONDS: Final = 30 * 24 * 3600
+
+#: Paths below PORTAL_BASE_URL; the routes are made of the same constants.
+SIGN_IN_PATH: Final = "/sign-in/link/"
+ORDER_PATH: Final = "/o/"
+
+
+@dataclass(frozen=True)
+class SignInLink:
+    """What a sign-in link says. `id` is what is remembered once it is used; `expires_at` in seconds since 1970."""
+
+    id: str
+    email: str
+    contact_id: str | None
+    account_id: str
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class OrderLink:
+    """What an order link says."""
+
+    reference: str
+    account_id: str
+    expires_at: float
+
+
+class Links:
+    """Makes and reads links."""
+
+    def __init__(self, settings: Settings) -> None:
+        keys = signing_keys(settings)
+        self._base_url = settings.portal_base_url
+        self._sign_in = _serializer(keys, "portal.sign-in-link")
+        self._order = _serializer(keys, "portal.order-link")
+        self._seal = MultiFernet([Fernet(_sealing_key(key)) for key in reversed(keys)])
+
+    def sign_in(self, *, email: str, contact_id: str | None, account_id: str, now: float) -> str:
+        """The whole address of a new sign-in link."""
+        sealed = self._seal.encrypt(email.encode()).decode()
+        told = [secrets.token_urlsafe(12), contact_id, account_id, sealed, int(now) + SIGN_IN_SECONDS]
+        token = self._sign_in.dumps(told)
+        return f"{self._base_url}{SIGN_IN_PATH}{_text(token)}"
+
+    def read_sign_in(self, token: str) -> SignInLink | None:
+        """What a sign-in link says, expired or not; None for one we didn't sign."""
+        try:
+            nonce, contact_id, account_id, sealed, expires_at = self._sign_in.loads(token)
+            email = self._seal.decrypt(sealed).decode()
+        except (BadData, InvalidToken, ValueError, TypeError):
+            return None
+        return SignInLink(digest("link", nonce), email, contact_id, account_id, float(expires_at))
+
+    def order(self, *, reference: str, account_id: str, now: float) -> str:
+        """The whole address of an order link."""
+        token = self._order.dumps([reference, account_id, int(now) + ORDER_SECONDS])
+        return f"{self._base_url}{ORDER_PATH}{_text(token)}"
+
+    def read_order(self, token: str) -> OrderLink | None:
+        """What an order link says, expired or not; None for one we didn't sign."""
+        try:
+            reference, account_id, expires_at = self._order.loads(token)
+        except (BadData, ValueError, TypeError):
+            return None
+        return OrderLink(reference, account_id, float(expires_at))
+
+
+def digest(purpose: str, secret: str) -> str:
+    """What the ledger keeps of a secret."""
+    return hashlib.sha256(f"{purpose}:{secret}".encode()).hexdigest()
+
+
+def signing_keys(settings: Settings) -> list[str]:
+    """SECRET_KEY_PREVIOUS and SECRET_KEY, the one that signs last; development has one of its own."""
+    current = settings.secret_key or settings.development_secret()
+    return [key for key in (settings.secret_key_previous, current) if key]
+
+
+def _serializer(keys: Sequence[str], salt: str) -> URLSafeSerializer:
+    return URLSafeSerializer(list(keys), salt=salt, signer_kwargs={"digest_method": hashlib.sha256})
+
+
+def _sealing_key(key: str) -> bytes:
+    return base64.urlsafe_b64encode(hashlib.sha256(b"portal.sign-in-link.seal:" + key.encode()).digest())
+
+
+def _text(token: Any) -> str:
+    return token.decode("ascii") if isinstance(token, bytes) else str(token)

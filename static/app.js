@@ -1,0 +1,50 @@
+// What htmx doesn't do for an order's page: rest in hidden tabs, say when the page is out of date, speak a stage's
+// change once, and follow the order by itself where htmx couldn't be loaded.
+(() => {
+  "use strict";
+  const EVERY = 5000;
+  const progress = () => document.getElementById("progress");
+  const stale = document.getElementById("stale");
+  const spoken = document.getElementById("spoken");
+  let freshAt = new Date();
+  let said = progress() ? progress().dataset.spoken : "";
+
+  function fresh() {
+    freshAt = new Date();
+    stale.hidden = true;
+  }
+
+  function outOfDate() {
+    stale.querySelector("span").textContent = freshAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    stale.hidden = false;
+  }
+
+  if (!progress() || !stale || !spoken) return;
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (document.hidden) event.preventDefault();
+  });
+  document.addEventListener("htmx:afterRequest", (event) => (event.detail.successful ? fresh() : outOfDate()));
+  document.addEventListener("htmx:afterSwap", () => {
+    const now = progress().dataset.spoken;
+    if (now !== said) spoken.textContent = said = now;
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && window.htmx && progress()) window.htmx.trigger(progress(), "refresh");
+  });
+
+  // Without htmx (its host is blocked or down): ask the same address, and load the page anew once it has changed.
+  async function follow() {
+    const address = progress().getAttribute("hx-get");
+    if (window.htmx || document.hidden || !address) return;
+    try {
+      const answer = await fetch(address, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout(2 * EVERY) });
+      if (answer.status === 200 || answer.status === 401) location.reload();
+      else if (answer.status === 204) fresh();
+      else outOfDate();
+    } catch {
+      outOfDate();
+    }
+  }
+  setInterval(follow, EVERY);
+})();
