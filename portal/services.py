@@ -13,8 +13,10 @@ from redis.sentinel import Sentinel
 
 from portal.breaker import Breaker
 from portal.embedded import ensure_valkey
+from portal.errors import PortalError
 from portal.fulfillment.model import UpstreamError
 from portal.inflight import Places
+from portal.ledger import installation
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
 from portal.mail import Mailer
@@ -44,6 +46,31 @@ class Services:
     def require_migrated(self) -> None:
         """Raises LedgerNotMigrated when the ledger's tables aren't those of this version."""
         require_migrated(self.ledger)
+
+
+    def belongs_to(self) -> dict[str, str]:
+        """The other sides this installation is configured for; a ledger belongs to one such pair."""
+        return {"whmcs": self.settings.whmcs_api_url, "salesforce": self.settings.sf_client_id}
+
+    def require_same_installation(self) -> None:
+        """Raises WrongInstallation when the ledger belongs to another Salesforce org or WHMCS."""
+        mine = self.belongs_to()
+        with self.ledger.read() as connection:
+            theirs = installation.get(connection, "belongs_to")
+        if theirs is None:
+            with self.ledger.write() as connection:
+                if installation.get(connection, "belongs_to") is None:
+                    installation.put(connection, "belongs_to", mine, now=self.now())
+        elif theirs != mine:
+            changed = " and ".join(name.upper() for name in mine if theirs.get(name) != mine[name])
+            raise WrongInstallation(
+                f"this ledger belongs to another {changed} than the one configured; if that is meant, "
+                "run `flask installation accept`"
+            )
+
+
+class WrongInstallation(PortalError):
+    """The ledger belongs to another Salesforce org or WHMCS than the one configured."""
 
 
 def build_services(settings: Settings) -> Services:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -315,17 +313,6 @@ class Settings:
     @property
     def production(self) -> bool:
         return self.portal_env == "production"
-
-    def development_secret(self) -> str:
-        """Development's SECRET_KEY where none is given: made once, kept under PORTAL_VAR_DIR."""
-        path = self.portal_var_dir / "secret_key"
-        self.portal_var_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-        except FileExistsError:
-            pass
-        return path.read_text()
 
     @property
     def ledger_url(self) -> str:

@@ -24,10 +24,13 @@ from portal.fulfillment.model import (
     StepState,
 )
 from portal.fulfillment.protocol import Facts
-from portal.ledger import events, installation, orders
+from portal.ledger import events, installation, orders, outbox
 from portal.ledger.schema import fulfillments, steps, workers
 
 _F = fulfillments.c
+
+#: Seconds after a takeover at which Salesforce is told once more what it may have been told wrongly.
+ASSERT_AFTER_TAKEOVER = 15.0
 
 
 @dataclass(frozen=True)
@@ -163,12 +166,38 @@ def request_fulfillment(
     return row
 
 
+def request_unheard(connection: Connection, sf_order_id: str, *, now: float) -> Fulfillment:
+    """An order that Salesforce marked `Requested` although its call never arrived.
+
+    A new one isn't vouched for: an earlier ledger may have known it. A Failed one is started again.
+    """
+    row = get(connection, sf_order_id)
+    if row is None:
+        _insert(connection, sf_order_id, now=now, requested_at=now, requested_by=None, vouched=False)
+        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now)
+        events.record(connection, "request_found", now=now, subject=sf_order_id)
+        row = get(connection, sf_order_id)
+        assert row is not None
+    elif row.state == State.FAILED and row.told == CustomerStatus.FAILED:
+        # It was Failed in Salesforce and is Requested again: a click we never heard of.
+        row = start_again(connection, row, now=now)
+    elif row.state == State.PROVISIONED and row.told == CustomerStatus.PROVISIONED:
+        outbox.put(connection, "salesforce", sf_order_id, {"assert": True}, now=now)
+    return row
+
+
 def _insert(
-    connection: Connection, sf_order_id: str, *, now: float, requested_at: float, requested_by: str | None
+    connection: Connection,
+    sf_order_id: str,
+    *,
+    now: float,
+    requested_at: float,
+    requested_by: str | None,
+    vouched: bool = True,
 ) -> None:
     values = {
         "sf_order_id": sf_order_id, "state": State.QUEUED, "attempt": 1, "tries": 0, "due_at": now, "fence": 0,
-        "vouched": installation.vouched(connection), "second_chance": False,
+        "vouched": vouched and installation.vouched(connection), "second_chance": False,
         "adds": 0, "add_open": False, "accepts": 0, "accept_open": False, "active": False, "audits": 0,
         "service_ids": [], "requested_at": requested_at, "requested_by": requested_by,
         "created_at": now, "updated_at": now,
@@ -410,6 +439,15 @@ def note_ticket(connection: Connection, sf_order_id: str, ticket: str | None, *,
     )
 
 
+def forget_ticket(connection: Connection, sf_order_id: str, ticket: str | None) -> None:
+    """This ticket is lost, unless another was sent meanwhile."""
+    connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == sf_order_id, _F.ticket == ticket)
+        .values(ticket=None, ticketed_at=None)
+    )
+
+
 def forget_tickets(connection: Connection) -> int:
     """After a flush of Redis: no ticket is out. Returns how many orders are to be ticketed again."""
     count = 0
@@ -444,6 +482,10 @@ def take_over(connection: Connection, incarnation: str, *, now: float, beat: int
                 vouched=False, second_chance=sa.or_(_F.second_chance, _F.add_open), updated_at=now,
             )
         )  # fmt: skip
+    for kind, subject in outbox.release_all(connection, incarnation):
+        if kind == "salesforce":
+            # Stopped rather than dead, it may yet send the old state over a newer one: say the present one once more.
+            outbox.put(connection, kind, subject, {"assert": True}, now=now, due_at=now + ASSERT_AFTER_TAKEOVER)
     return taken
 
 

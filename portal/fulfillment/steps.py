@@ -38,11 +38,16 @@ def validation(run: Run) -> JsonObject:
     if order is None:
         raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
     run.later(partial(orders.learn, snapshot=order, now=run.around.now()))
+    run.later(lambda c: orders.set_status(c, run.id, CustomerStatus.ACTIVATING, run.around.now()))
     if order.status in run.around.settings.sf_unfulfillable_statuses:
         raise FulfillmentFailed(
             ErrorCode.ORDER_NOT_FULFILLABLE,
             f"The order's status in Salesforce is {order.status}: an order with that status isn't fulfilled",
         )
+    with run.around.ledger.read() as connection:
+        withdrawn = orders.withdrawn(connection, run.id)
+    if withdrawn:
+        raise FulfillmentFailed(ErrorCode.ORDER_NOT_FULFILLABLE, "The customer has withdrawn the order")
     _believe_salesforce(run, order)
     client_id = _client(run, order)
     run.later(lambda c: _save(c, run, client_id=client_id))

@@ -237,7 +237,8 @@ def _being_fulfilled(connection: Connection, sf_order_id: str) -> bool:
 
 def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, now: float) -> None:
     outbox.put(
-        connection, "salesforce", sf_order_id, {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}, now=now,
+        connection, "salesforce", sf_order_id,
+        {"fields": {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}}, now=now,
         once=f"cancelled:{sf_order_id}",
     )
 

@@ -126,6 +126,19 @@ def dead(connection: Connection, message_id: int, *, error: str) -> None:
     )
 
 
+def release_all(connection: Connection, incarnation: str) -> list[tuple[str, str]]:
+    """Free what a dead process was sending; returns kind and subject of each. It may have been sent nevertheless."""
+    query = sa.select(_O.id, _O.kind, _O.subject).where(_O.claimed_by == incarnation, _O.state == "pending")
+    rows = connection.execute(query).all()
+    for message_id, _kind, _subject in rows:
+        connection.execute(
+            sa.update(outbox)
+            .where(_O.id == message_id, _O.claimed_by == incarnation)
+            .values(claimed_by=None, claimed_until=None)
+        )
+    return [(kind, subject) for _id, kind, subject in rows]
+
+
 def release(connection: Connection, incarnation: str, kind: str, message_ids: list[int]) -> None:
     """Give messages back unsent."""
     connection.execute(

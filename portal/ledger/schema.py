@@ -171,6 +171,7 @@ outbox = sa.Table(
     sa.Column("sent_at", Moment),
 )
 sa.Index("ix_outbox_due", outbox.c.kind, outbox.c.state, outbox.c.due_at)
+sa.Index("ix_outbox_claimed_by", outbox.c.claimed_by)
 sa.Index("ix_outbox_subject", outbox.c.kind, outbox.c.subject, outbox.c.state, outbox.c.id)
 
 # Security and operators' actions; append-only.

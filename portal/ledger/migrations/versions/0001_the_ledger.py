@@ -130,9 +130,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("sf_order_id", name=op.f("uq_orders_sf_order_id")),
     )
     op.create_index("ix_orders_account", "orders", ["account_id", "created_at", "reference"], unique=False)
-    op.create_index(
-        "ix_orders_account_status", "orders", ["account_id", "status", "created_at"], unique=False
-    )
+    op.create_index("ix_orders_account_status", "orders", ["account_id", "status", "created_at"], unique=False)
     op.create_index("ix_orders_place_due_at", "orders", ["place_due_at"], unique=False)
     op.create_index("ix_orders_status_updated", "orders", ["status", "updated_at"], unique=False)
     op.create_table(
@@ -153,6 +151,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sa.UniqueConstraint("once", name=op.f("uq_outbox_once")),
     )
+    op.create_index("ix_outbox_claimed_by", "outbox", ["claimed_by"], unique=False)
     op.create_index("ix_outbox_due", "outbox", ["kind", "state", "due_at"], unique=False)
     op.create_index("ix_outbox_subject", "outbox", ["kind", "subject", "state", "id"], unique=False)
     op.create_table(
@@ -228,6 +227,7 @@ def downgrade() -> None:
     op.drop_table("sessions")
     op.drop_index("ix_outbox_subject", table_name="outbox")
     op.drop_index("ix_outbox_due", table_name="outbox")
+    op.drop_index("ix_outbox_claimed_by", table_name="outbox")
     op.drop_table("outbox")
     op.drop_index("ix_orders_status_updated", table_name="orders")
     op.drop_index("ix_orders_place_due_at", table_name="orders")

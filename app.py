@@ -1,0 +1,57 @@
+"""The Flask application: builds the services once and registers the blueprints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flask import Flask
+
+import portal.customers
+import portal.ops
+import portal.problems
+import portal.webhooks
+from portal.links import signing_keys
+from portal.services import Services, build_services
+from portal.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
+    """Build the application. `settings`: else from the environment; `services`: else built from the settings.
+
+    Raises portal.settings.SettingsError when the environment is half-configured.
+    """
+    if services is None:
+        services = build_services(settings or Settings.from_environ(os.environ))
+    app = Flask(__name__)
+    *previous, app.secret_key = signing_keys(services.settings)
+    app.config["SECRET_KEY_FALLBACKS"] = previous
+    app.extensions["portal"] = services
+    portal.problems.register(app)
+    portal.webhooks.register(app)
+    portal.customers.register(app)
+    portal.ops.register(app)
+    prefix = urlsplit(services.settings.portal_base_url).path.rstrip("/")
+    if prefix:
+        app.wsgi_app = _Prefixed(app.wsgi_app, prefix)  # type: ignore[method-assign]
+    return app
+
+
+class _Prefixed:
+    """Lets the application live under a path, whether the proxy in front strips it or not."""
+
+    def __init__(self, application: WSGIApplication, prefix: str) -> None:
+        self._application: Callable[..., Iterable[bytes]] = application
+        self._prefix = prefix
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        path = environ.get("PATH_INFO", "")
+        if path == self._prefix or path.startswith(self._prefix + "/"):
+            environ["PATH_INFO"] = path[len(self._prefix) :]
+        environ["SCRIPT_NAME"] = self._prefix
+        return self._application(environ, start_response)

@@ -1,0 +1,67 @@
+"""The RQ job: run one order, if it is to be run. Its argument is the Salesforce order id and nothing else."""
+
+from __future__ import annotations
+
+import logging
+
+from redis import RedisError
+
+from jobs.process import EXIT_DECLARED_DEAD, EXIT_LEDGER, WorkerProcess, die
+from portal.fulfillment.model import LeaseLost, State
+from portal.fulfillment.orchestrator import fulfill
+from portal.fulfillment.reconcile import assert_in_salesforce, audit
+from portal.ledger.engine import CommitUnknown, LedgerUnavailable
+
+log = logging.getLogger("jobs.fulfill")
+
+_process: WorkerProcess | None = None
+
+
+class NotProvisioned(Exception):
+    """Ends the RQ job as failed, so that the dashboard shows it; the ledger has the whole story."""
+
+
+def work_in(process: WorkerProcess) -> None:
+    """Set the process whose orders these jobs are; jobs.worker does it before the first job."""
+    global _process
+    _process = process
+
+
+def fulfill_order(sf_order_id: str) -> None:
+    """Claim the order in the ledger and fulfil it; do its audit if one is due; else do nothing.
+
+    Raises NotProvisioned when it ended as Failed or needs a decision.
+    """
+    process = _process
+    if process is None:
+        raise RuntimeError("orders are run by `python -m jobs.worker`, not by another RQ worker")
+    process.busy(True)
+    try:
+        ended = fulfill(process.around, sf_order_id)
+        if ended is None:
+            audit(process.around, sf_order_id)
+    except LeaseLost as lost:
+        _correct_salesforce(process, sf_order_id)
+        die(EXIT_DECLARED_DEAD, str(lost))
+    except (LedgerUnavailable, CommitUnknown) as error:
+        # What the ledger couldn't be told is unknown: end, so that the order is taken over and looked at.
+        die(EXIT_LEDGER, str(error))
+    finally:
+        process.busy(False)
+    if ended is None:
+        return
+    try:
+        process.services.tickets.announce_finished(sf_order_id)
+    except RedisError:
+        log.warning("Couldn't announce the end of a run", extra={"sfOrderId": sf_order_id})
+    if ended.state in (State.FAILED, State.NEEDS_DECISION):
+        raise NotProvisioned(f"{ended.state}: {ended.code}")
+
+
+def _correct_salesforce(process: WorkerProcess, sf_order_id: str) -> None:
+    """This process lost the order while it ran it: what it told Salesforce last may be older than the truth."""
+    try:
+        with process.services.ledger.write() as connection:
+            assert_in_salesforce(connection, sf_order_id, now=process.services.now(), delay=0.0)
+    except (LedgerUnavailable, CommitUnknown):
+        log.warning("Couldn't ask for a correction in Salesforce", extra={"sfOrderId": sf_order_id})

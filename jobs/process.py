@@ -1,0 +1,112 @@
+"""A worker process: its heartbeat in the ledger, and the check before every call that it may still send."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import NoReturn
+
+from portal.errors import PortalError
+from portal.fulfillment.model import LeaseLost
+from portal.fulfillment.run import Surroundings
+from portal.ledger import workers
+from portal.services import Services
+
+log = logging.getLogger("jobs.process")
+
+BEAT_SECONDS = 0.5
+#: Heartbeats missed for so long make others take this process's orders; it sends nothing more after it itself.
+TTL_SECONDS = 3.0
+
+EXIT_DECLARED_DEAD, EXIT_STUCK, EXIT_LEDGER = 70, 71, 72
+
+
+def nothing(_name: str) -> None:
+    """No fault point: the production's."""
+
+
+def die(code: int, why: str) -> NoReturn:
+    """End this process at once: nothing of it may run on. Its orders are taken over."""
+    log.error("Worker process ends", extra={"why": why, "exitCode": code})
+    os._exit(code)
+
+
+def new_incarnation() -> str:
+    """A name no other process ever had."""
+    return f"{socket.gethostname()[:20]}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
+
+
+class WorkerProcess:
+    """This process as an owner of orders. `incarnation`: made by the supervisor, so that it can mark us dead."""
+
+    def __init__(
+        self, services: Services, incarnation: str, fault_point: Callable[[str], None] = nothing
+    ) -> None:
+        self.services = services
+        self.incarnation = incarnation
+        self._last_beat = time.monotonic()
+        self._busy_since: float | None = None
+        # A run that makes no progress for longer than its longest call is stuck: stop beating, so that it is taken over.
+        self._stuck_after = 3 * services.settings.whmcs_max_request_seconds + 120
+
+        def stop_point(name: str) -> None:
+            self.progress()
+            fault_point(name)
+
+        self.around = Surroundings(
+            ledger=services.ledger,
+            salesforce=services.salesforce,
+            whmcs=services.whmcs,
+            settings=services.settings,
+            now=services.now,
+            incarnation=incarnation,
+            whmcs_place=services.places.place,
+            fault_point=stop_point,
+        )
+        services.checks_before_send.append(self._check_lease)
+
+    def start(self, kind: str) -> None:
+        """Register in the ledger and start beating. `kind`: fulfill, deliver or sweep."""
+        with self.services.ledger.write() as connection:
+            workers.register(
+                connection, self.incarnation, kind, socket.gethostname()[:120], os.getpid(),
+                now=self.services.now(),
+            )  # fmt: skip
+        self._last_beat = time.monotonic()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def progress(self) -> None:
+        """The run goes on."""
+        if self._busy_since is not None:
+            self._busy_since = time.monotonic()
+
+    def busy(self, busy: bool) -> None:
+        """Whether an order is being run."""
+        self._busy_since = time.monotonic() if busy else None
+
+    def _check_lease(self, _deadline: float) -> None:
+        """Right before bytes leave: whoever missed its heartbeats may have been taken over already."""
+        self.progress()
+        if time.monotonic() - self._last_beat >= TTL_SECONDS:
+            raise LeaseLost("this process missed its heartbeats")
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            busy_since = self._busy_since
+            if busy_since is not None and time.monotonic() - busy_since > self._stuck_after:
+                die(EXIT_STUCK, "a step exceeded its deadline")
+            begun = time.monotonic()
+            try:
+                with self.services.ledger.write() as connection:
+                    alive = workers.beat(connection, self.incarnation)
+            except PortalError:
+                continue  # the ledger is away: it takes nobody over meanwhile, and we send nothing after the TTL
+            if not alive:
+                die(EXIT_DECLARED_DEAD, "this process was declared dead")
+            self._last_beat = begun

@@ -1,0 +1,265 @@
+"""`python -m jobs.sweep`: puts right what got lost. Any number may run, one acts; the others stand by.
+
+It takes over the orders of workers whose heartbeats stopped, sends tickets for orders that are due, sends lost ones
+again, has ended orders audited, and does the portal's chores (placing orders in Salesforce, learning what changed).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from redis import RedisError
+
+from jobs.process import TTL_SECONDS, new_incarnation
+from portal.customers.learning import learn_changes
+from portal.customers.placing import place
+from portal.errors import PortalError
+from portal.fulfillment import ledger as book
+from portal.fulfillment.model import salesforce_id_18
+from portal.ledger import housekeeping, installation, orders, workers
+from portal.logs import set_up_logging
+from portal.services import Services, build_services
+from portal.settings import Settings, SettingsError
+
+log = logging.getLogger("jobs.sweep")
+
+ROUND_SECONDS = 0.3
+TICKETS_PER_SLOT = 3  # few tickets out: an old one is a lost one
+LOST_AFTER = 1.5  # seconds after which a ticket that is on no queue, and whose order nobody took, is lost
+AUDIT_TICKET_EVERY = 5.0
+SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every ticket with it
+
+
+class Sweep:
+    """One sweep process."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.incarnation = new_incarnation()
+        self._seen_beats: dict[str, tuple[int, float]] = {}  # incarnation → beat, when we first saw it (monotonic)
+        self._ticketed_audits: dict[str, float] = {}
+        self.acting = False
+
+    def start(self) -> None:
+        """Register in the ledger."""
+        with self.services.ledger.write() as connection:
+            workers.register(
+                connection, self.incarnation, "sweep", socket.gethostname()[:120], os.getpid(), now=self.services.now()
+            )
+
+    def round(self) -> None:
+        """Everything that is due, once. Raises PortalError or RedisError when it can't be done now."""
+        self._beat()
+        stale = self._stale_workers()
+        self._lead(stale)
+        if not self.acting:
+            return
+        for worker in stale:
+            self._take_over(worker)
+        self._check_sentinel()
+        self._find_lost_tickets()
+        self._send_tickets()
+        self._send_audits()
+
+    # --- who is alive, and who leads ---
+
+    def _beat(self) -> None:
+        with self.services.ledger.write() as connection:
+            if workers.beat(connection, self.incarnation):
+                return
+        log.warning("This sweep was declared dead: it starts anew")
+        self.incarnation = new_incarnation()
+        self.acting = False
+        self.start()
+
+    def _stale_workers(self) -> list[workers.Worker]:
+        """Workers whose counter hasn't moved for the TTL by our own clock, while our own transactions succeed."""
+        began = time.monotonic()
+        with self.services.ledger.read() as connection:
+            rows = workers.alive(connection)
+        now = time.monotonic()
+        if now - began > TTL_SECONDS / 3:
+            self._seen_beats.clear()  # the database stalled: nobody could beat
+        stale = []
+        known: dict[str, tuple[int, float]] = {}
+        for row in rows:
+            beat, since = self._seen_beats.get(row.incarnation, (-1, now))
+            known[row.incarnation] = (beat, since) if beat == row.beat else (row.beat, now)
+            if now - known[row.incarnation][1] > TTL_SECONDS and row.incarnation != self.incarnation:
+                stale.append(row)
+        self._seen_beats = known
+        return stale
+
+    def _lead(self, stale: list[workers.Worker]) -> None:
+        """Act, unless another sweep that is alive does."""
+        with self.services.ledger.read() as connection:
+            leader = installation.get(connection, "sweep")
+        if leader == self.incarnation:
+            self.acting = True
+            return
+        alive = leader in self._seen_beats and all(worker.incarnation != leader for worker in stale)
+        if alive:
+            self.acting = False
+            return
+        with self.services.ledger.write() as connection:
+            if installation.get(connection, "sweep") == leader:
+                installation.put(connection, "sweep", self.incarnation, now=self.services.now())
+        log.info("This sweep acts now", extra={"incarnation": self.incarnation})
+
+    def _take_over(self, worker: workers.Worker) -> None:
+        with self.services.ledger.write() as connection:
+            taken = book.take_over(connection, worker.incarnation, now=self.services.now(), beat=worker.beat)
+        if taken is None:
+            return
+        log.warning(
+            "A worker's heartbeats stopped: its orders are taken over",
+            extra={"incarnation": worker.incarnation, "pid": worker.pid, "orders": len(taken)},
+        )
+        for sf_order_id in taken:
+            self._ticket(sf_order_id, front=True)
+
+    # --- tickets ---
+
+    def _ticket(self, sf_order_id: str, *, front: bool = False) -> None:
+        ticket = self.services.tickets.send(sf_order_id, front=front)
+        with self.services.ledger.write() as connection:
+            book.note_ticket(connection, sf_order_id, ticket, now=self.services.now())
+
+    def _check_sentinel(self) -> None:
+        if self.services.redis.set(SENTINEL, "1", nx=True):
+            with self.services.ledger.write() as connection:
+                count = book.forget_tickets(connection)
+            if count:
+                log.warning("Redis was flushed or replaced: tickets are sent again", extra={"orders": count})
+
+    def _find_lost_tickets(self) -> None:
+        """Tickets on no queue whose order nobody took: a worker died between taking and claiming."""
+        with self.services.ledger.read() as connection:
+            out = book.ticketed(connection, limit=500)
+        old = [row for row in out if self.services.now() - (row.ticketed_at or 0.0) > LOST_AFTER]
+        if not old:
+            return
+        queued = set(self.services.tickets.queued(limit=5000))
+        for row in old:
+            if row.ticket not in queued:
+                with self.services.ledger.write() as connection:
+                    book.forget_ticket(connection, row.sf_order_id, row.ticket)
+
+    def _send_tickets(self) -> None:
+        services = self.services
+        with services.ledger.read() as connection:
+            if installation.paused(connection):
+                return
+            slots = sum(1 for worker in workers.alive(connection) if worker.kind == "fulfill")
+            most = TICKETS_PER_SLOT * max(slots, 1)
+            room = most - services.tickets.count()
+            rows = book.due(connection, now=services.now(), limit=room) if room > 0 else []
+        for row in rows:
+            self._ticket(row.sf_order_id)
+
+    def _send_audits(self) -> None:
+        now = time.monotonic()
+        with self.services.ledger.read() as connection:
+            rows = book.audits_due(connection, now=self.services.now(), limit=20)
+        self._ticketed_audits = {
+            key: at for key, at in self._ticketed_audits.items() if now - at < AUDIT_TICKET_EVERY
+        }
+        for row in rows:
+            if row.sf_order_id not in self._ticketed_audits:
+                self._ticketed_audits[row.sf_order_id] = now
+                self.services.tickets.send(row.sf_order_id)
+
+
+class Chores:
+    """What may take long, in a thread of its own: it calls Salesforce. Only the acting sweep does it."""
+
+    def __init__(self, services: Services, sweep: Sweep) -> None:
+        self._services = services
+        self._sweep = sweep
+        # What, how often in seconds, and when next on the monotonic clock.
+        self._chores: list[tuple[Callable[[], None], float]] = [
+            (self._place_orders, 1.0),
+            (self._find_requested, 60.0),
+            (self._learn_changes, 60.0),
+            (self._tidy, 60.0),
+        ]
+        self._next: dict[Callable[[], None], float] = {}
+
+    def run(self, stopping: threading.Event) -> None:
+        """Do the chores until told to stop."""
+        while not stopping.wait(0.5):
+            for chore, every in self._chores:
+                if not self._sweep.acting or time.monotonic() < self._next.get(chore, 0.0):
+                    continue
+                self._next[chore] = time.monotonic() + every * random.uniform(0.9, 1.1)
+                try:
+                    chore()
+                except (PortalError, RedisError) as error:
+                    log.warning("A chore has to wait", extra={"chore": chore.__name__, "error": str(error)})
+                except Exception:
+                    log.exception("A chore failed", extra={"chore": chore.__name__})
+
+    def _place_orders(self) -> None:
+        """Orders that Salesforce hasn't confirmed yet."""
+        with self._services.ledger.read() as connection:
+            due = orders.due_placements(connection, now=self._services.now(), limit=20)
+        for reference in due:
+            place(self._services, reference)
+
+    def _find_requested(self) -> None:
+        """Orders marked `Requested` in Salesforce whose call never arrived."""
+        for sf_order_id in self._services.salesforce.requested_orders(limit=200):
+            with self._services.ledger.write() as connection:
+                book.request_unheard(connection, salesforce_id_18(sf_order_id), now=self._services.now())
+
+    def _learn_changes(self) -> None:
+        """Orders that were rejected or cancelled in Salesforce, in bulk."""
+        learn_changes(self._services)
+
+    def _tidy(self) -> None:
+        """Rows nothing needs any more."""
+        with self._services.ledger.write() as connection:
+            housekeeping.tidy(connection, now=self._services.now())
+
+
+def main() -> int:
+    """The process. Returns its exit code."""
+    set_up_logging()
+    stopping = threading.Event()
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        services = build_services(Settings.from_environ(os.environ))
+        services.require_migrated()
+        services.require_same_installation()
+        sweep = Sweep(services)
+        sweep.start()
+    except (SettingsError, PortalError) as error:
+        print(f"The sweep can't start:\n{error}", file=sys.stderr, flush=True)
+        return 4
+    log.info("Sweep started", extra={"incarnation": sweep.incarnation})
+    threading.Thread(target=Chores(services, sweep).run, args=(stopping,), name="chores", daemon=True).start()
+    while not stopping.wait(ROUND_SECONDS):
+        try:
+            sweep.round()
+        except (PortalError, RedisError) as error:
+            log.warning("The sweep can't go on now", extra={"error": str(error)})
+            stopping.wait(1.0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""`python -m jobs.worker`: FULFILLMENT_SLOTS child processes that run orders, one that carries the outbox.
+
+The supervisor forks, waits, and replaces who died, with backoff. Children die with it. A dead child's orders are
+taken over at once, without waiting for its heartbeats to be missed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import redis as redis_library
+from redis import Redis, RedisError
+from rq import Queue, SimpleWorker
+from rq.exceptions import DequeueTimeout
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.timeouts import BaseDeathPenalty
+from rq.worker import WorkerStatus
+
+from jobs import deliver, fulfill
+from jobs.process import WorkerProcess, new_incarnation, nothing
+from portal.errors import PortalError
+from portal.fulfillment import ledger as book
+from portal.logs import set_up_logging
+from portal.services import Services, build_services, connect_redis
+from portal.settings import Settings, SettingsError
+from portal.tickets import FULFILLMENTS
+
+log = logging.getLogger("jobs.worker")
+
+#: A child is replaced after so many tickets, so that no leak grows for ever.
+TICKETS_PER_CHILD = 2000
+LONGEST_BACKOFF = 10.0
+
+
+class _NoPenalty(BaseDeathPenalty):
+    """RQ's alarm could ring between AddOrder and its record; our calls have deadlines of their own."""
+
+    def setup_death_penalty(self) -> None: ...
+
+    def cancel_death_penalty(self) -> None: ...
+
+
+class SlotWorker(SimpleWorker):
+    """RQ's worker as a slot: no fork per job, no alarm, no scheduler; SIGTERM only sets a flag."""
+
+    death_penalty_class = _NoPenalty
+
+    def _install_signal_handlers(self) -> None:
+        signal.signal(signal.SIGTERM, self.request_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor gets it, and stops us
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stop_requested = True
+
+    def subscribe(self) -> None:
+        """No commands over Redis: nobody but the ledger says what this process does."""
+
+    def unsubscribe(self) -> None: ...
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for a ticket, in short waits; None when asked to stop. Redis may go away and come back meanwhile."""
+        self.set_state(WorkerStatus.IDLE)
+        pause = 0.2
+        while not self._stop_requested:
+            try:
+                found: Any = self.queue_class.dequeue_any(
+                    self._ordered_queues,
+                    1,
+                    connection=self.connection,
+                    job_class=self.job_class,
+                    serializer=self.serializer,
+                    death_penalty_class=self.death_penalty_class,
+                )
+                if found is not None:
+                    found[0].redis_server_version = self.get_redis_server_version()
+                    return found[0], found[1]
+            except DequeueTimeout:
+                self.heartbeat()
+            except RedisError:
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
+        return None
+
+
+def run_slot(services: Services, incarnation: str, fault_point: Callable[[str], None]) -> None:
+    """A child's life: run tickets until told to stop."""
+    process = WorkerProcess(services, incarnation, fault_point)
+    process.start("fulfill")
+    fulfill.work_in(process)
+    connection: Redis = connect_redis(services.settings, blocking=True)
+    while True:
+        try:
+            queue = Queue(FULFILLMENTS, connection=connection, serializer=JSONSerializer)
+            worker = SlotWorker([queue], connection=connection, serializer=JSONSerializer, name=incarnation)
+            worker.log_job_description = False
+            worker.work(logging_level="WARNING", max_jobs=TICKETS_PER_CHILD)
+            return
+        except redis_library.exceptions.RedisError:
+            time.sleep(random.uniform(0.2, 1.0))  # RQ's bookkeeping met a Redis that is away
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the supervisor dies, however it dies (Linux)."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before we had asked for that
+
+
+class Supervisor:
+    """Keeps the children running until it is told to stop."""
+
+    def __init__(self, services: Services, fault_point: Callable[[str], None] = nothing) -> None:
+        self._services = services
+        self._fault_point = fault_point
+        self._children: dict[int, tuple[str, str, float]] = {}  # pid → kind, incarnation, started
+        self._failures = 0
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start everybody, replace whoever dies; on SIGTERM or SIGINT stop all and return."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        self._services.require_migrated()
+        self._services.require_same_installation()
+        self._services.ledger.dispose()
+        gc.freeze()
+        for _ in range(self._services.settings.fulfillment_slots):
+            self._fork("slot")
+        self._fork("deliver")
+        log.info("Worker started", extra={"slots": self._services.settings.fulfillment_slots})
+        while self._children:
+            try:
+                pid, status = os.wait()
+            except InterruptedError:
+                continue
+            self._reaped(pid, status)
+
+    def _stop(self, _signum: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        for pid in list(self._children):
+            os.kill(pid, signal.SIGTERM)
+
+    def _fork(self, kind: str) -> None:
+        incarnation = new_incarnation()
+        parent = os.getpid()
+        # A stop that arrives now must reach the child too: hold signals back until it is on the list.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        pid = os.fork()
+        if pid:
+            self._children[pid] = (kind, incarnation, time.monotonic())
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            return
+        code = 1
+        try:
+            die_with_parent(parent)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            random.seed()
+            if kind == "slot":
+                run_slot(self._services, incarnation, self._fault_point)
+            else:
+                deliver.run(self._services, incarnation)
+            code = 0
+        except PortalError as error:
+            log.error("Worker process can't go on", extra={"kind": kind, "error": str(error)})
+        except BaseException:
+            log.exception("Worker process failed", extra={"kind": kind})
+        finally:
+            os._exit(code)
+
+    def _reaped(self, pid: int, status: int) -> None:
+        kind, incarnation, started = self._children.pop(pid, ("unknown", "", 0.0))
+        if kind == "unknown":
+            return
+        self._take_over(incarnation)
+        if self._stopping:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        lived = time.monotonic() - started
+        self._failures = 0 if code == 0 or lived > 30 else self._failures + 1
+        log.log(
+            logging.INFO if code == 0 else logging.ERROR,
+            "Worker process ended",
+            extra={"kind": kind, "pid": pid, "exitCode": code, "livedSeconds": round(lived, 1)},
+        )
+        if self._failures > 2:
+            pause = min(0.2 * 2 ** min(self._failures, 10), LONGEST_BACKOFF)
+            until = time.monotonic() + pause
+            while not self._stopping and time.monotonic() < until:
+                time.sleep(0.05)
+        if not self._stopping:
+            self._fork(kind)
+
+    def _take_over(self, incarnation: str) -> None:
+        """Nothing that a reaped process owned can still be run by it: free its orders, and send their tickets first."""
+        services = self._services
+        try:
+            with services.ledger.write() as connection:
+                taken = book.take_over(connection, incarnation, now=services.now())
+            for sf_order_id in taken or ():
+                ticket = services.tickets.send(sf_order_id, front=True)
+                with services.ledger.write() as connection:
+                    book.note_ticket(connection, sf_order_id, ticket, now=services.now())
+        except (PortalError, RedisError) as error:
+            # Its missed heartbeats will tell the sweep, which also sends tickets.
+            log.warning("Couldn't take over a dead worker's orders", extra={"error": str(error)})
+        finally:
+            services.ledger.dispose()
+
+
+def main(fault_point: Callable[[str], None] = nothing) -> int:
+    """The process. Returns its exit code."""
+    set_up_logging()
+    try:
+        services = build_services(Settings.from_environ(os.environ))
+        Supervisor(services, fault_point).run()
+    except (SettingsError, PortalError) as error:
+        print(f"The worker can't start:\n{error}", file=sys.stderr, flush=True)
+        return 4
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

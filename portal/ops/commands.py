@@ -1,0 +1,175 @@
+"""The `flask` commands of installers and operators: migrate, pause, and decide what only a person can decide."""
+
+from __future__ import annotations
+
+import getpass
+from typing import NoReturn
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup
+
+from portal.errors import PortalError
+from portal.fulfillment import ledger as book
+from portal.fulfillment.model import State, salesforce_id_18
+from portal.ledger import events, installation
+from portal.ledger.migrate import upgrade
+from portal.services import Services
+
+db = AppGroup("db", help="The ledger's database.")
+fulfillments = AppGroup("fulfillments", help="Look at, pause and decide fulfillments.")
+installation_group = AppGroup("installation", help="Which Salesforce and WHMCS this ledger belongs to.")
+
+
+def register_commands(app: Flask) -> None:
+    """Add the command groups to `flask`."""
+    for group in (db, fulfillments, installation_group):
+        app.cli.add_command(group)
+
+
+def _services() -> Services:
+    found = current_app.extensions["portal"]
+    assert isinstance(found, Services)
+    return found
+
+
+def _refuse(error: Exception) -> NoReturn:
+    raise click.ClickException(str(error))
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the ledger's tables to this version, in one transaction."""
+    try:
+        before, after = upgrade(_services().ledger)
+    except PortalError as error:
+        _refuse(error)
+    click.echo(f"The ledger is at revision {after}." if before == after else f"Migrated the ledger to {after}.")
+
+
+@fulfillments.command("show")
+@click.argument("order_id")
+def show(order_id: str) -> None:
+    """Tell one order's whole story."""
+    services = _services()
+    sf_order_id = _order_id(order_id)
+    with services.ledger.read() as connection:
+        row = book.get(connection, sf_order_id)
+        rows = book.steps_of(connection, sf_order_id)
+        happened = events.of_subject(connection, sf_order_id)
+    if row is None:
+        _refuse(ValueError(f"nobody asked to fulfil {sf_order_id} yet"))
+    click.echo(f"{row.sf_order_id}: {row.state}, attempt {row.attempt}, WHMCS order {row.elected_whmcs_id or 'none'}")
+    if row.error_code:
+        click.echo(f"  {row.error_code}: {row.error_message}")
+    if row.waiting_for:
+        click.echo(f"  waits: {row.waiting_for}")
+    for step in rows:
+        click.echo(f"  attempt {step.attempt} {step.name}: {step.state} {step.detail or ''}")
+    for event in happened:
+        click.echo(f"  event {event.kind} by {event.actor or 'the portal'} {event.detail or ''}")
+
+
+@fulfillments.command("pause")
+@click.option("--why", required=True, help="Kept in the ledger.")
+def pause(why: str) -> None:
+    """Keep accepting orders, but write nothing to WHMCS until `resume`."""
+    services = _services()
+    with services.ledger.write() as connection:
+        installation.pause(connection, actor=getpass.getuser(), why=why, now=services.now())
+    click.echo("Paused: orders are accepted and wait.")
+
+
+@fulfillments.command("resume")
+@click.option("--why", default="", help="Kept in the ledger.")
+def resume(why: str) -> None:
+    """Go on after `pause`."""
+    services = _services()
+    with services.ledger.write() as connection:
+        installation.resume(connection, actor=getpass.getuser(), why=why, now=services.now())
+    click.echo("Running again.")
+
+
+@fulfillments.command("retry")
+@click.argument("order_id")
+def retry(order_id: str) -> None:
+    """Start a Failed order again; it resumes where it stopped."""
+    services = _services()
+    with services.ledger.write() as connection:
+        again = book.resume(
+            connection, _order_id(order_id), now=services.now(), actor=getpass.getuser(), why="retry by command"
+        )
+    if not again:
+        _refuse(ValueError("only an order that Failed can be retried"))
+    click.echo("Queued.")
+
+
+@fulfillments.command("adopt")
+@click.argument("order_id")
+@click.argument("whmcs_order_id")
+def adopt(order_id: str, whmcs_order_id: str) -> None:
+    """Say which WHMCS order this Salesforce order is; the fulfillment goes on with it."""
+    services = _services()
+    if not whmcs_order_id.isascii() or not whmcs_order_id.isdigit():
+        _refuse(ValueError("a WHMCS order id is a number"))
+    try:
+        with services.ledger.write() as connection:
+            book.adopt(
+                connection, _order_id(order_id), whmcs_order_id, now=services.now(), actor=getpass.getuser()
+            )
+    except (PortalError, ValueError) as error:
+        _refuse(error)
+    click.echo(f"Adopted WHMCS order {whmcs_order_id}; queued.")
+
+
+@fulfillments.command("create")
+@click.argument("order_id")
+@click.option("--i-looked-in-whmcs", "looked", is_flag=True, required=True, help="You saw that WHMCS has no order.")
+def create(order_id: str, looked: bool) -> None:
+    """Order a new AddOrder for an order in doubt. Look in WHMCS first: this is how a customer gets billed twice."""
+    services = _services()
+    try:
+        with services.ledger.write() as connection:
+            book.create_afresh(connection, _order_id(order_id), now=services.now(), actor=getpass.getuser())
+    except (PortalError, ValueError) as error:
+        _refuse(error)
+    click.echo("Queued for a new AddOrder.")
+
+
+@fulfillments.command("module-create")
+@click.argument("order_id")
+@click.argument("service_id")
+def module_create(order_id: str, service_id: str) -> None:
+    """Have WHMCS set up one service of an order again (ModuleCreate), then go on."""
+    services = _services()
+    sf_order_id = _order_id(order_id)
+    with services.ledger.read() as connection:
+        row = book.get(connection, sf_order_id)
+    if row is None or row.state not in (State.NEEDS_DECISION, State.FAILED) or not row.elected_whmcs_id:
+        _refuse(ValueError("only for an order with a WHMCS order that Failed or needs a decision"))
+    if row.service_ids and service_id not in row.service_ids:
+        _refuse(ValueError(f"service {service_id} isn't one of this order's: {', '.join(row.service_ids)}"))
+    try:
+        services.whmcs.module_create(service_id)
+    except PortalError as error:
+        _refuse(error)
+    with services.ledger.write() as connection:
+        book.adopt(connection, sf_order_id, row.elected_whmcs_id, now=services.now(), actor=getpass.getuser())
+    click.echo("Done; the order is checked again.")
+
+
+def _order_id(text: str) -> str:
+    try:
+        return salesforce_id_18(text)
+    except ValueError as error:
+        _refuse(error)
+
+
+@installation_group.command("accept")
+def accept() -> None:
+    """Accept that this ledger now belongs to the configured Salesforce org and WHMCS."""
+    services = _services()
+    with services.ledger.write() as connection:
+        installation.put(connection, "belongs_to", services.belongs_to(), now=services.now())
+        events.record(connection, "installation_accepted", now=services.now(), actor=getpass.getuser())
+    click.echo("Accepted.")

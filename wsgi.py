@@ -1,0 +1,19 @@
+"""gunicorn's door: `gunicorn wsgi:app`. Refuses to start half-configured or on an unmigrated ledger, saying why."""
+
+from __future__ import annotations
+
+import sys
+
+from app import create_app
+from portal.errors import PortalError
+from portal.logs import set_up_logging
+from portal.settings import SettingsError
+
+set_up_logging()
+try:
+    app = create_app()
+    app.extensions["portal"].require_migrated()
+    app.extensions["portal"].require_same_installation()
+except (SettingsError, PortalError) as error:
+    print(f"The portal can't start:\n{error}", file=sys.stderr, flush=True)
+    sys.exit(4)  # gunicorn's APP_LOAD_ERROR: its master stops instead of trying again and again
