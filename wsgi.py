@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from app import create_app
@@ -12,8 +13,9 @@ from portal.settings import SettingsError
 set_up_logging()
 try:
     app = create_app()
-    app.extensions["portal"].require_migrated()
-    app.extensions["portal"].require_same_installation()
+    if "FLASK_RUN_FROM_CLI" not in os.environ:  # `flask db upgrade` comes through here too: it finds wsgi.py first
+        app.extensions["portal"].require_migrated()
+        app.extensions["portal"].require_same_installation()
 except (SettingsError, PortalError) as error:
     print(f"The portal can't start:\n{error}", file=sys.stderr, flush=True)
     sys.exit(4)  # gunicorn's APP_LOAD_ERROR: its master stops instead of trying again and again
