@@ -1,4 +1,4 @@
-"""What the sandboxes share: the way of a call through journal and faults, the control API, and the process around it."""
+"""What the sandboxes share: a call's way through journal and faults, the control API, the process around it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from sandbox.wire import Connection, Request, Response, Server, json_response
 
 MAINTENANCE = """<!DOCTYPE html>
 <html lang="en"><head><title>Down for Maintenance</title></head>
-<body><h1>Down for Maintenance</h1><p>We are currently performing maintenance and will be back shortly.</p></body></html>
+<body><h1>Down for Maintenance</h1>
+<p>We are currently performing maintenance and will be back shortly.</p></body></html>
 """
 
 
@@ -127,7 +128,7 @@ class Sandbox:
         entry = self.journal.begin(method=request.method, path=request.path, received=request.received,
                                    **self.describe(request))
         fault = None
-        if self.faults.list():
+        if self.faults.all():
             text = f"{request.path}?{request.args()}\n{request.body.decode('utf-8', 'replace')}\n{entry['params']}"
             fault = self.faults.pick(entry, text)
         call = Call(entry, fault, connection, self.journal, self.stopping)
@@ -257,7 +258,7 @@ class Sandbox:
             case ("DELETE", ["journal"]) | ("POST", ["journal", "rotate"]):
                 return json_response({"last": self.journal.rotate()})
             case "GET", ["faults"]:
-                return json_response({"faults": self.faults.list()})
+                return json_response({"faults": self.faults.all()})
             case "POST", ["faults"]:
                 wanted = request.json()
                 added = [self.faults.add(spec) for spec in (wanted if isinstance(wanted, list) else [wanted])]

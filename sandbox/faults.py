@@ -6,10 +6,10 @@ or body), `order`, `client`; `nth` (1 = the first matching call on), `count` (ho
 same lots whatever the timing).
 
 Kinds: `error` (`status`, `body`, `headers`), the sandbox's own presets (see README), `html` (`status` 503 or 200),
-`empty` (`status` 200), `drop` (`drop_before`, `drop_after`), `delay` (`seconds`), `hang` (`seconds`, then the connection
-is closed), `pause_point` (held until released), `late_commit` (connection closed after `close_after` seconds, effect
-`seconds` after the call came in), `half_built` (AddOrder: the order's row first, the rest `seconds` later),
-`record_error` (one record of a batch fails: `record` matches its id or external id, `code`, `message`).
+`empty` (`status` 200), `drop` (`drop_before`, `drop_after`), `delay` (`seconds`), `hang` (`seconds`, then the
+connection is closed), `pause_point` (held until released), `late_commit` (connection closed after `close_after`
+seconds, effect `seconds` after the call came in), `half_built` (AddOrder: the order's row first, the rest `seconds`
+later), `record_error` (one record of a batch fails: `record` matches its id or external id, `code`, `message`).
 `when` is `before` (the default) or `after` the effect.
 """
 
@@ -68,7 +68,7 @@ class Faults:
                 del self._faults[key]
             return len(gone)
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """All faults with their `matched` and `applied` counts."""
         with self._lock:
             return [self._public(fault) for fault in self._faults.values()]

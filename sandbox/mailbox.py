@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from email import message_from_bytes
-from email.message import EmailMessage
 from email.policy import default as default_policy
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +30,7 @@ FAULT_KINDS = {"hang", "reject", "drop_before", "drop_after", "drop_after_250"}
 
 def parts_of(raw: bytes) -> dict[str, Any]:
     """Subject, text, HTML and links of a mail."""
-    message = cast(EmailMessage, message_from_bytes(raw, policy=default_policy))
+    message = message_from_bytes(raw, policy=default_policy)
     found: dict[str, Any] = {"subject": str(message.get("Subject", "")), "text": None, "html": None}
     for kind in ("plain", "html"):
         body = message.get_body((kind,))
@@ -62,7 +61,7 @@ class MailFaults:
             self._faults.append(fault)
             return dict(fault)
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """All of them."""
         with self._lock:
             return [dict(each) for each in self._faults]
@@ -162,7 +161,7 @@ class Mailbox(Sandbox):
                         change.delete("message", key)
                 return json_response({"removed": len(keys)})
             case "GET", ["smtp-faults"]:
-                return json_response({"faults": self.mail_faults.list()})
+                return json_response({"faults": self.mail_faults.all()})
             case "POST", ["smtp-faults"]:
                 return json_response(self.mail_faults.add(request.json()), 201)
             case "DELETE", ["smtp-faults"]:
@@ -189,7 +188,7 @@ class Handler:
         """Takes a mail, or does what a fault says."""
         recipients = [str(each) for each in envelope.rcpt_tos]
         fault = self._mailbox.mail_faults.pick(recipients) or {"kind": None}
-        transport = server.transport
+        transport = cast(asyncio.Transport, server.transport)
         if fault["kind"] == "reject":
             return f"{fault['code']} {fault['message']}"
         if fault["kind"] == "hang":

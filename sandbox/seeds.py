@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 
 PRICEBOOK = "Customer portal"
 
+#: The product custom field for the portal's mark (WHMCS_MARKER_CUSTOM_FIELD), and the products that have it.
+MARKER_CUSTOM_FIELD = "sfOrderId"
+MARKED = ("1", "2", "3")
+
 
 class Product(NamedTuple):
     """A product on both sides; `cycle` as Salesforce's people spell it, `whmcs_cycle` as WHMCS does."""
@@ -140,9 +144,11 @@ def _whmcs() -> dict[str, Any]:
     for product in PRODUCTS.values():
         once = product.whmcs_cycle == "onetime"
         pricing = {"monthly" if once else product.whmcs_cycle: product.price}  # where WHMCS keeps one-time prices
+        # WHMCS' custom fields belong to one product each; some have the mark's field, as in a shop that grew.
+        fields = [{"name": MARKER_CUSTOM_FIELD, "description": "Salesforce order"}] if product.pid in MARKED else []
         products.append({
             "id": int(product.pid or 0), "name": product.name, "description": product.description,
-            "paytype": "onetime" if once else "recurring", "pricing": pricing})
+            "paytype": "onetime" if once else "recurring", "pricing": pricing, "customfields": fields})
     in_whmcs = [customer for customer in CUSTOMERS.values() if customer.client is not None]
     clients = [
         {"id": each.client, "firstname": each.first, "lastname": each.last, "companyname": each.company,

@@ -14,7 +14,7 @@ def main() -> None:
     env = os.environ.get
     parser.add_argument("--client-id", default=env("SANDBOX_SF_CLIENT_ID"))
     parser.add_argument("--username", default=env("SANDBOX_SF_USERNAME"))
-    parser.add_argument("--public-key", default=env("SANDBOX_SF_PUBLIC_KEY"), help="PEM file, public key or certificate")
+    parser.add_argument("--public-key", default=env("SANDBOX_SF_PUBLIC_KEY"), help="PEM: public key or certificate")
     parser.add_argument("--audience", default=env("SANDBOX_SF_AUDIENCE"), help="accepted beside Salesforce's own two")
     parser.add_argument("--portal-url", default=env("SANDBOX_PORTAL_URL"))
     arguments = parser.parse_args()

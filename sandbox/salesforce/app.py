@@ -54,7 +54,8 @@ class Org(Sandbox):
             return {"action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
                     "order": ids.to_18(found.group()) if found else None, "params": None}
         if request.path.startswith("/services/oauth2"):
-            return {"action": request.path.rsplit("/", 1)[-1], "params": {"grant_type": request.form().get("grant_type")}}
+            return {"action": request.path.rsplit("/", 1)[-1],
+                    "params": {"grant_type": request.form().get("grant_type")}}
         parts = [part for part in request.path.split("/") if part][3:]
         args = request.args()
         match parts:
@@ -117,8 +118,8 @@ class Org(Sandbox):
         except (AttributeError, KeyError, TypeError) as error:
             # JSON of a shape nobody asked for; the traceback tells a mistake of the sandbox from one of the caller.
             traceback.print_exc(file=sys.stderr)
-            return json_response(SfError("JSON_PARSER_ERROR", f"The request body has an unexpected shape: {error}").body(),
-                                 400, headers)
+            refusal = SfError("JSON_PARSER_ERROR", f"The request body has an unexpected shape: {error}")
+            return json_response(refusal.body(), 400, headers)
         if status == 204:
             return Response(204, headers=headers)
         return json_response(body, status, headers)

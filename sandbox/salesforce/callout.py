@@ -1,7 +1,7 @@
-"""The "Provision in WHMCS" button: the callout of the communication guide's Apex, byte for byte, and what it does after.
+"""The "Provision in WHMCS" button: the communication guide's callout, byte for byte, and what its Apex does after.
 
-`guide` is the guide's `OrderProvisioningService`: 200 writes Provisioned, anything else Failed. `package` behaves like a
-Queueable: marks the order Requested, keeps one Idempotency-Key across its retries, and leaves the outcome to the portal.
+`guide` is the guide's `OrderProvisioningService`: 200 writes Provisioned, anything else Failed. `package` behaves like
+a Queueable: marks the order Requested, keeps one Idempotency-Key across retries, leaves the outcome to the portal.
 """
 
 from __future__ import annotations

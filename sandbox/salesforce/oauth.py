@@ -107,7 +107,8 @@ def check(form: dict[str, str], settings: dict[str, Any]) -> str:
     if not isinstance(audience, str) or audience.rstrip("/") not in [each.rstrip("/") for each in allowed]:
         raise TokenError("invalid_grant", "audience is invalid")
     expires, present = claims.get("exp"), time.time()
-    if isinstance(expires, bool) or not isinstance(expires, (int, float)) or expires > present + MAX_LIFETIME + CLOCK_SKEW:
+    if isinstance(expires, bool) or not isinstance(expires, int | float) or (
+            expires > present + MAX_LIFETIME + CLOCK_SKEW):
         raise TokenError("invalid_grant", "invalid assertion")
     if expires <= present:
         raise TokenError("invalid_grant", "expired authorization code")

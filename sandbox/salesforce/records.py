@@ -168,8 +168,8 @@ class Records:
             values[what.name] = self._value(what, value, raw)
         if refused:
             raise SfError("INVALID_FIELD_FOR_INSERT_UPDATE",
-                          f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings of "
-                          "this field and verify that it is read/write for your profile or permission set.", refused)
+                          f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings "
+                          "of this field and verify that it is read/write for your profile or permission set.", refused)
         return values
 
     def _value(self, what: Field, value: Any, raw: str) -> Any:
@@ -180,8 +180,8 @@ class Records:
                 raise self._unreadable("string", what.name, value, raw)
             text = value.strip() if what.type != "textarea" else value
             if len(text) > what.length:
-                raise SfError("STRING_TOO_LONG", f"{what.label}: data value too large: {text} (max length={what.length})",
-                              [what.name])
+                raise SfError("STRING_TOO_LONG", f"{what.label}: data value too large: {text} (max "
+                                                 f"length={what.length})", [what.name])
             if what.type == "email" and text and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", text):
                 raise SfError("INVALID_EMAIL_ADDRESS", f"{what.label}: invalid email address: {text}", [what.name])
             return text or None
@@ -213,8 +213,8 @@ class Records:
             key = ids.to_18(value)
             assert what.refers_to is not None
             if key is None or key[:3] != self.schema[what.refers_to].prefix:
-                raise SfError("MALFORMED_ID", f"{what.label.removesuffix('Id')} ID: id value of incorrect type: {value}",
-                              [what.name])
+                label = what.label.removesuffix("Id")
+                raise SfError("MALFORMED_ID", f"{label} ID: id value of incorrect type: {value}", [what.name])
             record = self.store.get(what.refers_to, key)
             if record is None:
                 raise SfError("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", [what.name])
@@ -246,8 +246,8 @@ class Records:
                 continue
             for other in self.store.find(target.name, name, value):
                 if other["Id"] != key and not other.get("IsDeleted"):
-                    raise SfError("DUPLICATE_VALUE", f"duplicate value found: {name} duplicates value on record with id: "
-                                                     f"{other['Id'][:15]}", [])
+                    raise SfError("DUPLICATE_VALUE", f"duplicate value found: {name} duplicates value on record with "
+                                                     f"id: {other['Id'][:15]}", [])
 
     # -- changing
 
@@ -260,8 +260,8 @@ class Records:
             raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
         self._check_unique(target, values, None)
         if target.name == "Order" and values["Status"] in schema.ACTIVATED_STATUSES:
-            raise SfError("FAILED_ACTIVATION", "You can't create an order whose status is Activated; create a draft order, "
-                                               "add its products, then activate it.", ["Status"])
+            raise SfError("FAILED_ACTIVATION", "You can't create an order whose status is Activated; create a draft "
+                                               "order, add its products, then activate it.", ["Status"])
         if target.name == "OrderItem":
             self._check_item(values)
         return self.insert(change, target.name, values)
@@ -318,8 +318,8 @@ class Records:
         if order.get("Status") in schema.ACTIVATED_STATUSES:
             raise SfError("FIELD_INTEGRITY_EXCEPTION", "You can't add products to an activated order.", ["OrderId"])
         if not order.get("Pricebook2Id") or order["Pricebook2Id"] != entry.get("Pricebook2Id"):
-            raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is in a different pricebook than the one assigned "
-                                                       "to the order", ["PricebookEntryId"])
+            raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is in a different pricebook than the one "
+                                                       "assigned to the order", ["PricebookEntryId"])
         if not entry.get("IsActive"):
             raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is inactive", ["PricebookEntryId"])
         if values["Quantity"] <= 0:
@@ -340,6 +340,7 @@ class Records:
                               sorted(set(values) - {"Status"}))
         elif record.get("Status") in schema.ACTIVATED_STATUSES:
             self._check_editable(record)
-        if "Pricebook2Id" in values and values["Pricebook2Id"] != record.get("Pricebook2Id") and self.items(record["Id"]):
+        if ("Pricebook2Id" in values and values["Pricebook2Id"] != record.get("Pricebook2Id")
+                and self.items(record["Id"])):
             raise SfError("FIELD_INTEGRITY_EXCEPTION", "You can't change the price book of an order with products.",
                           ["Pricebook2Id"])

@@ -236,7 +236,8 @@ class Rest:
 
     # -- several in one call
 
-    def _part(self, change: Transaction, call: Call, method: str, url: str, body: Any, headers: dict[str, str]) -> Answer:
+    def _part(self, change: Transaction, call: Call, method: str, url: str, body: Any,
+              headers: dict[str, str]) -> Answer:
         """One part of a composite; its changes are undone when it fails."""
         path, _, query = url.partition("?")
         mark = change.mark()
@@ -433,7 +434,7 @@ def parse(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SfError("JSON_PARSER_ERROR", f"Unexpected character or end of input at [line:1, column:1]: {error}") from None
+        raise SfError("JSON_PARSER_ERROR", f"Unexpected character or end of input: {error}") from None
 
 
 def parse_object(text: str) -> Record:
@@ -461,8 +462,8 @@ def fill_in(value: Any, bodies: dict[str, Any]) -> Any:
             except (KeyError, IndexError, TypeError):
                 here = None
         if here is None:
-            raise SfError("PROCESSING_HALTED", f"Invalid reference specified. No value for {match.group()[2:-1]} found in "
-                                               f"{match.group(1)}")
+            raise SfError("PROCESSING_HALTED", f"Invalid reference specified. No value for {match.group()[2:-1]} found "
+                                               f"in {match.group(1)}")
         return here
 
     whole = REFERENCE.fullmatch(value)

@@ -1,8 +1,8 @@
 """The part of SOQL that integrations use: parsed and checked like the real org's, then run over the store.
 
 Supported: SELECT of fields, parent paths, child subqueries, COUNT(), COUNT(field), FIELDS(ALL|STANDARD|CUSTOM); WHERE
-with = != <> < > <= >= LIKE, IN, NOT IN (lists and semi-joins), AND, OR, NOT, parentheses, null, text, numbers, booleans,
-dates, datetimes and some date literals; ORDER BY … ASC|DESC NULLS FIRST|LAST; LIMIT; OFFSET.
+with = != <> < > <= >= LIKE, IN, NOT IN (lists and semi-joins), AND, OR, NOT, parentheses, null, text, numbers,
+booleans, dates, datetimes and some date literals; ORDER BY … ASC|DESC NULLS FIRST|LAST; LIMIT; OFFSET.
 """
 
 from __future__ import annotations
@@ -194,9 +194,9 @@ class Parser:
             match = next((value for key, value in parent.children.items() if key.lower() == from_name.lower()), None)
             if match is None:
                 raise SfError("INVALID_TYPE", self.placed(
-                    f"Didn't understand relationship '{from_name}' in FROM part of query call. If you are attempting to "
-                    "use a custom relationship, be sure to append the '__r' after the custom relationship name. Please "
-                    "reference your WSDL or the describe call for the appropriate names.", position))
+                    f"Didn't understand relationship '{from_name}' in FROM part of query call. If you are attempting "
+                    "to use a custom relationship, be sure to append the '__r' after the custom relationship name. "
+                    "Please reference your WSDL or the describe call for the appropriate names.", position))
             target = self.source.schema[match[0]]
         else:
             found = next((value for key, value in self.source.schema.items() if key.lower() == from_name.lower()), None)

@@ -16,6 +16,7 @@ SITE = "Salesforce (sandbox org)"
 LINKS = {"Orders": "/", "Accounts": "/accounts", "Products": "/products"}
 STATUSES = ("Pending Review", "Activated", "Cancelled", "Rejected")
 SHOWN_ORDERS = 200
+ERROR_FIELDS = ("Provisioning_Error_Code__c", "Provisioning_Error_Message__c")
 
 
 def handle(org: Org, request: Request) -> Response:
@@ -54,12 +55,12 @@ def _orders(org: Org) -> Response:
         rows = [[f'<a href="/orders/{esc(each["Id"])}">{esc(each.get("OrderNumber"))}</a>',
                  esc(_account_name(org, each)), badge(each.get("Status")), badge(each.get("Provisioning_Status__c")),
                  esc(each.get("WHMCS_Order_ID__c")),
-                 esc(" – ".join(str(each[name]) for name in ("Provisioning_Error_Code__c", "Provisioning_Error_Message__c")
-                                if each.get(name))),
+                 esc(" – ".join(str(each[name]) for name in ERROR_FIELDS if each.get(name))),
                  f"{org.records.value('Order', each, 'TotalAmount'):.2f}", esc((each.get("CreatedDate") or "")[:19])]
                 for each in records[:-SHOWN_ORDERS - 1:-1]]
     headings = ["Order", "Account", "Status", "Provisioning", "WHMCS order", "Error", "Total", "Created"]
-    return page(SITE, f"Orders ({len(records)})", table(headings, rows, "No orders yet: place one in the portal."), LINKS)
+    body = table(headings, rows, "No orders yet: place one in the portal.")
+    return page(SITE, f"Orders ({len(records)})", body, LINKS)
 
 
 def _order(org: Org, record: Record) -> Response:
@@ -85,8 +86,8 @@ def _order(org: Org, record: Record) -> Response:
     body += "<p>" + button(f"{base}/provision", "Provision in WHMCS", main=True) + "".join(
         button(f"{base}/status", f"Set {status}", status=status) for status in STATUSES
         if status != shown["Status"]) + "</p>"
-    body += "<h2>Order products</h2>" + table(["Product", "WHMCS product", "Billing cycle", "Quantity", "Price", "Domain"],
-                                              items, "This order has no products.")
+    headings = ["Product", "WHMCS product", "Billing cycle", "Quantity", "Price", "Domain"]
+    body += "<h2>Order products</h2>" + table(headings, items, "This order has no products.")
     waiting = any(each["seconds"] is None for each in callouts[:5])
     rows = [[esc(each["sentAt"][:19]), "waiting for the portal…" if each["seconds"] is None else
              f"HTTP {each['status']}" if each["status"] else esc(each["error"]),
@@ -100,9 +101,11 @@ def _order(org: Org, record: Record) -> Response:
 
 def _accounts(org: Org) -> Response:
     with org.store.lock:
-        rows = [[esc(each.get("Name")), esc(each.get("WHMCS_Client_ID__c")),
-                 esc(", ".join(str(contact.get("Email")) for contact in org.store.find("Contact", "AccountId", each["Id"]))),
-                 esc(each["Id"])] for each in org.records.rows("Account")[-SHOWN_ORDERS:]]
+        rows = []
+        for each in org.records.rows("Account")[-SHOWN_ORDERS:]:
+            contacts = [str(contact.get("Email")) for contact in org.store.find("Contact", "AccountId", each["Id"])]
+            rows.append([esc(each.get("Name")), esc(each.get("WHMCS_Client_ID__c")), esc(", ".join(contacts)),
+                         esc(each["Id"])])
     return page(SITE, "Accounts", table(["Name", "WHMCS client", "Contacts", "Record id"], rows), LINKS)
 
 
@@ -114,4 +117,5 @@ def _products(org: Org) -> Response:
             book = org.records.record("Pricebook2", each.get("Pricebook2Id") or "") or {}
             rows.append([esc(book.get("Name")), esc(product.get("Name")), esc(product.get("WH_Product_ID__c")),
                          esc(product.get("Billing_Cycle__c")), f"{each.get('UnitPrice', 0):.2f}"])
-    return page(SITE, "Products", table(["Price book", "Product", "WHMCS product", "Billing cycle", "Price"], rows), LINKS)
+    headings = ["Price book", "Product", "WHMCS product", "Billing cycle", "Price"]
+    return page(SITE, "Products", table(headings, rows), LINKS)

@@ -204,9 +204,10 @@ class Api:
                   "product": each["name"], "domain": each["domain"], "billingcycle": each["billingcycle"],
                   "amount": f"${each['firstpaymentamount']} USD", "status": each["status"]}
                  for each in self.model.services_of(order["id"])]
-        lines += [{"type": "domain", "relid": self.i(each["id"]), "producttype": "Domain", "product": each["domainname"],
-                   "domain": each["domainname"], "billingcycle": "1 Year", "amount": f"${each['recurringamount']} USD",
-                   "status": each["status"]} for each in self.model.domains_of(order["id"])]
+        lines += [{"type": "domain", "relid": self.i(each["id"]), "producttype": "Domain",
+                   "product": each["domainname"], "domain": each["domainname"], "billingcycle": "1 Year",
+                   "amount": f"${each['recurringamount']} USD", "status": each["status"]}
+                  for each in self.model.domains_of(order["id"])]
         return {
             "id": self.i(order["id"]), "ordernum": self.i(order["ordernum"]), "userid": self.i(order["userid"]),
             "contactid": self.i(0), "requestor_id": self.i(order["requestor_id"]), "admin_requestor_id": self.i(0),
@@ -314,8 +315,8 @@ class Api:
         shown, numbers = self.window(p, rows)
         listed = [{**each, "id": self.i(each["id"]), "userid": self.i(each["userid"]),
                    "orderid": self.i(each["orderid"]), "expirydate": "0000-00-00", "nextduedate": "0000-00-00",
-                   "registrar": "", "subscriptionid": "", "promoid": self.i(0), "dnsmanagement": 0, "emailforwarding": 0,
-                   "idprotection": 0, "donotrenew": 0,
+                   "registrar": "", "subscriptionid": "", "promoid": self.i(0), "dnsmanagement": 0,
+                   "emailforwarding": 0, "idprotection": 0, "donotrenew": 0,
                    "paymentmethodname": GATEWAYS.get(each["paymentmethod"], "")} for each in shown]
         return {**numbers, "domains": self.many("domain", listed)}
 
@@ -468,8 +469,9 @@ class Api:
         with self.store.transaction(call.entry) as change:
             product = self.model.add(change, "product", gid=to_int(p["gid"]), name=str(p["name"]),
                                      description=str(p.get("description", "")), module=str(p.get("module", "")),
-                                     paytype=str(p.get("paytype") or "recurring"), autosetup=str(p.get("autosetup", "")),
-                                     pricing={"monthly": "10.00"}, customfields=[])
+                                     paytype=str(p.get("paytype") or "recurring"),
+                                     autosetup=str(p.get("autosetup", "")), pricing={"monthly": "10.00"},
+                                     customfields=[])
         return {"pid": self.i(product["id"])}
 
     def do_getpaymentmethods(self, p: Params, call: Call) -> Document:
@@ -597,7 +599,8 @@ class Api:
         if not p.get("messagename") and not p.get("customsubject"):
             raise Refused("You must provide either a email template name or custom subject")
         with self.store.transaction(call.entry) as change:
-            self.model.log(change, f"Email Sent ({p.get('messagename') or p.get('customsubject')})", to_int(p.get("id")))
+            name = p.get("messagename") or p.get("customsubject")
+            self.model.log(change, f"Email Sent ({name})", to_int(p.get("id")))
         return {}
 
     def do_openticket(self, p: Params, call: Call) -> Document:

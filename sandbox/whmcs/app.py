@@ -157,10 +157,10 @@ class Whmcs(Sandbox):
             for client in wanted.get("clients", []):
                 made.setdefault("clients", []).append(self.model.add_client(change, **client)["id"])
             for product in wanted.get("products", []):
-                fields = [{"id": int(each.get("id") or change.next("customfield", 101)), **{
-                    key: value for key, value in each.items() if key != "id"}} for each in product.get("customfields", [])]
-                full = {"gid": 1, "description": "", "module": "cpanel", "paytype": "recurring", "autosetup": "payment",
-                        "pricing": {}, **product, "customfields": fields}
+                fields = [{**each, "id": int(each.get("id") or change.next("customfield", 101))}
+                          for each in product.get("customfields", [])]
+                full = {"gid": 1, "description": "", "module": "cpanel", "paytype": "recurring",
+                        "autosetup": "payment", "pricing": {}, **product, "customfields": fields}
                 made.setdefault("products", []).append(self.model.add(change, "product", **full)["id"])
             for method in wanted.get("paymethods", []):
                 client = self.model.get("client", method["userid"])
@@ -173,8 +173,8 @@ class Whmcs(Sandbox):
                         "complete": True, "noinvoice": False, "sent_notes": "", "asked": [], **order}
                 made.setdefault("orders", []).append(self.model.add(change, "order", **full)["id"])
             for service in wanted.get("services", []):
-                full = {"userid": 0, "orderid": 0, "pid": 0, "regdate": "2026-01-01", "name": "", "domain": "", "qty": 1,
-                        "firstpaymentamount": "0.00", "recurringamount": "0.00", "paymentmethod": "stripe",
+                full = {"userid": 0, "orderid": 0, "pid": 0, "regdate": "2026-01-01", "name": "", "domain": "",
+                        "qty": 1, "firstpaymentamount": "0.00", "recurringamount": "0.00", "paymentmethod": "stripe",
                         "billingcycle": "Monthly", "nextduedate": "0000-00-00", "status": "Pending", "username": "",
                         "password": "", "customfields": {}, "module_creates": 0, "suspensionreason": "", "notes": "",
                         **service}

@@ -124,9 +124,10 @@ class Model:
         if not order["noinvoice"] and any(float(line["amount"]) for line in lines):
             total = money(sum(float(line["amount"]) for line in lines))
             due = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%d")
-            invoice_id = self.add(change, "invoice", userid=order["userid"], date=timestamp()[:10], duedate=due,
-                                  datepaid="0000-00-00 00:00:00", subtotal=total, total=total, status="Unpaid",
-                                  paymentmethod=order["paymentmethod"], notes="", items=lines, orderid=order["id"])["id"]
+            invoice = self.add(change, "invoice", userid=order["userid"], date=timestamp()[:10], duedate=due,
+                               datepaid="0000-00-00 00:00:00", subtotal=total, total=total, status="Unpaid",
+                               paymentmethod=order["paymentmethod"], notes="", items=lines, orderid=order["id"])
+            invoice_id = invoice["id"]
         change.change("order", str(order["id"]), invoiceid=invoice_id, complete=True)
         self.log(change, f"New Order Placed - Order ID: {order['id']} - User ID: {order['userid']}", order["userid"])
         return services, registered, invoice_id
@@ -182,12 +183,14 @@ class Model:
         tries = service["module_creates"] + 1
         if failure is not None:
             changed = change.change("service", str(service["id"]), module_creates=tries)
-            self.log(change, f"Module Create Failed - Service ID: {service['id']} - Error: {failure}", service["userid"])
+            self.log(change, f"Module Create Failed - Service ID: {service['id']} - Error: {failure}",
+                     service["userid"])
             self.service_event(change, changed, "service.failed", changed["status"], failure)
             return failure
         changed = change.change(
-            "service", str(service["id"]), status="Active", module_creates=tries, accounts=service.get("accounts", 0) + 1,
-            username=service["username"] or f"nw{service['id']:06d}", password=secrets.token_urlsafe(12))
+            "service", str(service["id"]), status="Active", module_creates=tries,
+            accounts=service.get("accounts", 0) + 1, username=service["username"] or f"nw{service['id']:06d}",
+            password=secrets.token_urlsafe(12))
         self.log(change, f"Module Create Successful - Service ID: {service['id']}", service["userid"])
         self.service_event(change, changed, "service.active", "Active")
         return None
@@ -235,8 +238,8 @@ class Model:
         method = self.add(change, "paymethod", **{
             "userid": client["id"], "type": "CreditCard", "description": "Visa ending 4242", "gateway_name": "stripe",
             "contact_type": "Client", "contact_id": client["id"], "card_last_four": "4242", "card_type": "Visa",
-            "expiry_date": "12/31", "start_date": "", "issue_number": "", "remote_token": f"tok_{secrets.token_hex(12)}",
-            "last_updated": timestamp(), **fields})
+            "expiry_date": "12/31", "start_date": "", "issue_number": "",
+            "remote_token": f"tok_{secrets.token_hex(12)}", "last_updated": timestamp(), **fields})
         self.log(change, f"Pay Method Added - Pay Method ID: {method['id']}", client["id"])
         self.events.emit(change, "paymethod.added", clientId=client["id"], payMethodId=method["id"])
         return method

@@ -89,8 +89,8 @@ def _orders(whmcs: Whmcs) -> Response:
 
 def _order(whmcs: Whmcs, order: Document) -> Response:
     with whmcs.store.lock:
-        services = [[str(each["id"]), esc(each["name"]), esc(each["domain"]), str(each["qty"]), esc(each["billingcycle"]),
-                     badge(each["status"]), esc(each["username"]),
+        services = [[str(each["id"]), esc(each["name"]), esc(each["domain"]), str(each["qty"]),
+                     esc(each["billingcycle"]), badge(each["status"]), esc(each["username"]),
                      esc(", ".join(f"{key}={value}" for key, value in each["customfields"].items()))]
                     for each in whmcs.model.services_of(order["id"])]
         invoice = whmcs.model.get("invoice", order["invoiceid"])
@@ -126,8 +126,8 @@ def _clients(whmcs: Whmcs) -> Response:
              badge(each["status"]), esc(each["defaultgateway"]),
              str(len(whmcs.store.find("paymethod", "userid", each["id"])))]
             for each in whmcs.store.all("client")[:SHOWN]]
-    return page(SITE, "Clients", table(["Id", "Name", "Company", "E-mail", "Status", "Gateway", "Payment methods"], rows),
-                LINKS)
+    headings = ["Id", "Name", "Company", "E-mail", "Status", "Gateway", "Payment methods"]
+    return page(SITE, "Clients", table(headings, rows), LINKS)
 
 
 def _methods(whmcs: Whmcs, client_id: int) -> str:
@@ -149,8 +149,8 @@ def _client(whmcs: Whmcs, client: Document) -> Response:
 
 
 def _invoices(whmcs: Whmcs) -> Response:
-    rows = [[str(each["id"]), esc(each["date"]), _name(whmcs, each["userid"]), esc(each["total"]), badge(each["status"])]
-            for each in whmcs.store.all("invoice")[:-SHOWN - 1:-1]]
+    rows = [[str(each["id"]), esc(each["date"]), _name(whmcs, each["userid"]), esc(each["total"]),
+             badge(each["status"])] for each in whmcs.store.all("invoice")[:-SHOWN - 1:-1]]
     return page(SITE, "Invoices", table(["Invoice", "Date", "Client", "Total", "Status"], rows), LINKS)
 
 
