@@ -7,10 +7,13 @@ session. A sign-in link's e-mail address is sealed, because addresses of links e
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -93,8 +96,23 @@ def digest(purpose: str, secret: str) -> str:
 
 def signing_keys(settings: Settings) -> list[str]:
     """SECRET_KEY_PREVIOUS and SECRET_KEY, the one that signs last; development has one of its own."""
-    current = settings.secret_key or settings.development_secret()
+    current = settings.secret_key or _development_key(settings.portal_var_dir / "secret_key")
     return [key for key in (settings.secret_key_previous, current) if key]
+
+
+def _development_key(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
+    # Whole or not at all: of processes that start together, one's key stands for all.
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)
+    fresh.unlink()
+    return path.read_text(encoding="ascii")
 
 
 def _serializer(keys: Sequence[str], salt: str) -> URLSafeSerializer:
