@@ -6,12 +6,19 @@ WEB_CONCURRENCY processes of WEB_THREADS threads each (every waiting webhook hol
 from __future__ import annotations
 
 import os
+import resource
 
 bind = os.environ.get("PORTAL_BIND", "127.0.0.1:8000").split(",")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 threads = int(os.environ.get("WEB_THREADS", "16"))
-worker_class = "gthread"
+worker_class = "portal.webhooks.server.PatientWorker"  # gthread that slow senders can't starve
 keepalive = 15
+worker_connections = 1000
+# Every connection is a file: a soft limit of 1024 would be met before worker_connections is.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if _soft != resource.RLIM_INFINITY and _soft < 4096:
+    _wanted = 4096 if _hard == resource.RLIM_INFINITY else min(4096, _hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_wanted, _hard))
 
 # A stopping worker lets every request end: those that wait for an order are woken and answered at once, and none may
 # wait longer than this anyway.

@@ -26,6 +26,8 @@ COUNTER: Final = "webhook_security_events_total"
 SECRET_COUNTER: Final = "webhook_secret_matched_total"
 _GATHER_SECONDS: Final = 2.0
 
+_instances: list[SecurityEvents] = []
+
 
 class SecurityEvents:
     """The events of one process on their way into the ledger."""
@@ -36,6 +38,7 @@ class SecurityEvents:
         self._lock = threading.Lock()
         self._gathered: Counter[tuple[str, str]] = Counter()
         self._timer: threading.Timer | None = None
+        _instances.append(self)
 
     def record(self, door: str, event: str, address: str) -> None:
         """One refused request. Logs it; never fails, never blocks."""
@@ -69,6 +72,12 @@ class SecurityEvents:
                 self._timer = threading.Timer(_GATHER_SECONDS, self.flush)
                 self._timer.daemon = True
                 self._timer.start()
+
+
+def flush_all() -> None:
+    """The process is about to end: write what was gathered."""
+    for events in _instances:
+        events.flush()
 
 
 def add(connection: Connection, name: str, label: str, count: float) -> None:

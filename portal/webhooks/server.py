@@ -1,0 +1,342 @@
+"""A gunicorn worker that slow senders can't starve, so that no proxy is needed in front of the doors for that.
+
+gunicorn's gthread gives a connection a thread as soon as its first bytes are there, and the thread then waits for the
+rest: sixteen connections that stop in the middle of a header or a body hold up everybody. Here the event loop gathers
+head and body, against one deadline for both, and only a whole request gets a thread. Connections that wait to become
+one are capped: the one that has waited longest makes room for a new one. What the bytes mean stays gunicorn's to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import re
+import socket
+import time
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Final
+
+from gunicorn import util
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from portal.webhooks import security, waiting
+
+#: From a request's first byte (or the connection's start) to its last, head and body together.
+REQUEST_SECONDS: Final = 10.0
+#: Connections of one process that are idle or have sent only a part of a request.
+MAX_INCOMPLETE: Final = 512
+MAX_HEAD: Final = 32 * 1024
+#: Nothing the portal takes is larger; what is gets its refusal without being read to its end.
+MAX_BODY: Final = 64 * 1024
+_LINGER_SECONDS: Final = 2.0
+_LINGER_BYTES: Final = 256 * 1024
+_SEND_SECONDS: Final = 10
+_ACCEPT_AT_ONCE: Final = 64
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_LENGTH = re.compile(rb"[0-9]{1,12}")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
+
+
+class Incoming:
+    """The bytes of one request (and perhaps of the next) as they come in.
+
+    Knows of HTTP's framing only what tells when a request is whole. Where that is in doubt, or too much, it says
+    `complete` with `whole` False: gunicorn then refuses what is there, and the connection ends.
+    """
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.whole = False
+        self.head_too_large = False
+        self.wants_continue = False
+        self._searched = 0
+        self._body_at = -1
+        self._length = 0
+        self._chunk_at = -1  # where the next chunk's size line starts
+
+    def complete(self) -> bool:
+        """Whether to hand it on: asked after every arrival of bytes."""
+        if self._body_at < 0:
+            at = self.data.find(b"\r\n\r\n", max(0, self._searched - 3))
+            if at < 0:
+                doubtful = _BARE_LF.search(self.data, max(0, self._searched - 1)) is not None
+                self._searched = len(self.data)
+                self.head_too_large = len(self.data) > MAX_HEAD
+                return doubtful or self.head_too_large
+            self._body_at = at + 4
+            if not self._read_head(bytes(self.data[:at])):
+                return True
+        if self._chunk_at < 0:
+            self.whole = len(self.data) >= self._body_at + self._length
+            return self.whole
+        return self._follow_chunks()
+
+    def _read_head(self, head: bytes) -> bool:
+        """Learn where the body ends; False when that is in doubt or too far."""
+        lengths, codings = [], []
+        for line in head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            name, value = name.lower(), value.strip(b" \t").lower()
+            if name == b"content-length":
+                lengths.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value)
+            elif name == b"expect":
+                self.wants_continue = value == b"100-continue"
+        if codings:
+            self._chunk_at = self._body_at
+            return codings == [b"chunked"] and not lengths
+        if lengths:
+            if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+                return False
+            self._length = int(lengths[0])
+        return self._length <= MAX_BODY
+
+    def _follow_chunks(self) -> bool:
+        while True:
+            if len(self.data) - self._body_at > 2 * MAX_BODY:
+                return True
+            line_end = self.data.find(b"\r\n", self._chunk_at)
+            if line_end < 0:
+                return len(self.data) - self._chunk_at > 1024
+            size = _CHUNK_SIZE.fullmatch(bytes(self.data[self._chunk_at : line_end]))
+            if size is None:
+                return True
+            length = int(size.group(1), 16)
+            if length == 0:
+                trailers_end = self.data.find(b"\r\n\r\n", line_end)
+                self.whole = trailers_end >= 0
+                return self.whole
+            after = line_end + 2 + length
+            if length > MAX_BODY:
+                return True
+            if len(self.data) < after + 2:
+                return False
+            if self.data[after : after + 2] != b"\r\n":
+                return True
+            self._chunk_at = after + 2
+
+
+class Connection(TConn):
+    """A connection, and what it is waited for."""
+
+    def __init__(self, worker: PatientWorker, sock: socket.socket, peer: Any, server: Any) -> None:
+        super().__init__(worker.cfg, sock, peer, server)
+        self.incoming = Incoming()
+        self.deadline = 0.0
+        self.lingering = False
+        self.drained = 0
+        # gunicorn's own first steps (waiting for data, TLS, protocol negotiation) don't apply.
+        self.initialized = self.data_ready = True
+
+
+class Kept(SocketUnreader):
+    """gunicorn's source of bytes, with those that have come already and no others: reading never waits."""
+
+    def __init__(self, sock: socket.socket, data: bytes) -> None:
+        super().__init__(sock)
+        self.buf.write(data)
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        return b""
+
+
+class PatientWorker(ThreadWorker):
+    """gthread, with patience for slow senders in the event loop instead of in the threads."""
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        super().check_config(cfg, log)
+        if cfg.is_ssl or cfg.proxy_protocol != "off" or cfg.protocol != "http":
+            raise RuntimeError("this worker speaks plain HTTP/1: let a proxy in front do TLS")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.incomplete: dict[int, Connection] = {}  # by file descriptor; who has waited longest comes first
+
+    def init_process(self) -> None:
+        waiting.request_threads = self.cfg.threads
+        super().init_process()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            security.flush_all()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: waiting requests get their answer, then everything ends."""
+        super().handle_exit(sig, frame)
+        self.method_queue.defer(waiting.stop_all)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGQUIT, SIGINT: at once; but Python waits for its threads, and so for waiting requests."""
+        waiting.stop_all()
+        super().handle_quit(sig, frame)
+
+    # --- the event loop's side -----------------------------------------------------------------------------
+
+    def accept(self, listener: Any) -> None:
+        """Take new connections, and what they have sent already."""
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                sock, peer = listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE) and self.incomplete:
+                    self._close(next(iter(self.incomplete.values())))
+                elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                    raise
+                return
+            self.nr_conns += 1
+            seconds = _SEND_SECONDS.to_bytes(8, "little") + bytes(8)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+            conn = Connection(self, sock, peer, listener.getsockname())
+            self._expect(conn, REQUEST_SECONDS)
+            self._readable(conn, conn.sock)
+
+    def _expect(self, conn: Connection, seconds: float) -> None:
+        """Wait for a connection's next bytes, in the loop."""
+        conn.sock.setblocking(False)
+        conn.deadline = time.monotonic() + seconds
+        self.incomplete[conn.sock.fileno()] = conn
+        self.poller.register(conn.sock, 1, partial(self._readable, conn))
+        while len(self.incomplete) > MAX_INCOMPLETE:
+            self._close(next(iter(self.incomplete.values())))
+
+    def _forget(self, conn: Connection) -> None:
+        if self.incomplete.pop(conn.sock.fileno(), None) is not None:
+            self.poller.unregister(conn.sock)
+
+    def _close(self, conn: Connection) -> None:
+        self._forget(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _readable(self, conn: Connection, _sock: Any) -> None:
+        if conn.sock.fileno() not in self.incomplete:  # closed to make room, in this very round
+            return
+        try:
+            data = conn.sock.recv(64 * 1024)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(conn)
+        elif conn.lingering:
+            conn.drained += len(data)
+            if conn.drained > _LINGER_BYTES:
+                self._close(conn)
+        else:
+            if not conn.incoming.data:
+                conn.deadline = min(conn.deadline, time.monotonic() + REQUEST_SECONDS)
+            conn.incoming.data += data
+            self._judge(conn)
+
+    def _judge(self, conn: Connection) -> None:
+        """Give a whole request a thread."""
+        incoming = conn.incoming
+        if not incoming.complete():
+            if incoming.wants_continue:
+                incoming.wants_continue = False
+                self._send(conn, b"HTTP/1.1 100 Continue\r\n\r\n")
+            return
+        self._forget(conn)
+        if incoming.head_too_large:
+            self._send(conn, problem(431, "Request Header Fields Too Large", "headers_too_large"))
+            self._linger(conn)
+            return
+        conn.parser = RequestParser(self.cfg, conn.sock, conn.client)
+        conn.parser.unreader = Kept(conn.sock, bytes(incoming.data))
+        incoming.data.clear()
+        self.enqueue_req(conn)
+
+    def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
+        """A thread is done with a connection's request."""
+        try:
+            again = bool(not fs.cancelled() and fs.result()) and conn.incoming.whole
+        except Exception:
+            again = False
+        if not again:
+            self._linger(conn)
+            return
+        conn.incoming = Incoming(conn.parser.unreader.take_buffered())
+        self._expect(conn, REQUEST_SECONDS if conn.incoming.data else self.cfg.keepalive)
+        if conn.incoming.data:
+            self._judge(conn)
+
+    def _linger(self, conn: Connection) -> None:
+        """End a connection so that its last answer isn't lost to a reset (RFC 9112 section 9.6), in the loop."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.nr_conns -= 1
+            conn.close()
+            return
+        conn.lingering = True
+        self._expect(conn, _LINGER_SECONDS)
+
+    def _send(self, conn: Connection, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # it will be noticed when it is read from
+            conn.sock.send(data)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """End the connections whose time is over (at the end: all)."""
+        now = time.monotonic()
+        for conn in [each for each in self.incomplete.values() if force or each.deadline <= now]:
+            if conn.incoming.data and not conn.lingering:
+                self._send(conn, problem(408, "Request Timeout", "request_timeout"))
+            self._close(conn)
+
+    def murder_pending(self) -> None:
+        """gthread's second list of waiting connections isn't used."""
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        for conn in self.incomplete.values():
+            conn.deadline = min(conn.deadline, deadline)
+
+    # --- the threads' side ---------------------------------------------------------------------------------
+
+    def handle_request(self, req: Any, conn: Connection) -> Any:
+        """Answer; a request that wasn't whole ends its connection."""
+        if not conn.incoming.whole:
+            req.force_close()
+        return super().handle_request(req, conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """gunicorn's own refusals, in the shape of all others."""
+        told = _Caught()
+        super().handle_error(req, told, addr, exc)
+        match = re.match(rb"HTTP/1\.1 ([0-9]{3}) ([^\r]*)\r\n", told.sent)
+        status, reason = (int(match[1]), match[2].decode("latin-1")) if match else (500, "Internal Server Error")
+        try:
+            util.write(client, problem(status, reason, "bad_request" if status == 400 else f"http_{status}"))
+        except OSError:
+            self.log.debug("Failed to send error message.")
+
+
+class _Caught:
+    """Takes a socket's place to learn what gunicorn would have answered."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += data
+
+
+def problem(status: int, reason: str, code: str) -> bytes:
+    """A whole answer, for requests that never became one."""
+    body = json.dumps(
+        {"type": f"urn:order-portal:problem:{code}", "title": reason, "status": status, "code": code}
+    ).encode()
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+    return head.encode() + f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
