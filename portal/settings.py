@@ -270,6 +270,12 @@ class Settings:
     security_alert_webhook: str | None = _setting(
         _web_url, secret=True, doc="gets a digest of security events that exceed a rate"
     )
+    security_alert_secret: str | None = _setting(
+        _text, secret=True, doc="signs that digest; unset: a key derived from SECRET_KEY"
+    )
+    security_alert_events: int = _setting(_whole(1, 1_000_000), 20, doc="security events that make a digest …")
+    security_alert_window_seconds: int = _setting(_whole(1, 86_400), 300, doc="… when they come within so long")
+    security_alert_cooldown_seconds: int = _setting(_whole(0, 86_400), 900, doc="pause between two digests")
     metrics_allowlist: tuple[IpNetwork, ...] = _setting(_networks, (), doc="addresses that may read /metrics")
     metrics_token: str | None = _setting(_text, secret=True, doc="bearer token that may read /metrics")
     retention_days: int = _setting(_whole(1, 36_500), 400, doc="how long finished orders' details are kept")
