@@ -1,13 +1,80 @@
-"""Learns in bulk what changed with orders in Salesforce: rejected in review, cancelled later, placed elsewhere."""
+"""Learns in bulk what changed with orders in Salesforce: rejected in review, cancelled later, placed elsewhere.
+
+The sweep calls it; pages never ask Salesforce. How far it has read is kept in the ledger, with the last order's id,
+because Salesforce tells changes to the second.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
-if TYPE_CHECKING:
-    from portal.services import Services
+from portal.fulfillment.model import CustomerStatus
+from portal.ledger import installation, orders
+from portal.services import Services
+from portal.upstream.salesforce import OrderChange
+
+#: One query's worth, and how many of them one round reads at most: a new ledger catches up over several rounds.
+PAGE: Final = 500
+PAGES: Final = 10
+
+_KEY: Final = "orders_learnt"
+#: Read again each time, in seconds: a transaction in Salesforce may show up this long after the moment it bears.
+_OVERLAP: Final = 30.0
+
+#: Order.Status values that end an order, as the portal tells them to its customer.
+_CANCELLED: Final = frozenset({"cancelled", "canceled"})
+_REJECTED: Final = frozenset({"rejected", "declined", "denied"})
+#: A quote somebody is still writing: not yet anything a customer should see.
+_UNFINISHED: Final = frozenset({"draft"})
 
 
 def learn_changes(services: Services) -> None:
     """Read the orders that changed since the last time. Raises UpstreamError when Salesforce can't be asked."""
-    services.salesforce.orders_changed_since(services.now() - 300, 1)
+    with services.ledger.read() as connection:
+        kept = installation.get(connection, _KEY)
+    moment, after_id = (float(kept[0]), str(kept[1])) if isinstance(kept, list) else (0.0, "")
+    for _ in range(PAGES):
+        changes = services.salesforce.orders_changed_since(moment, PAGE, after_id)
+        if changes:
+            moment, after_id = changes[-1].changed_at, changes[-1].order.id
+            _learn(services, changes)
+        caught_up = len(changes) < PAGE
+        _keep(services, moment - _OVERLAP if caught_up else moment, "" if caught_up else after_id)
+        if caught_up:
+            break
+
+
+def _learn(services: Services, changes: list[OrderChange]) -> None:
+    """A page of changes, in transactions short enough for others."""
+    for start in range(0, len(changes), 50):
+        with services.ledger.write() as connection:
+            for change in changes[start : start + 50]:
+                status, reason = told_as(change)
+                if status is not None:
+                    orders.learn(
+                        connection, change.order, services.now(), created_at=change.created_at, status=status,
+                        reason=reason,
+                    )  # fmt: skip
+
+
+def told_as(change: OrderChange) -> tuple[CustomerStatus | None, str | None]:
+    """What a customer is told of an order this ledger hasn't fulfilled itself, and why; (None, None): nothing yet."""
+    status = change.order.status.casefold()
+    provisioning = change.order.provisioning_status
+    if status in _REJECTED:
+        return CustomerStatus.CANCELLED, orders.UNWANTED
+    if status in _CANCELLED or provisioning == CustomerStatus.CANCELLED.value:
+        return CustomerStatus.CANCELLED, None
+    if provisioning in (CustomerStatus.ACTIVATING.value, CustomerStatus.PROVISIONED.value, CustomerStatus.FAILED.value):
+        return CustomerStatus(provisioning), None
+    if status in _UNFINISHED and change.order.portal_reference is None:
+        return None, None
+    return CustomerStatus.PENDING_REVIEW, None
+
+
+def _keep(services: Services, moment: float, after_id: str) -> None:
+    with services.ledger.read() as connection:
+        if installation.get(connection, _KEY) == [max(moment, 0.0), after_id]:
+            return
+    with services.ledger.write() as connection:
+        installation.put(connection, _KEY, [max(moment, 0.0), after_id], now=services.now())

@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from portal.fulfillment.model import FINAL_STATUSES, CustomerStatus, ErrorCode, SalesforceOrder
+from portal.fulfillment.model import FINAL_STATUSES, CustomerStatus, ErrorCode, SalesforceOrder, State
 from portal.ledger import outbox
 from portal.ledger.schema import fulfillments, orders
 
@@ -246,81 +246,69 @@ def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, now: fl
 # --- learning -----------------------------------------------------------------------------------------------
 
 
-def learn(connection: Connection, snapshot: SalesforceOrder, now: float) -> None:
+def learn(
+    connection: Connection,
+    snapshot: SalesforceOrder,
+    now: float,
+    *,
+    created_at: float | None = None,
+    status: CustomerStatus | None = None,
+    reason: str | None = None,
+) -> None:
     """Insert or refresh the row of an order seen in Salesforce.
 
     What was placed here keeps its items, prices and account: only its Salesforce id, number and Status are taken.
+    `status` (with its `reason`, kept as error_code) is what the customer is to be told, as far as this ledger doesn't
+    know better: a fulfillment's own outcome stands, unless the order was cancelled after it ended.
     """
-    learn_facts(
-        connection,
-        sf_order_id=snapshot.id,
-        portal_reference=snapshot.portal_reference,
-        order_number=snapshot.order_number,
-        sf_status=snapshot.status,
-        account_id=snapshot.account_id,
-        email=snapshot.email,
-        items=[
-            Item(
-                name=item.product_name, quantity=item.quantity, unitPrice=item.unit_price, cycle=item.billing_cycle,
-                domain=item.domain, hostname=item.hostname, entryId=None,
-            )
-            for item in snapshot.items
-        ],
-        currency=snapshot.currency,
-        total=snapshot.total,
-        created_at=now,
-        now=now,
-    )
-
-
-def learn_facts(
-    connection: Connection,
-    *,
-    sf_order_id: str,
-    portal_reference: str | None,
-    order_number: str | None,
-    sf_status: str,
-    account_id: str,
-    email: str | None,
-    items: Sequence[Item] | None,
-    currency: str | None,
-    total: str | None,
-    created_at: float,
-    now: float,
-    status: CustomerStatus | None = None,
-) -> None:
-    """`learn` from whatever was read of the order: `items` None when they weren't.
-
-    `status` is what a customer is to be told of an order this ledger has no fulfillment of; else it isn't used.
-    """
-    seen: dict[str, Any] = {"order_number": order_number, "sf_status": sf_status}
-    known = by_sf_order_id(connection, sf_order_id)
-    if known is None and portal_reference:
-        # Salesforce's answer to our creating it may have been lost; the reference says it is ours all the same.
-        known = get(connection, portal_reference)
-        if known is not None and known.sf_order_id is None and known.account_id == account_id:
-            settle_placed(connection, known.reference, sf_order_id, now)
+    known = by_sf_order_id(connection, snapshot.id)
+    reference = snapshot.portal_reference
+    if known is None and reference:
+        known = get(connection, reference)
+        if known is not None and known.sf_order_id is None and known.account_id == snapshot.account_id:
+            # Salesforce's answer to our creating it was lost, or is still on its way: the reference says it is ours.
+            settle_placed(connection, known.reference, snapshot.id, now)
         elif known is not None:
-            known, portal_reference = None, None  # somebody else's reference: this one goes by its Salesforce id
+            known, reference = None, None  # somebody else's reference: this order goes by its Salesforce id
+    seen: dict[str, Any] = {"order_number": snapshot.order_number, "sf_status": snapshot.status}
+    if known is None or known.checkout_key is None:  # Salesforce is its only source
+        seen |= {
+            "account_id": snapshot.account_id,
+            "items": [
+                Item(
+                    name=item.product_name, quantity=item.quantity, unitPrice=item.unit_price,
+                    cycle=item.billing_cycle, domain=item.domain, hostname=item.hostname, entryId=None,
+                )
+                for item in snapshot.items
+            ],
+            "total": snapshot.total,
+        }  # fmt: skip
+        seen |= {"currency": snapshot.currency} if snapshot.currency else {}
+        seen |= {"email": snapshot.email} if snapshot.email else {}
+        seen |= {"created_at": created_at} if created_at is not None else {}
+    if status is not None and (known is None or _may_tell(connection, known, status)):
+        seen |= {"status": status.value, "error_code": reason}
     if known is None:
+        told: dict[str, Any] = {"created_at": now, "status": CustomerStatus.PENDING_REVIEW.value, **seen}
         connection.execute(
             orders.insert().values(
-                reference=portal_reference or sf_order_id, sf_order_id=sf_order_id, account_id=account_id, email=email,
-                placing=PLACED, place_tries=0, status=(status or CustomerStatus.PENDING_REVIEW).value,
-                items=list(items or []), currency=currency, total=total, created_at=created_at, updated_at=now, **seen,
+                reference=reference or snapshot.id, sf_order_id=snapshot.id, placing=PLACED, place_tries=0,
+                updated_at=now, **told,
             )
-        )
-        return
-    if known.checkout_key is None:  # learnt, not placed here: Salesforce is its only source
-        seen |= {"account_id": account_id, "email": email or known.email, "total": total, "currency": currency}
-        if items is not None:
-            seen["items"] = list(items)
-    if status is not None and status is not known.status and not _being_fulfilled(connection, sf_order_id):
-        seen["status"] = status.value
-    if any(getattr(known, name) != value for name, value in seen.items()):
+        )  # fmt: skip
+    elif any(getattr(known, name) != value for name, value in seen.items()):
         connection.execute(
             orders.update().where(orders.c.reference == known.reference).values(updated_at=now, **seen)
         )
+
+
+def _may_tell(connection: Connection, known: Order, status: CustomerStatus) -> bool:
+    """Whether what Salesforce says of an order overrides what the customer is told of it."""
+    if known.status is status or known.error_code == WITHDRAWN:
+        return False
+    query = sa.select(fulfillments.c.state).where(fulfillments.c.sf_order_id == known.sf_order_id)
+    state = connection.execute(query).scalar()
+    return state is None or (status is CustomerStatus.CANCELLED and state in (State.PROVISIONED, State.FAILED))
 
 
 # --- status -------------------------------------------------------------------------------------------------

@@ -61,8 +61,8 @@ SIGN_IN_HELP: Final = (
     (
         "invalid_grant",
         "approved this consumer",
-        "the API user isn't pre-authorized: in the External Client App's policies choose “Admin approved users are "
-        "pre-authorized” and give SF_USERNAME a permission set that is assigned to the app",
+        "SF_USERNAME isn't the API user, or that user isn't pre-authorized: in the External Client App's policies "
+        "choose “Admin approved users are pre-authorized” and give the user a permission set assigned to the app",
     ),
     (
         "invalid_grant",
@@ -207,14 +207,16 @@ class OrderSummary:
 
 @dataclass(frozen=True)
 class OrderChange:
-    """What the sweep learns of an order that changed in Salesforce."""
+    """What the sweep learns of an order that changed in Salesforce: what it is now, but nobody's e-mail."""
 
-    id: str
-    status: str
-    provisioning_status: str | None
-    account_id: str
-    portal_reference: str | None
+    order: SalesforceOrder
+    created_at: float  # seconds since 1970
     changed_at: float
+
+    @property
+    def id(self) -> str:
+        """The order's id, 18 characters."""
+        return self.order.id
 
 
 # --- the client ----------------------------------------------------------------------------------------
@@ -416,7 +418,7 @@ class SalesforceClient(UpstreamClient):
         Salesforce keeps whole seconds. To read on, give the last row's `changed_at` and its id as `after_id`.
         """
         since = datetime.fromtimestamp(math.floor(moment), UTC)
-        soql = "SELECT Id, Status, Provisioning_Status__c, AccountId, Portal_Reference__c, LastModifiedDate FROM Order"
+        soql = _CHANGED
         if after_id:
             soql += format_soql(
                 " WHERE LastModifiedDate > {} OR (LastModifiedDate = {} AND Id > {})", since, since, after_id
@@ -425,7 +427,8 @@ class SalesforceClient(UpstreamClient):
             soql += format_soql(" WHERE LastModifiedDate >= {}", since)
         soql += format_soql(" ORDER BY LastModifiedDate, Id LIMIT {}", int(limit))
         records = self._query("orders_changed_since", soql)
-        return self._parsed(lambda: [_change(row) for row in records])
+        rows = [(record, self._children("orders_changed_since", record, "OrderItems")) for record in records]
+        return self._parsed(lambda: [_change(record, children) for record, children in rows])
 
     def organization_id(self) -> str | None:
         """The org's id (18 characters), as the sign-in told it; signs in if need be."""
@@ -647,11 +650,13 @@ class SalesforceClient(UpstreamClient):
 
 # --- the queries ---------------------------------------------------------------------------------------
 
-_ORDER: Final = (
+_ORDER_FIELDS: Final = (
     "SELECT Id, OrderNumber, Status, AccountId, Account.Name, Account.WHMCS_Client_ID__c, Provisioning_Status__c, "
     "WHMCS_Order_ID__c, Portal_Reference__c, TotalAmount, (SELECT Id, Quantity, UnitPrice, Domain__c, Hostname__c, "
-    "Product2.Name, Product2.WH_Product_ID__c, Product2.Billing_Cycle__c FROM OrderItems) FROM Order WHERE Id = {}"
+    "Product2.Name, Product2.WH_Product_ID__c, Product2.Billing_Cycle__c FROM OrderItems)"
 )
+_ORDER: Final = _ORDER_FIELDS + " FROM Order WHERE Id = {}"
+_CHANGED: Final = _ORDER_FIELDS + ", CreatedDate, LastModifiedDate FROM Order"
 _SUMMARY: Final = (
     "SELECT Id, OrderNumber, Status, Provisioning_Status__c, Provisioning_Error_Code__c, WHMCS_Order_ID__c, "
     "Last_Provisioning_At__c, Portal_Reference__c, CreatedDate, TotalAmount, "
@@ -775,18 +780,11 @@ def _summary(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> O
     )
 
 
-def _change(row: Mapping[str, Any]) -> OrderChange:
-    changed = _moment(row.get("LastModifiedDate"))
-    if changed is None:
-        raise ValueError("an order has a LastModifiedDate")
-    return OrderChange(
-        id=salesforce_id_18(row["Id"]),
-        status=_text(row.get("Status")) or "",
-        provisioning_status=_text(row.get("Provisioning_Status__c")),
-        account_id=salesforce_id_18(row["AccountId"]),
-        portal_reference=_text(row.get("Portal_Reference__c")),
-        changed_at=changed,
-    )
+def _change(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> OrderChange:
+    created, changed = _moment(row.get("CreatedDate")), _moment(row.get("LastModifiedDate"))
+    if created is None or changed is None:
+        raise ValueError("an order has a CreatedDate and a LastModifiedDate")
+    return OrderChange(order=_order(row, children), created_at=created, changed_at=changed)
 
 
 def _tree(order: NewOrder) -> dict[str, Any]:
