@@ -206,8 +206,9 @@ class Session(requests.Session):
         exchange = _thread.exchange
         if exchange is None:
             raise RuntimeError("calls are made through UpstreamClient.exchange, which gives them a deadline")
-        if self.plain_hosts and request.url and urlsplit(request.url).netloc in self.plain_hosts:
-            request.url = "http://" + request.url.removeprefix("https://")
+        url = request.url or ""
+        if url.startswith("https://") and urlsplit(url).netloc in self.plain_hosts:
+            request.url = "http://" + url.removeprefix("https://")
         now = time.monotonic()
         if now - self.last_used > MAX_IDLE_SECONDS:
             self.close()  # the adapters open new connections on their own

@@ -9,14 +9,13 @@ custom ones are named in queries, so that any org with the portal's package answ
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -403,8 +402,8 @@ class SalesforceClient(UpstreamClient):
         """The account's orders, whoever placed them, newest first; `before`: the last one of the page before."""
         soql = format_soql(_SUMMARY + " WHERE AccountId = {}", salesforce_id_18(account_id))
         if before is not None:
-            then = datetime.fromtimestamp(before.created_at, UTC)
-            soql += format_soql(" AND (CreatedDate < {} OR (CreatedDate = {} AND Id < {}))", then, then, before.id)
+            then = _literal(before.created_at)
+            soql += format_soql(f" AND (CreatedDate < {then} OR (CreatedDate = {then} AND Id < {{}}))", before.id)
         soql += format_soql(" ORDER BY CreatedDate DESC, Id DESC LIMIT {}", int(limit))
         records = self._query("orders_of_account", soql)
         rows = [(record, self._children("orders_of_account", record, "OrderItems")) for record in records]
@@ -415,16 +414,16 @@ class SalesforceClient(UpstreamClient):
     def orders_changed_since(self, moment: float, limit: int, after_id: str = "") -> list[OrderChange]:
         """Orders changed at or after `moment` (seconds since 1970), oldest change first.
 
-        Salesforce keeps whole seconds. To read on, give the last row's `changed_at` and its id as `after_id`.
+        To read on, give the last row's `changed_at`, and its id as `after_id`: many orders may share one moment.
         """
-        since = datetime.fromtimestamp(math.floor(moment), UTC)
+        since = _literal(moment)
         soql = _CHANGED
         if after_id:
             soql += format_soql(
-                " WHERE LastModifiedDate > {} OR (LastModifiedDate = {} AND Id > {})", since, since, after_id
+                f" WHERE LastModifiedDate > {since} OR (LastModifiedDate = {since} AND Id > {{}})", after_id
             )
         else:
-            soql += format_soql(" WHERE LastModifiedDate >= {}", since)
+            soql += f" WHERE LastModifiedDate >= {since}"
         soql += format_soql(" ORDER BY LastModifiedDate, Id LIMIT {}", int(limit))
         records = self._query("orders_changed_since", soql)
         rows = [(record, self._children("orders_changed_since", record, "OrderItems")) for record in records]
@@ -679,7 +678,10 @@ def _next_page(path: str) -> Callable[[Salesforce], Any]:
 
 
 def _order(
-    record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], contact: Mapping[str, Any] | None = None
+    record: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    contact: Mapping[str, Any] | None = None,
+    quantity: Callable[[object], int] | None = None,
 ) -> SalesforceOrder:
     account = record.get("Account") or {}
     return SalesforceOrder(
@@ -693,18 +695,18 @@ def _order(
         provisioning_status=_text(record.get("Provisioning_Status__c")),
         whmcs_order_id=_text(record.get("WHMCS_Order_ID__c")),
         portal_reference=_text(record.get("Portal_Reference__c")),
-        items=tuple(_item(row) for row in rows),
+        items=tuple(_item(row, quantity or _whole) for row in rows),
         total=_money(record.get("TotalAmount")),
         contact=_client_details(contact) if contact else {},
     )
 
 
-def _item(row: Mapping[str, Any]) -> SalesforceItem:
+def _item(row: Mapping[str, Any], quantity: Callable[[object], int]) -> SalesforceItem:
     product = row.get("Product2") or {}
     return SalesforceItem(
         id=salesforce_id_18(row["Id"]),
         product_name=_text(product.get("Name")) or "",
-        quantity=_whole(row.get("Quantity")),
+        quantity=quantity(row.get("Quantity")),
         unit_price=_money(row.get("UnitPrice")) or "0.00",
         wh_product_id=_text(product.get("WH_Product_ID__c")),
         billing_cycle=_text(product.get("Billing_Cycle__c")),
@@ -774,7 +776,7 @@ def _summary(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> O
         last_provisioning_at=_moment(row.get("Last_Provisioning_At__c")),
         total=_money(row.get("TotalAmount")),
         items=tuple(
-            (_text((child.get("Product2") or {}).get("Name")) or "", int(Decimal(str(child.get("Quantity") or 0))))
+            (_text((child.get("Product2") or {}).get("Name")) or "", _about(child.get("Quantity")))
             for child in children
         ),
     )
@@ -784,7 +786,8 @@ def _change(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> Or
     created, changed = _moment(row.get("CreatedDate")), _moment(row.get("LastModifiedDate"))
     if created is None or changed is None:
         raise ValueError("an order has a CreatedDate and a LastModifiedDate")
-    return OrderChange(order=_order(row, children), created_at=created, changed_at=changed)
+    order = _order(row, children, quantity=_about)  # one odd order mustn't keep the others from being learnt
+    return OrderChange(order=order, created_at=created, changed_at=changed)
 
 
 def _tree(order: NewOrder) -> dict[str, Any]:
@@ -872,9 +875,20 @@ def _whole(value: object) -> int:
     return int(amount)
 
 
+def _about(value: object) -> int:
+    """A quantity for showing: a fraction is rounded up."""
+    return int(Decimal(str(value or 0)).to_integral_value(ROUND_CEILING))
+
+
 def _moment(value: object) -> float | None:
     """`2026-11-21T16:38:52.000+0000` as seconds since 1970."""
     return datetime.fromisoformat(str(value)).timestamp() if value else None
+
+
+def _literal(moment: float) -> str:
+    """A moment as SOQL writes it; fractions only where there are some (Salesforce's own dates have whole seconds)."""
+    when = datetime.fromtimestamp(round(moment, 3), UTC)
+    return when.isoformat(timespec="milliseconds" if when.microsecond else "seconds").replace("+00:00", "Z")
 
 
 def _organization_of(identity: object) -> str | None:
