@@ -409,13 +409,15 @@ class Parser:
             return lambda record: comparable(what, read(record)) == wanted_value
         if operator in ("!=", "<>"):
             return lambda record: comparable(what, read(record)) != wanted_value
-        if wanted_value is None or what.type in ("boolean", "reference", "id"):
+        if wanted_value is None or what.type in ("boolean", "reference"):
             raise SfError("INVALID_OPERATOR" if wanted_value is not None else "MALFORMED_QUERY", self.placed(
                 f"invalid operator on {what.type} field" if wanted_value is not None else "unexpected token: 'null'",
                 position))
         compare: dict[str, Callable[[Any, Any], bool]] = {
             "<": lambda a, b: a < b, ">": lambda a, b: a > b, "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b}
         test = compare[operator]
+        if what.type == "id":  # `Id > last` is how people page; in the same order as ORDER BY Id below
+            return lambda record: test(str(read(record)).casefold(), str(wanted_value).casefold())
         return lambda record: (found := comparable(what, read(record))) is not None and test(found, wanted_value)
 
     def value_list(self, what: Field, position: int) -> set[Any]:
