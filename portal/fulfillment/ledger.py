@@ -6,6 +6,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -25,7 +26,7 @@ from portal.fulfillment.model import (
 )
 from portal.fulfillment.protocol import Facts
 from portal.ledger import events, installation, orders, outbox
-from portal.ledger.schema import fulfillments, steps, workers
+from portal.ledger.schema import fulfillments, services, steps, workers
 
 _F = fulfillments.c
 
@@ -280,6 +281,13 @@ def by_elected(connection: Connection, whmcs_order_id: str) -> Fulfillment | Non
     return None if row is None else _fulfillment(row)
 
 
+def by_service(connection: Connection, service_id: str) -> Fulfillment | None:
+    """The fulfillment this WHMCS service came of."""
+    query = sa.select(services.c.sf_order_id).where(services.c.service_id == service_id)
+    sf_order_id = connection.execute(query).scalar_one_or_none()
+    return None if sf_order_id is None else get(connection, sf_order_id)
+
+
 def elected_elsewhere(connection: Connection, sf_order_id: str, whmcs_order_ids: list[str]) -> set[str]:
     """Which of these WHMCS orders are the elected ones of other Salesforce orders."""
     if not whmcs_order_ids:
@@ -348,6 +356,18 @@ def update(connection: Connection, sf_order_id: str, fence: int, *, now: float, 
     )
     if done.rowcount != 1:
         raise LeaseLost("another worker owns this order now")
+    if values.get("finished_at") is not None:
+        _index_services(connection, sf_order_id, values.get("service_ids") or ())
+
+
+def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
+    """Let events about these services find their order."""
+    for service_id in service_ids:
+        row = {"service_id": str(service_id), "sf_order_id": sf_order_id}
+        insert = _insert_for(connection)(services).values(row)
+        connection.execute(
+            insert.on_conflict_do_update(index_elements=[services.c.service_id], set_={"sf_order_id": sf_order_id})
+        )
 
 
 def save_facts(connection: Connection, sf_order_id: str, fence: int, facts: Facts, *, now: float) -> None:

@@ -94,6 +94,17 @@ sa.Index("ix_fulfillments_client_state", fulfillments.c.client_id, fulfillments.
 sa.Index("ix_fulfillments_ticketed", fulfillments.c.state, fulfillments.c.ticketed_at)
 sa.Index("ix_fulfillments_elected", fulfillments.c.elected_whmcs_id)
 
+# The WHMCS services an order became: finds the order an event about a service belongs to.
+services = sa.Table(
+    "services",
+    metadata,
+    sa.Column("service_id", sa.String(32), primary_key=True),
+    sa.Column("sf_order_id", sa.String(18), nullable=False),
+    sa.Column("status", sa.String(20)),  # in WHMCS, as last looked up after an event; null before
+    sa.Column("seen_at", Moment),
+)
+sa.Index("ix_services_order", services.c.sf_order_id)
+
 # Each step of each attempt: its intent before, its outcome after.
 steps = sa.Table(
     "steps",

@@ -7,7 +7,7 @@ from flask import Flask, request
 
 def register(app: Flask) -> None:
     """Put the doors into the application; `app.extensions["portal"]` must hold its Services."""
-    from portal.webhooks import doors, salesforce
+    from portal.webhooks import doors, salesforce, whmcs
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
     from portal.webhooks.security import SecurityEvents
@@ -15,10 +15,13 @@ def register(app: Flask) -> None:
 
     services = app.extensions["portal"]
     settings = services.settings
-    blueprints = {salesforce.blueprint.name: doors.SALESFORCE}
+    blueprints = {salesforce.blueprint: doors.SALESFORCE}
+    if settings.whmcs_webhook_secret:  # without it that door doesn't exist
+        blueprints[whmcs.blueprint] = doors.WHMCS
+    by_name = {blueprint.name: door for blueprint, door in blueprints.items()}
 
     def admit() -> None:
-        door = blueprints.get(request.blueprint or "")
+        door = by_name.get(request.blueprint or "")
         if door is not None:
             doors.admit(door)
 
@@ -32,7 +35,8 @@ def register(app: Flask) -> None:
             memory_fallback=not settings.production,
         ),
         Waiting(services.redis, settings.fulfillment_max_waiters),
-        SecurityEvents(services.ledger, services.now),
+        SecurityEvents(services.ledger, settings, services.now),
     )
-    limits.guard(salesforce.blueprint)
-    app.register_blueprint(salesforce.blueprint)
+    for blueprint in blueprints:
+        limits.guard(blueprint)
+        app.register_blueprint(blueprint)

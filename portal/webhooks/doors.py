@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, cast
@@ -19,6 +20,9 @@ from portal.webhooks.nonces import Nonces
 from portal.webhooks.security import SecurityEvents
 from portal.webhooks.verifier import MAX_BODY_BYTES, Reason, Refused, Secret, Secrets
 from portal.webhooks.waiting import Waiting
+
+
+log = logging.getLogger("portal.webhooks")
 
 
 @dataclass(frozen=True)
@@ -143,3 +147,13 @@ def authentic(door: Door, secret: Secret) -> None:
     """Note that the signature was right, and with which secret: the previous one can go once it is never seen."""
     g.authentic = True
     doors().security.matched(door.name, secret)
+
+
+def send_ticket(sf_order_id: str) -> None:
+    """Have a worker take the order up now. Failing to loses nothing: the ledger has it, and the sweep finds it."""
+    try:
+        services().tickets.send(sf_order_id)
+    except Exception as error:
+        log.warning(
+            "No ticket sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__}
+        )

@@ -95,7 +95,7 @@ def fulfill(sf_order_id: str) -> Response:
         if key.answer_status is not None and key.answer_body is not None:
             return _respond(call, Answer(key.answer_status, key.answer_body, True), preference)
         if row.state == State.QUEUED and row.ticketed_at is None:
-            _send_ticket(call.sf_order_id)
+            doors.send_ticket(call.sf_order_id)
         if place is not None and not row.finished and preference.seconds > 0:
             row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
@@ -237,15 +237,6 @@ def _key_reused() -> NoReturn:
         "Idempotency-Key reused",
         "This Idempotency-Key was sent for another order: use a new one for every click.",
     )
-
-
-def _send_ticket(sf_order_id: str) -> None:
-    try:
-        services().tickets.send(sf_order_id)
-    except Exception as error:  # the ledger has the order: the sweep sends the ticket, late but surely
-        log.warning(
-            "No ticket sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__}
-        )
 
 
 def _worth_telling(sf_order_id: str, until: float) -> Fulfillment | None:

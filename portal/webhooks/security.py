@@ -10,14 +10,18 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from portal.ledger import installation, outbox
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import counters
+from portal.ledger.schema import installation as installation_table
+from portal.settings import Settings
 from portal.webhooks.verifier import Secret
 
 log = logging.getLogger("portal.webhooks.security")
@@ -26,23 +30,32 @@ COUNTER: Final = "webhook_security_events_total"
 SECRET_COUNTER: Final = "webhook_secret_matched_total"
 _GATHER_SECONDS: Final = 2.0
 
+_SENDERS_KEPT: Final = 50
+_SENDERS_TOLD: Final = 5
+_WATCH: Final = "security_watch"
+
 _instances: list[SecurityEvents] = []
 
 
 class SecurityEvents:
     """The events of one process on their way into the ledger."""
 
-    def __init__(self, ledger: Ledger, now: Callable[[], float]) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, now: Callable[[], float]) -> None:
         self._ledger = ledger
+        self._settings = settings
         self._now = now
         self._lock = threading.Lock()
         self._gathered: Counter[tuple[str, str]] = Counter()
+        self._senders: Counter[str] = Counter()  # addresses of the events gathered
         self._timer: threading.Timer | None = None
         _instances.append(self)
 
     def record(self, door: str, event: str, address: str) -> None:
         """One refused request. Logs it; never fails, never blocks."""
         log.warning("Webhook refused", extra={"event": event, "door": door, "address": address})
+        with self._lock:
+            if address in self._senders or len(self._senders) < _SENDERS_KEPT:
+                self._senders[address] += 1
         self._gather(COUNTER, event)
 
     def matched(self, door: str, secret: Secret) -> None:
@@ -53,6 +66,7 @@ class SecurityEvents:
         """Write what was gathered. Keeps it when the ledger is away."""
         with self._lock:
             gathered, self._gathered = self._gathered, Counter()
+            senders, self._senders = self._senders, Counter()
             self._timer = None
         if not gathered:
             return
@@ -60,10 +74,14 @@ class SecurityEvents:
             with self._ledger.write() as connection:
                 for (name, label), count in sorted(gathered.items()):
                     add(connection, name, label, count)
+                refused = Counter({label: count for (name, label), count in gathered.items() if name == COUNTER})
+                if refused and self._settings.security_alert_webhook:
+                    _watch(connection, self._settings, refused, senders, self._now())
         except Exception as error:
             log.error("Security events couldn't be counted yet", extra={"error": type(error).__name__})
             with self._lock:
                 self._gathered.update(gathered)
+                self._senders.update(senders)
 
     def _gather(self, name: str, label: str) -> None:
         with self._lock:
@@ -91,3 +109,48 @@ def add(connection: Connection, name: str, label: str, count: float) -> None:
             set_={"value": counters.c.value + sa.literal(count)},
         )
     )
+
+
+def _watch(
+    connection: Connection, settings: Settings, refused: Counter[str], senders: Counter[str], now: float
+) -> None:
+    """Add to the present window, over all processes; a digest once it holds too many and the last one is long ago."""
+    if connection.dialect.name == "postgresql":  # one process at a time; SQLite has one writer anyway
+        connection.execute(
+            sa.select(installation_table.c.key).where(installation_table.c.key == _WATCH).with_for_update()
+        )
+    watch = installation.get(connection, _WATCH) or {}
+    if now - watch.get("since", 0.0) > settings.security_alert_window_seconds:
+        watch = {"since": now, "events": {}, "senders": {}, "told_at": watch.get("told_at", 0.0)}
+    counted = Counter(watch["events"]) + refused
+    known = Counter(watch["senders"]) + senders
+    watch |= {"events": dict(counted), "senders": dict(known.most_common(_SENDERS_KEPT))}
+    total = sum(counted.values())
+    due = now - watch["told_at"] >= settings.security_alert_cooldown_seconds
+    if total >= settings.security_alert_events and due:
+        body = _digest(settings, counted, known, watch["since"], now)
+        payload = {"url_setting": "security_alert_webhook", "body": body}
+        outbox.put(connection, "alert", "security", payload, now=now)
+        watch = {"since": now, "events": {}, "senders": {}, "told_at": now}
+    installation.put(connection, _WATCH, watch, now=now)
+
+
+def _digest(
+    settings: Settings, counted: Counter[str], senders: Counter[str], since: float, now: float
+) -> dict[str, Any]:
+    minutes = max(1, round((now - since) / 60))
+    events = ", ".join(f"{count} {event}" for event, count in counted.most_common())
+    text = (
+        f":warning: {sum(counted.values())} webhook requests refused within {minutes} min at "
+        f"{settings.portal_base_url}: {events}. "
+        f"Most from {', '.join(address for address, _ in senders.most_common(_SENDERS_TOLD))}."
+    )
+    return {
+        "text": text,
+        "kind": "webhook_security_events",
+        "portal": settings.portal_base_url,
+        "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds"),
+        "until": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        "events": dict(counted),
+        "addresses": dict(senders.most_common(_SENDERS_TOLD)),
+    }

@@ -1,0 +1,151 @@
+"""WHMCS' door: its hook tells of what happened there, and each event makes us look for ourselves.
+
+An event is a hint, never a truth: it can be late, doubled or out of order. What it names is looked up in WHMCS by the
+worker or the sweep, and only what is found there changes an order. docs/webhooks.md has the contract.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Final
+
+from flask import Blueprint, Response
+from flask_limiter import RateLimitExceeded
+from sqlalchemy.engine import Connection
+
+from portal.fulfillment import ledger as fulfillments
+from portal.fulfillment.ledger import Fulfillment
+from portal.ledger import deliveries, events
+from portal.problems import Problem
+from portal.web import services
+from portal.webhooks import doors, nonces
+from portal.webhooks.verifier import Refused, WhmcsEvent, verify_event
+
+log = logging.getLogger("portal.webhooks")
+
+blueprint = Blueprint("whmcs_door", __name__)
+blueprint.register_error_handler(RateLimitExceeded, doors.over_limit(doors.WHMCS))
+
+_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+
+@blueprint.post("/webhooks/whmcs", provide_automatic_options=False)
+def receive() -> Response:
+    """Take one event: 202 once it is in the ledger, and 202 again for the same id."""
+    portal = services()
+    now = portal.now()
+    event = _verified(now)
+    store = doors.doors().nonces
+    identity = None if event.nonce is None else nonces.nonce_id(doors.WHMCS.name, event.nonce)
+    if identity is not None and not store.claim(identity):
+        doors.nonce_used(doors.WHMCS)
+    try:
+        told, to_run = _take(event, identity, now)
+    except BaseException as error:
+        if identity is not None and not (isinstance(error, Problem) and error.code == "nonce_already_used"):
+            store.give_back(identity)
+        raise
+    for sf_order_id in to_run:
+        doors.send_ticket(sf_order_id)
+    return Response(json.dumps({"status": told}), 202, content_type="application/json")
+
+
+def _verified(now: float) -> WhmcsEvent:
+    settings = services().settings
+    verdict = verify_event(
+        doors.read_body(),
+        doors.headers(),
+        secrets=doors.WHMCS.secrets(settings),
+        now=now,
+        tolerance=settings.webhook_timestamp_tolerance / 1000,
+    )
+    if isinstance(verdict, Refused):
+        doors.refuse(doors.WHMCS, verdict)
+    doors.authentic(doors.WHMCS, verdict.secret)
+    return verdict
+
+
+def _take(event: WhmcsEvent, identity: str | None, now: float) -> tuple[str, list[str]]:
+    """Into the ledger, once; returns the answer's word and the orders that can be run now. Raises Problem."""
+    portal = services()
+    keep = nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000)
+    with portal.ledger.write() as connection:
+        if identity is not None and not deliveries.record(connection, identity, now=now, keep=keep):
+            doors.nonce_used(doors.WHMCS)
+        # The event's own id outlives its deliveries: WHMCS sends it again when our answer was lost.
+        event_identity = nonces.nonce_id("whmcs-event", event.id)
+        if not deliveries.record(connection, event_identity, now=now, keep=deliveries.KEY_SECONDS):
+            return "duplicate", []
+        act = _ACTS.get(event.event)
+        if act is None:
+            log.info("WHMCS event ignored", extra={"event": event.event, "eventId": event.id})
+            return "ignored", []
+        to_run = act(connection, event, now)
+    log.info("WHMCS event received", extra={"event": event.event, "eventId": event.id, "resumed": to_run})
+    return "accepted", to_run
+
+
+def _look_again(connection: Connection, event: WhmcsEvent, now: float) -> list[str]:
+    """Something happened to an order or a service: look at it in WHMCS as soon as may be."""
+    row = _matching(connection, event)
+    _remember(connection, event, None if row is None else row.sf_order_id, now)
+    if row is None:
+        return []
+    if row.finished:
+        fulfillments.audit_now(connection, row.sf_order_id, now=now)
+        return []
+    return [row.sf_order_id] if fulfillments.hurry(connection, row.sf_order_id, now=now) else []
+
+
+def _resume_unpaid(connection: Connection, event: WhmcsEvent, now: float) -> list[str]:
+    """A client has a payment method now: orders that failed for the lack of one start again (and ask WHMCS)."""
+    client_id = _id(event, "clientId")
+    resumed = []
+    for sf_order_id in fulfillments.failed_for_payment_method(connection, client_id) if client_id else ():
+        if fulfillments.resume(connection, sf_order_id, now=now, actor="whmcs", why="a payment method was added"):
+            _remember(connection, event, sf_order_id, now)
+            resumed.append(sf_order_id)
+    if not resumed:
+        _remember(connection, event, None, now)
+    return resumed
+
+
+_ACTS: Final[dict[str, Callable[[Connection, WhmcsEvent, float], list[str]]]] = {
+    "order.accepted": _look_again,
+    "order.cancelled": _look_again,
+    "service.active": _look_again,
+    "service.failed": _look_again,
+    "service.suspended": _look_again,
+    "service.terminated": _look_again,
+    "paymethod.added": _resume_unpaid,
+}
+
+
+def _matching(connection: Connection, event: WhmcsEvent) -> Fulfillment | None:
+    """The fulfillment an event is about: by its WHMCS order, else by its service."""
+    order_id, service_id = _id(event, "orderId"), _id(event, "serviceId")
+    row = fulfillments.by_elected(connection, order_id) if order_id else None
+    if row is None and service_id:
+        row = fulfillments.by_service(connection, service_id)
+    return row
+
+
+def _id(event: WhmcsEvent, name: str) -> str | None:
+    """One of WHMCS' ids in an event's data; None where there is none."""
+    value = event.data.get(name, "")
+    return value if _ID.fullmatch(value) else None
+
+
+def _remember(connection: Connection, event: WhmcsEvent, sf_order_id: str | None, now: float) -> None:
+    ids = {name: _id(event, name) for name in ("orderId", "serviceId", "clientId")}
+    events.record(
+        connection,
+        f"whmcs:{event.event}"[:40],
+        now=now,
+        subject=sf_order_id,
+        actor="whmcs",
+        detail={"eventId": event.id, "occurredAt": event.occurred_at, **{k: v for k, v in ids.items() if v}},
+    )
