@@ -1,8 +1,17 @@
-// What htmx doesn't do for an order's page: rest in hidden tabs, say when the page is out of date, speak a stage's
-// change once, and follow the order by itself where htmx couldn't be loaded.
+// Times in the reader's own zone; and what htmx doesn't do for an order's page: rest in hidden tabs, say when the page
+// is out of date, speak a stage's change once, and follow the order by itself where htmx couldn't be loaded.
 (() => {
   "use strict";
   const EVERY = 5000;
+  const MOMENT = { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit" };
+
+  function inOwnZone() {
+    for (const time of document.querySelectorAll("time[data-moment]")) {
+      time.textContent = new Date(time.dateTime).toLocaleString("en-GB", MOMENT);
+    }
+  }
+
+  inOwnZone();
   const progress = () => document.getElementById("progress");
   const stale = document.getElementById("stale");
   const spoken = document.getElementById("spoken");
@@ -26,6 +35,7 @@
   });
   document.addEventListener("htmx:afterRequest", (event) => (event.detail.successful ? fresh() : outOfDate()));
   document.addEventListener("htmx:afterSwap", () => {
+    inOwnZone();
     const now = progress().dataset.spoken;
     if (now !== said) spoken.textContent = said = now;
   });

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import logging
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import redis
 from flask import (
     Blueprint,
     abort,
@@ -94,10 +96,10 @@ def shown(reference: str) -> Shown:
 @pages.errorhandler(NotSignedIn)
 def _ask_who(_: NotSignedIn) -> Response:
     if request.endpoint == "orders.as_json":
-        raise Problem(
+        return Problem(
             401, "not_signed_in", "Not signed in", "Sign in, or open the link out of the order's e-mail.",
             {"WWW-Authenticate": 'Cookie realm="order portal", form-action="/sign-in", cookie-name=portal_session'},
-        )  # fmt: skip
+        ).response()  # fmt: skip
     return to_sign_in()
 
 
@@ -173,9 +175,6 @@ def status(reference: str) -> Response | str:
     what = shown(reference)
     if request.args.get("v") == what.progress.version:
         return Response(status=204)
-    if not request.headers.get("HX-Request"):
-        # Without htmx this is nobody's page: whoever comes here by hand gets the whole one.
-        return redirect(url_for("orders.show", reference=reference), 303)
     return render_template(
         "_progress.html", order=what.order, fulfillment=what.fulfillment, progress=what.progress,
         poll_seconds=POLL_SECONDS,
@@ -251,6 +250,10 @@ def client_area(reference: str) -> Response:
 
 def _into_client_area(reference: str, destination: str) -> Response:
     what = shown(reference)
+    account = visitor().account
+    if account is None or account.account_id != what.order.account_id:
+        # An order's link may have been forwarded: it opens that order, never the whole client area.
+        return to_sign_in(url_for("orders.show", reference=reference))
     client_id = what.fulfillment.client_id if what.fulfillment else None
     target = services().settings.whmcs_client_area_url
     if client_id is not None and not _pressed_too_often(what.order):
@@ -290,7 +293,8 @@ def resume(reference: str) -> Response:
             why="the customer added a payment method",
         )  # fmt: skip
     if resumed:
-        here.tickets.send(what.fulfillment.sf_order_id, front=True)
+        with contextlib.suppress(redis.RedisError):  # the sweep sends a ticket as well
+            here.tickets.send(what.fulfillment.sf_order_id, front=True)
         log.info("Order resumed by its customer", extra={"sfOrderId": what.fulfillment.sf_order_id})
     return back
 

@@ -65,8 +65,8 @@ class Progress:
         return f"{self.tag}. {self.headline}"
 
 
-_RECEIVED, _CHECKED, _PREPARED, _SET_UP, _READY = (
-    "Order received", "Checked by our team", "Prepared", "Services set up", "Ready to use"
+_RECEIVED, _REVIEW, _PREPARATION, _SET_UP, _READY = (
+    "Order received", "Review by our team", "Preparation", "Set-up of your services", "Ready to use"
 )  # fmt: skip
 
 
@@ -199,16 +199,16 @@ def _stages(order: Order, fulfillment: Fulfillment | None, steps: Sequence[StepR
     ready = order.status is CustomerStatus.PROVISIONED
     reached: list[tuple[str, float | None]] = [(_RECEIVED, order.created_at)]
     if fulfillment is not None or ready:
-        reached.append((_CHECKED, fulfillment.created_at if fulfillment else None))
+        reached.append((_REVIEW, fulfillment.created_at if fulfillment else None))
         prepared = done_at.get(Step.MAPPING)
         if ready or all(step in done_at for step in _PREPARING):
-            reached.append((_PREPARED, prepared))
+            reached.append((_PREPARATION, prepared))
             accepted = done_at.get(Step.WHMCS_ACCEPT)
             if ready or all(step in done_at for step in _SETTING_UP):
                 reached.append((_SET_UP, accepted))
     if ready:
         reached.append((_READY, fulfillment.finished_at if fulfillment else order.updated_at))
-    names = (_RECEIVED, _CHECKED, _PREPARED, _SET_UP, _READY)
+    names = (_RECEIVED, _REVIEW, _PREPARATION, _SET_UP, _READY)
     stages = [Stage(name, DONE, at) for name, at in reached]
     for name in names[len(stages):]:
         first = len(stages) == len(reached)

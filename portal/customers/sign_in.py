@@ -174,13 +174,18 @@ def renew_order_link(token: str) -> AnyResponse | tuple[str, int]:
     return make_response(render_template("order_link_sent.html"))
 
 
-def to_sign_in() -> AnyResponse:
-    """Send the visitor to the sign-in page and back here afterwards; htmx is told to load it as a whole page."""
+def to_sign_in(back_to: str | None = None) -> AnyResponse:
+    """Send the visitor to the sign-in page, and afterwards back here or to `back_to`, an address of our own.
+
+    htmx is told to load it as a whole page.
+    """
     target = url_for("sign_in.ask")
     if request.headers.get("HX-Request"):
         response = make_response("", 401)
         response.headers["HX-Redirect"] = target
         return response
-    if request.method == "GET":
-        session["next"] = request.script_root + request.full_path.rstrip("?")
+    if back_to is None and request.method == "GET":
+        back_to = request.script_root + request.full_path.rstrip("?")
+    if back_to is not None:
+        session["next"] = back_to
     return redirect(target, 303)
