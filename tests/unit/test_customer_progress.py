@@ -1,0 +1,172 @@
+"""What an order's page says for everything the ledger can hold: plain words, true stages, nothing of the inside."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+
+import pytest
+
+from portal.customers.progress import AHEAD, CURRENT, DONE, STOPPED, Progress, duration, tell
+from portal.fulfillment.ledger import Fulfillment, StepRow
+from portal.fulfillment.model import FINAL_STATUSES, CustomerStatus, ErrorCode, State, Step, StepState
+from portal.ledger.orders import PLACED, PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
+
+NOW = 1_700_000_000.0
+
+ORDER = Order(
+    reference="PO-AAAA-BBBB", sf_order_id="801000000000001AAA", order_number="00000100", account_id="001A",
+    email="ada@lovelace.example", checkout_key="k", placing=PLACED, place_due_at=None, place_tries=1,
+    status=CustomerStatus.PENDING_REVIEW, sf_status="Pending Review", items=[], currency="USD", total="5.00",
+    error_code=None, created_at=NOW - 100, updated_at=NOW - 100,
+)  # fmt: skip
+
+RUN = Fulfillment(
+    **{
+        **dict.fromkeys(Fulfillment.__dataclass_fields__),
+        "sf_order_id": ORDER.sf_order_id, "state": State.RUNNING, "attempt": 1, "tries": 0, "due_at": NOW - 50,
+        "fence": 1, "vouched": True, "adds": 0, "accepts": 0, "audits": 0, "service_ids": [],
+        "requested_at": NOW - 50, "created_at": NOW - 50, "updated_at": NOW - 40,
+    }
+)  # fmt: skip
+
+
+def steps(*names: Step, state: StepState = StepState.DONE) -> list[StepRow]:
+    return [
+        StepRow(index, "801", 1, name.value, state.value, 1, NOW - 50, NOW - 40 + index, None)
+        for index, name in enumerate(names)
+    ]
+
+
+def told(order: Order, fulfillment: Fulfillment | None = None, rows: list[StepRow] | None = None,
+         typical: float | None = None) -> Progress:  # fmt: skip
+    return tell(order, fulfillment, rows or [], now=NOW, typical_seconds=typical)
+
+
+def states(progress: Progress) -> list[str]:
+    return [stage.state for stage in progress.stages]
+
+
+ALL = list(Step)
+PREPARED = ALL[:4]
+
+
+@pytest.mark.parametrize(
+    ("order", "fulfillment", "rows", "expected"),
+    [
+        (ORDER, None, [], [DONE, CURRENT, AHEAD, AHEAD, AHEAD]),
+        (replace(ORDER, status=CustomerStatus.ACTIVATING), RUN, [], [DONE, DONE, CURRENT, AHEAD, AHEAD]),
+        (replace(ORDER, status=CustomerStatus.ACTIVATING), RUN, steps(*PREPARED),
+         [DONE, DONE, DONE, CURRENT, AHEAD]),
+        (replace(ORDER, status=CustomerStatus.ACTIVATING), RUN, steps(*ALL[:6]), [DONE, DONE, DONE, DONE, CURRENT]),
+        (replace(ORDER, status=CustomerStatus.PROVISIONED), replace(RUN, state=State.PROVISIONED, finished_at=NOW),
+         steps(*ALL), [DONE] * 5),
+        (replace(ORDER, status=CustomerStatus.PROVISIONED), None, [], [DONE] * 5),
+        (replace(ORDER, status=CustomerStatus.FAILED), replace(RUN, state=State.FAILED), steps(*PREPARED),
+         [DONE, DONE, DONE, STOPPED, AHEAD]),
+        (replace(ORDER, status=CustomerStatus.FAILED, placing=REFUSED), None, [],
+         [DONE, STOPPED, AHEAD, AHEAD, AHEAD]),
+        (replace(ORDER, status=CustomerStatus.CANCELLED), None, [], [DONE, STOPPED, AHEAD, AHEAD, AHEAD]),
+    ],
+)  # fmt: skip
+def test_five_stages_are_drawn_from_the_seven_steps(
+    order: Order, fulfillment: Fulfillment | None, rows: list[StepRow], expected: list[str]
+) -> None:
+    assert states(told(order, fulfillment, rows)) == expected
+
+
+def test_a_stage_has_the_moment_its_last_step_ended() -> None:
+    order = replace(ORDER, status=CustomerStatus.PROVISIONED)
+    progress = told(order, replace(RUN, state=State.PROVISIONED, finished_at=NOW - 1), steps(*ALL))
+    assert [stage.at for stage in progress.stages] == [
+        ORDER.created_at, RUN.created_at, NOW - 40 + 3, NOW - 40 + 5, NOW - 1
+    ]  # fmt: skip
+
+
+def test_a_step_that_is_only_intended_is_not_done() -> None:
+    order = replace(ORDER, status=CustomerStatus.ACTIVATING)
+    rows = steps(*PREPARED) + steps(Step.WHMCS_CREATE, Step.WHMCS_ACCEPT, state=StepState.UNCERTAIN)
+    assert states(told(order, RUN, rows)) == [DONE, DONE, DONE, CURRENT, AHEAD]
+
+
+INNER = re.compile(r"[A-Z]+_[A-Z_]+|whmcs|salesforce|ledger|fulfil|queue|webhook|\bstep\b|error code|null|none", re.I)
+
+
+def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
+    """Every status × placing × error × state of a fulfillment: no code, no inner name, always a way on."""
+    codes = [None, WITHDRAWN, UNWANTED, *(code.value for code in ErrorCode)]
+    seen = 0
+    for status, placing, code, state in itertools.product(
+        CustomerStatus, (PLACING, PLACED, REFUSED), codes, (None, *State)
+    ):
+        order = replace(ORDER, status=status, placing=placing, error_code=code)
+        run = None if state is None else replace(RUN, state=state, error_code=code, error_message="SQL went boom")
+        progress = told(order, run, steps(*PREPARED), 120.0)
+        words = " ".join((progress.tag, progress.headline, *progress.sentences, progress.typical,
+                          *(stage.name for stage in progress.stages)))  # fmt: skip
+        assert not INNER.search(words), words
+        assert "boom" not in words
+        assert progress.headline and progress.sentences
+        assert progress.tag == status.value
+        assert progress.final == (status in FINAL_STATUSES)
+        seen += 1
+    assert seen == 5 * 3 * len(codes) * 7
+
+
+def test_a_decision_that_is_pending_is_only_late_to_the_customer() -> None:
+    progress = told(replace(ORDER, status=CustomerStatus.ACTIVATING), replace(RUN, state=State.NEEDS_DECISION))
+    assert progress.tag == "Activating" and progress.late and not progress.final
+    assert "longer than usual" in progress.headline
+
+
+@pytest.mark.parametrize(
+    ("requested_ago", "tries", "typical", "late"),
+    [(50, 0, None, False), (50, 2, None, False), (61, 1, None, True), (599, 0, None, False), (601, 0, None, True),
+     (601, 0, 300.0, False), (901, 0, 300.0, True)],
+)  # fmt: skip
+def test_late_is_said_when_it_is_late(requested_ago: float, tries: int, typical: float | None, late: bool) -> None:
+    run = replace(RUN, requested_at=NOW - requested_ago, tries=tries)
+    assert told(replace(ORDER, status=CustomerStatus.ACTIVATING), run, [], typical).late is late
+
+
+def test_the_usual_time_is_told_only_while_it_means_something() -> None:
+    activating = replace(ORDER, status=CustomerStatus.ACTIVATING)
+    assert told(activating, RUN, [], 90.0).typical == "Usually done in 2 minutes."
+    assert told(activating, RUN, [], None).typical == ""
+    assert told(activating, replace(RUN, requested_at=NOW - 5000), [], 90.0).typical == ""
+    assert told(ORDER, None, [], 90.0).typical == ""
+    assert told(replace(ORDER, status=CustomerStatus.PROVISIONED), RUN, [], 90.0).typical == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "a minute"), (60, "a minute"), (61, "2 minutes"), (3300, "55 minutes"), (3400, "an hour"),
+     (3700, "2 hours")],
+)  # fmt: skip
+def test_durations_are_rounded_up(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_the_version_changes_exactly_when_the_page_would() -> None:
+    activating = replace(ORDER, status=CustomerStatus.ACTIVATING)
+    base = told(activating, RUN, steps(*PREPARED)).version
+    assert told(activating, replace(RUN, fence=9, updated_at=NOW), steps(*PREPARED)).version == base
+    assert told(activating, RUN, steps(*ALL[:6])).version != base
+    assert told(activating, replace(RUN, state=State.NEEDS_DECISION), steps(*PREPARED)).version != base
+    assert told(replace(ORDER, status=CustomerStatus.FAILED), RUN, steps(*PREPARED)).version != base
+
+
+def test_withdrawing_is_offered_while_nobody_has_begun() -> None:
+    assert told(ORDER).can_withdraw
+    assert told(replace(ORDER, placing=PLACING)).can_withdraw
+    assert not told(ORDER, RUN).can_withdraw
+    for status in set(CustomerStatus) - {CustomerStatus.PENDING_REVIEW}:
+        assert not told(replace(ORDER, status=status)).can_withdraw
+
+
+def test_only_a_missing_payment_method_asks_something_of_the_customer() -> None:
+    for code in ErrorCode:
+        progress = told(replace(ORDER, status=CustomerStatus.FAILED, error_code=code.value))
+        assert progress.needs_payment_method == (code is ErrorCode.PAYMENT_METHOD_MISSING)
+        assert progress.contact_support != progress.needs_payment_method

@@ -1,0 +1,54 @@
+"""What customers read: money, cycles, moments, brand colours that can be read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from portal import brand
+from portal.words import cycle_words, day, day_and_time, money
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        ("1200", "USD", "$1,200.00"),
+        ("5.5", "eur", "€5.50"),
+        ("5000", "JPY", "¥5,000"),
+        ("12.346", "CHF", "12.35 CHF"),
+        ("12", "", "12.00"),
+        (None, "USD", ""),
+    ],
+)
+def test_money_is_written_as_people_write_it(amount: str | None, currency: str, text: str) -> None:
+    assert money(amount, currency) == text
+
+
+@pytest.mark.parametrize(
+    ("spelling", "words"),
+    [("Monthly", "a month"), ("Semi-Annually", "every 6 months"), ("One-Time", "once"), ("annual", "a year"),
+     ("Fortnightly", "fortnightly"), (None, ""), ("free", "")],
+)  # fmt: skip
+def test_billing_cycles_are_told_in_words(spelling: str | None, words: str) -> None:
+    assert cycle_words(spelling) == words
+
+
+def test_moments_name_their_zone() -> None:
+    assert day_and_time(1_700_000_000.0) == "14 November 2023, 22:13 UTC"
+    assert day(1_700_000_000.0) == "14 November 2023"
+    assert day_and_time(None) == ""
+
+
+@pytest.mark.parametrize("accent", ["#0b5fff", "#ffff00", "#000000", "#ffffff", "#808080", "#ff0000", "#00ff7f"])
+def test_any_brand_colour_can_be_read_in_light_and_dark(accent: str) -> None:
+    light, dark = brand.stylesheet(accent).splitlines()
+    for line, surfaces in ((light, brand.LIGHT_SURFACES), (dark, brand.DARK_SURFACES)):
+        shade, ink = re.findall(r"#[0-9a-f]{6}", line)
+        assert all(brand.contrast(shade, surface) >= 4.5 for surface in surfaces)
+        assert brand.contrast(shade, ink) >= 4.5
+
+
+def test_a_colour_that_reads_is_left_as_it_was_chosen() -> None:
+    assert brand.readable("#0b5fff", ("#ffffff",), "#000000") == "#0b5fff"
+    assert round(brand.contrast("#000000", "#ffffff"), 1) == 21.0
