@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -338,8 +342,11 @@ class Settings:
 
     def _contradictions(self, environ: Mapping[str, str]) -> list[str]:
         faults = []
-        if not self.sf_private_key_path.read_bytes().lstrip().startswith(b"-----BEGIN"):
-            faults.append(f"SF_PRIVATE_KEY_PATH names a file that is no PEM key: {self.sf_private_key_path}")
+        if not _holds_rsa_key(self.sf_private_key_path):
+            faults.append(
+                "SF_PRIVATE_KEY_PATH must name an unencrypted RSA private key in PEM form, which this file isn't: "
+                f"{self.sf_private_key_path}"
+            )
         if len(self.portal_pricebook_id) not in (15, 18) or not self.portal_pricebook_id.isalnum():
             faults.append("PORTAL_PRICEBOOK_ID must be a Salesforce id of 15 or 18 characters")
         if not re.fullmatch(r"[0-9]{2,3}\.0", self.sf_api_version):
@@ -362,6 +369,13 @@ class Settings:
         if self.production and not self.portal_base_url.startswith("https://") and not _loopback(self.portal_base_url):
             faults.append("PORTAL_BASE_URL must start with https:// in production")
         return faults
+
+
+def _holds_rsa_key(path: Path) -> bool:
+    try:
+        return isinstance(load_pem_private_key(path.read_bytes(), None), RSAPrivateKey)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[str]:

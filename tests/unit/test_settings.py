@@ -7,17 +7,20 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from portal.settings import Settings, SettingsError
 
-KEY = "-----BEGIN PRIVATE KEY-----\nnot a real one\n-----END PRIVATE KEY-----\n"
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
 LONG = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     """The least a development portal starts with."""
-    (tmp_path / "sf.key").write_text(KEY)
+    (tmp_path / "sf.key").write_bytes(KEY.private_bytes(*PEM, serialization.NoEncryption()))
     return {
         "PORTAL_ENV": "development",
         "SF_CLIENT_ID": "consumer-key",
@@ -190,8 +193,19 @@ def test_production_is_https_except_on_this_machine(production: dict[str, str]) 
     Settings.from_environ(production | {"PORTAL_BASE_URL": "http://127.0.0.1:8000"})
 
 
-def test_the_private_key_must_look_like_one(environ: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "sf.key").write_text("ssh-rsa AAAA")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"ssh-rsa AAAA",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        KEY.private_bytes(*PEM, serialization.BestAvailableEncryption(b"passphrase")),
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(*PEM, serialization.NoEncryption()),
+    ],
+    ids=["empty", "ssh public", "broken", "encrypted", "elliptic curve"],
+)
+def test_the_private_key_must_be_one(environ: dict[str, str], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sf.key").write_bytes(content)
     [sentence] = faults(environ)
     assert sentence.startswith("SF_PRIVATE_KEY_PATH ")
 
