@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import http.client
 import json
 import secrets
 import signal
@@ -30,6 +29,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -77,10 +77,10 @@ def http(
             response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
-def http_connection(url: str, timeout: float = 90) -> http.client.HTTPConnection:
+def http_connection(url: str, timeout: float = 90) -> HTTPConnection:
     """A connection to the server of an address; the caller closes it."""
     parts = urlsplit(url)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    return HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
 
 
 class Control:
