@@ -92,7 +92,7 @@ class Faults:
                     continue
                 probability = fault.get("probability")
                 if probability is not None:
-                    subject = f"{entry['action']}:{entry['order'] or entry['client'] or ''}"
+                    subject = f"{entry['action']}:{entry['mark'] or entry['order'] or entry['client'] or ''}"
                     met = fault["_met"][subject] = fault["_met"].get(subject, 0) + 1
                     lot = hashlib.sha256(f"{fault['seed']}:{fault['kind']}:{subject}:{met}".encode()).digest()
                     if int.from_bytes(lot[:7], "big") / 2**56 >= probability:
@@ -114,7 +114,8 @@ class Faults:
         if "order" in fault:
             wanted = str(fault["order"])
             wanted = wanted[:15] if len(wanted) == 18 else wanted
-            found = entry["order"] or ""
-            if found != wanted and found[:15] != wanted and not (len(wanted) == 15 and wanted in text):
+            found = [entry["order"] or "", entry["mark"] or ""]
+            if (wanted not in found and wanted not in [each[:15] for each in found]
+                    and not (len(wanted) == 15 and wanted in text)):
                 return False
         return "contains" not in fault or fault["contains"] in text

@@ -198,10 +198,11 @@ class Journal:
     """One entry per call: who asked what, what became of it, and when each phase was reached.
 
     Entry: `id`, `direction` (`in` a call from outside, `out` our callout or webhook, `apex` a change the org makes by
-    itself), `method`, `path`, `action`, `params` (redacted), `order`, `client`, `fault` (None or its id, kind, label),
-    `state` (`received`, `held`, `effect`, `answered`, `dropped`, `gone`), the epoch seconds `received`, `effect`,
-    `answered`, `gone` (None while not reached), `held` (None, `before` or `after` the effect), `status`, `outcome`,
-    `inside` (seconds the call spent in the sandbox, injected waits included).
+    itself), `method`, `path`, `action`, `params` (redacted), `order`, `mark` (the Salesforce id behind a WHMCS call,
+    where it can be told), `client`, `fault` (None or its id, kind, label), `state` (`received`, `held`, `effect`,
+    `answered`, `dropped`, `gone`), the epoch seconds `received`, `effect`, `answered`, `gone` (None while not
+    reached), `held` (None, `before` or `after` the effect), `status`, `outcome`, `inside` (seconds the call spent in
+    the sandbox, injected waits included).
     """
 
     def __init__(self, store: Store):
@@ -224,7 +225,8 @@ class Journal:
             self._last += 1
             entry: Document = {
                 "id": self._last, "direction": "in", "method": "", "path": "", "action": "", "params": None,
-                "order": None, "client": None, "fault": None, "state": "received", "received": time.time(),
+                "order": None, "mark": None, "client": None, "fault": None, "state": "received",
+                "received": time.time(),
                 "effect": None, "answered": None, "gone": None, "held": None, "status": None, "outcome": None,
                 "inside": None, **fields}
             self._open[entry["id"]] = entry
@@ -268,6 +270,19 @@ class Journal:
              direction: str | None = None, state: str | None = None, held: bool = False, faulted: bool = False,
              limit: int = 1000, newest: bool = False) -> list[Document]:
         """Entries with an id above `since`, oldest first; `action` is a shell pattern, `newest` takes the last ones."""
+        def fits(entry: Document) -> bool:
+            subjects = (entry["order"], entry["mark"], (entry["order"] or "")[:15], (entry["mark"] or "")[:15])
+            return ((order is None or order in subjects)
+                    and (client is None or entry["client"] == client)
+                    and (direction is None or entry["direction"] == direction)
+                    and (state is None or entry["state"] == state)
+                    and (not faulted or entry["fault"] is not None))
+
+        if held:
+            # Held calls are open ones: looking there spares whoever waits for one a scan of everything before.
+            with self._lock:
+                return [dict(entry) for entry in self._open.values() if entry["state"] == "held" and entry["id"] > since
+                        and fits(entry) and (action is None or fnmatchcase(entry["action"], action))][:limit]
         self.flush()
         kept: list[Document] = []
         with self._reader_lock:
@@ -277,14 +292,8 @@ class Journal:
                 if action is not None and not fnmatchcase(name, action):
                     continue
                 entry = json.loads(body)
-                if ((order is not None and order not in (entry["order"], (entry["order"] or "")[:15]))
-                        or (client is not None and entry["client"] != client)
-                        or (direction is not None and entry["direction"] != direction)
-                        or (state is not None and entry["state"] != state)
-                        or (held and entry["state"] != "held")
-                        or (faulted and entry["fault"] is None)):
-                    continue
-                kept.append(entry)
+                if fits(entry):
+                    kept.append(entry)
                 if len(kept) >= limit:
                     break
         return kept[::-1] if newest else kept

@@ -56,7 +56,7 @@ class Org(Sandbox):
         if request.path.startswith("/services/oauth2"):
             return {"action": request.path.rsplit("/", 1)[-1],
                     "params": {"grant_type": request.form().get("grant_type")}}
-        parts = [part for part in request.path.split("/") if part][3:]
+        parts = [part for part in request.raw_path.split("/") if part][3:]
         args = request.args()
         match parts:
             case []:
@@ -111,7 +111,7 @@ class Org(Sandbox):
             if not request.path.startswith("/services/data"):
                 raise not_found()
             with self.store.transaction(call.entry) as change:
-                status, body = self.rest.dispatch(change, call, request.method, request.path, request.args(),
+                status, body = self.rest.dispatch(change, call, request.method, request.raw_path, request.args(),
                                                   request.body, request.headers)
         except SfError as error:
             return json_response(error.body(), error.status, headers)

@@ -39,8 +39,9 @@ class Rest:
 
     def dispatch(self, change: Transaction, call: Call, method: str, path: str, query: dict[str, str], raw: bytes | str,
                  headers: dict[str, str]) -> Answer:
-        """`path` is the decoded path from /services/data on; answers (status, JSON body or None)."""
-        parts = [part for part in path.split("/") if part][2:]
+        """`path` is the path from /services/data on, still percent-encoded (an external id may hold a slash); answers
+        (status, JSON body or None)."""
+        parts = [unquote(part) for part in path.split("/") if part][2:]
         if not parts:
             return 200, [{"label": f"v{number}", "url": f"/services/data/v{number}.0", "version": f"{number}.0"}
                          for number in VERSIONS]
@@ -242,7 +243,7 @@ class Rest:
         path, _, query = url.partition("?")
         mark = change.mark()
         try:
-            return self.dispatch(change, call, method, unquote(path), dict(parse_qsl(query, keep_blank_values=True)),
+            return self.dispatch(change, call, method, path, dict(parse_qsl(query, keep_blank_values=True)),
                                  "" if body is None else json.dumps(body), headers)
         except SfError as error:
             change.rollback_to(mark)

@@ -166,7 +166,7 @@ class Parser:
     def name(self) -> tuple[str, int]:
         """Takes a name."""
         kind, text, position = self.peek()
-        if kind != "word":
+        if kind != "word" or text.upper() in ("SELECT", "FROM", "WHERE"):
             raise self.malformed(f"unexpected token: {'<EOF>' if kind == 'end' else repr(text)}", position)
         self.at += 1
         return text, position
@@ -554,7 +554,7 @@ def matching(source: Source, query: Query, include_deleted: bool,
                     break
                 found.extend(part)  # type: ignore[union-attr]
             if found is not None:
-                rows = list({row["Id"]: row for row in found}.values())
+                rows = sorted({row["Id"]: row for row in found}.values(), key=lambda row: row.get("_number", 0))
                 break
     if rows is None:
         rows = source.rows(name)

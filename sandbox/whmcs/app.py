@@ -62,12 +62,14 @@ class Whmcs(Sandbox):
                     "params": None}
         params = parse_form(request.body)
         shown = {key: value for key, value in params.items() if key not in SECRET_PARAMS | {"action", "responsetype"}}
-        mark = MARK.search(str(params.get("notes", "")))
-        order = mark.group(1) if mark else params.get("orderid")
+        order = params.get("orderid")
         if order is None and str(params.get("action", "")).lower() == "getorders":
             order = params.get("id")
+        stored = self.store.get("order", str(order)) or {} if order else {}
+        mark = MARK.search(str(params.get("notes") or stored.get("sent_notes", "")))
         client = params.get("clientid") or params.get("userid") or params.get("client_id")
         return {"action": str(params.get("action", "")) or "?", "order": str(order) if order else None,
+                "mark": mark.group(1) if mark else None,
                 "client": str(client) if isinstance(client, str) and client else None, "params": shown}
 
     def outcome(self, response: Response) -> Any:
@@ -146,7 +148,7 @@ class Whmcs(Sandbox):
                         change.delete("module_failure", str(each["id"]))
                 return json_response({})
             case "GET", ["outbox"]:
-                return json_response({"events": self.store.all("_outbox")})
+                return json_response({"events": self.store.all("_sent") + self.store.all("_outbox")})
         return None
 
     def seed(self, wanted: Document) -> Document:

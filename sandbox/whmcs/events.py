@@ -18,6 +18,7 @@ from sandbox.store import Journal, Store, Transaction
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 ATTEMPTS = 50
+SENT_KEPT = 1000
 
 
 def stamp() -> str:
@@ -62,7 +63,7 @@ class Events:
             for key, document in list(self._store.tables.get("_outbox", {}).items()):
                 if self._stopping.is_set():
                     return
-                if document["delivered"] or document["attempts"] >= ATTEMPTS or not self.enabled:
+                if document["attempts"] >= ATTEMPTS or not self.enabled:
                     continue
                 wait = document["due"] - time.time()
                 if wait > 0:
@@ -99,8 +100,14 @@ class Events:
         attempts = document["attempts"] + 1
         pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (attempts - 1))
         with self._store.transaction() as change:
-            change.put("_outbox", key, {**document, "attempts": attempts, "due": time.time() + pause,
-                                        "delivered": delivered, "status": status})
+            changed = {**document, "attempts": attempts, "due": time.time() + pause, "delivered": delivered,
+                       "status": status}
+            if delivered:
+                change.delete("_outbox", key)
+                change.put("_sent", key, changed)
+                change.delete("_sent", str(int(key) - SENT_KEPT))
+            else:
+                change.put("_outbox", key, changed)
         self._journal.finish(entry, state="answered" if status else "gone", status=status, outcome=error,
                              answered=time.time(), inside=0.0)
 

@@ -23,7 +23,8 @@ def parse_form(body: bytes) -> Params:
         found = NAME.match(name)
         if found is None or not found.group(1):
             continue
-        root = re.sub(r"[ .]", "_", found.group(1))
+        # A bracket that is never closed is part of the name, as an underscore.
+        root = re.sub(r"[ .\[]", "_", found.group(1) if found.group(2) else name)
         keys = re.findall(r"\[([^\]]*)\]", found.group(2))
         here = result
         step = root
