@@ -244,14 +244,17 @@ class Session(requests.Session):
 class UpstreamClient:
     """Base of both clients: sessions, hooks, and the one error type.
 
+    before_call  called before anything else, connecting and waiting for a place included; may raise (a breaker).
     before_send  called with the seconds left of the call right before its first byte is sent; may raise (LeaseLost).
-    observer     called after every HTTP call with (upstream, action, outcome, seconds, UpstreamError or None).
+    observer     called after every HTTP call with (upstream, action, outcome, seconds, UpstreamError or None), but not
+                 of those that a hook stopped.
     limiter      makes the context manager each HTTP call is made in, to bound how many are under way.
-    All three do nothing by default. One client may be used by several threads; each has its own connections.
+    All four do nothing by default. One client may be used by several threads; each has its own connections.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
+        self.before_call: Callable[[], None] | None = None
         self.before_send: Callable[[float], None] | None = None
         self.observer: Observer | None = None
         self.limiter: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
@@ -275,6 +278,8 @@ class UpstreamClient:
         `effect`: the call changes something over there, so an answer that got lost leaves it unknown.
         Raises UpstreamError, what `run` and the hooks raise of the portal's own errors, and TokenExpired.
         """
+        if self.before_call is not None:
+            self.before_call()
         with self.limiter():
             session = self._session()
             started = time.monotonic()
@@ -284,6 +289,8 @@ class UpstreamClient:
             try:
                 result = run(session)
             except UpstreamError as raised:
+                if not exchange.sent:
+                    raise  # a hook's
                 error = raised
                 if error.retry_after is None:
                     error.retry_after = exchange.retry_after

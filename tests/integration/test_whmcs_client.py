@@ -292,6 +292,26 @@ def test_before_send_can_stop_a_call_before_its_first_byte() -> None:
         assert len(wire.seen) == 1
 
 
+def test_a_call_that_a_hook_stopped_is_not_observed() -> None:
+    def stop(*_: object) -> None:
+        raise UpstreamError("WHMCS", "the breaker is open", permanent=False, code="breaker", reached=False)
+
+    with talking_to(answer(ADDED)) as (wire, client):
+        heard: list[str] = []
+        client.observer = lambda upstream, action, outcome, seconds, error: heard.append(outcome)
+        client.before_call = stop
+        with pytest.raises(UpstreamError, match="breaker"):
+            add_order(client)
+        assert wire.connections == 0
+        client.before_call, client.before_send = None, stop
+        with pytest.raises(UpstreamError, match="breaker"):
+            add_order(client)
+        assert (heard, wire.seen) == ([], [])
+        client.before_send = None
+        add_order(client)
+        assert heard == ["ok"]
+
+
 def test_the_observer_hears_of_every_call_and_can_not_break_one() -> None:
     refused = answer({"result": "error", "message": "Client ID Not Found"})
     acts = [answer(SUCCESS), refused, answer(b"<html>", 502), drop, answer(b"<html>", 502), answer(ADDED)]
