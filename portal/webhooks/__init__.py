@@ -8,6 +8,7 @@ from flask import Flask, request
 def register(app: Flask) -> None:
     """Put the doors into the application; `app.extensions["portal"]` must hold its Services."""
     from portal.webhooks import doors, salesforce, whmcs
+    from portal.webhooks.commands import send_fulfillment
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
     from portal.webhooks.security import SecurityEvents
@@ -40,3 +41,4 @@ def register(app: Flask) -> None:
     for blueprint in blueprints:
         limits.guard(blueprint)
         app.register_blueprint(blueprint)
+    app.cli.add_command(send_fulfillment)

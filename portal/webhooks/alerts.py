@@ -33,7 +33,9 @@ def send_alert(services: Services, payload: dict[str, Any]) -> None:
         "X-Portal-Signature": sign(body, alert_secret(services.settings)),
     }
     try:
-        with requests.post(url, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True) as told:
+        with requests.post(
+            url, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True
+        ) as told:
             status = told.status_code
     except requests.RequestException as error:
         # only the kind: the address is a secret, and requests puts it into its messages

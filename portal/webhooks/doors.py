@@ -9,7 +9,6 @@ from typing import Final, NoReturn, cast
 
 from flask import Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import ClientDisconnected
 
 from portal.problems import Problem
 from portal.settings import Settings
@@ -20,7 +19,6 @@ from portal.webhooks.nonces import Nonces
 from portal.webhooks.security import SecurityEvents
 from portal.webhooks.verifier import MAX_BODY_BYTES, Reason, Refused, Secret, Secrets
 from portal.webhooks.waiting import Waiting
-
 
 log = logging.getLogger("portal.webhooks")
 
@@ -84,12 +82,16 @@ def admit(door: Door) -> None:
 
 def read_body() -> bytes:
     """The raw body. Raises Problem 413 when it is too large, whether it says so first or not, 400 when it is cut."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(
+            415, "unsupported_media_type", "Unsupported content encoding", "Send the body as it was signed: plain."
+        )
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
         _too_large()
     try:
         body = cast(bytes, request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1))
-    except (OSError, ValueError, EOFError, ClientDisconnected) as error:
+    except Exception as error:  # gunicorn raises whatever it found wrong with the framing
         raise Problem(400, "unreadable_body", "Unreadable body", "The body couldn't be read to its end.") from error
     if len(body) > MAX_BODY_BYTES:
         _too_large()

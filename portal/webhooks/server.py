@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from gunicorn import util
+from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
@@ -36,6 +37,10 @@ _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 256 * 1024
 _SEND_SECONDS: Final = 10
 _ACCEPT_AT_ONCE: Final = 64
+
+#: Header fields that mean one thing or nothing: two of them are no list.
+_ONCE: Final = frozenset({"AUTHORIZATION", "CONTENT-LENGTH", "CONTENT-TYPE", "HOST", "IDEMPOTENCY-KEY"})
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]*", re.ASCII)
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(rb"[0-9]{1,12}")
@@ -122,7 +127,7 @@ class Incoming:
             self._chunk_at = after + 2
 
 
-class Connection(TConn):
+class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     """A connection, and what it is waited for."""
 
     def __init__(self, worker: PatientWorker, sock: socket.socket, peer: Any, server: Any) -> None:
@@ -135,7 +140,7 @@ class Connection(TConn):
         self.initialized = self.data_ready = True
 
 
-class Kept(SocketUnreader):
+class Kept(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's source of bytes, with those that have come already and no others: reading never waits."""
 
     def __init__(self, sock: socket.socket, data: bytes) -> None:
@@ -146,7 +151,7 @@ class Kept(SocketUnreader):
         return b""
 
 
-class PatientWorker(ThreadWorker):
+class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gthread, with patience for slow senders in the event loop instead of in the threads."""
 
     @classmethod
@@ -304,6 +309,7 @@ class PatientWorker(ThreadWorker):
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         """Answer; a request that wasn't whole ends its connection."""
+        refuse_malformed(req)
         if not conn.incoming.whole:
             req.force_close()
         return super().handle_request(req, conn)
@@ -318,6 +324,26 @@ class PatientWorker(ThreadWorker):
             util.write(client, problem(status, reason, "bad_request" if status == 400 else f"http_{status}"))
         except OSError:
             self.log.debug("Failed to send error message.")
+
+
+def refuse_malformed(req: Any) -> None:
+    """Refuse what HTTP forbids and gunicorn lets through (RFC 9112, 3.2 and 6.1; RFC 9110, 5.3 and 7.1).
+
+    Raises one of gunicorn's own errors, which is answered with 400.
+    """
+    values: dict[str, list[str]] = {}
+    for name, value in req.headers:
+        values.setdefault(name, []).append(value)
+    for name, found in values.items():
+        if len(found) > 1 and (name in _ONCE or name.startswith(("X-SF-", "X-WHMCS-"))):
+            raise InvalidHeader(name, req=req)
+    hosts = values.get("HOST", [])
+    if (not hosts and req.version >= (1, 1)) or (hosts and not _HOST.fullmatch(hosts[0])):
+        raise InvalidHeader("HOST", req=req)
+    if values.get("TRANSFER-ENCODING", ["chunked"])[0].lower() != "chunked":
+        raise InvalidHeader("TRANSFER-ENCODING", req=req)
+    if "#" in req.uri:
+        raise InvalidRequestLine(req.uri)
 
 
 class _Caught:

@@ -56,6 +56,7 @@ class Portal:
     redis: redis.Redis
     tickets: Tickets = field(default_factory=Tickets)
     now: Callable[[], float] = time.time
+    apps: list[Flask] = field(default_factory=list)  # to be stopped at the end
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,11 @@ def portal(store: redis.Redis, tmp_path: Path) -> Iterator[Portal]:
         sf_webhook_secret=SF_SECRET,
         fulfillment_wait_seconds=20.0,
     )
-    yield Portal(settings, ledger, store)
+    portal = Portal(settings, ledger, store)
+    yield portal
+    for app in portal.apps:
+        app.extensions["portal-doors"].waiting.stop()
+        app.extensions["portal-doors"].security.flush()
     ledger.dispose()
 
 
@@ -93,15 +98,13 @@ def application(portal: Portal) -> Flask:
     app.extensions["portal"] = portal
     problems.register(app)
     webhooks.register(app)
+    portal.apps.append(app)
     return app
 
 
 @pytest.fixture
-def client(portal: Portal) -> Iterator[FlaskClient]:
-    app = application(portal)
-    yield app.test_client()
-    app.extensions["portal-doors"].waiting.stop()
-    app.extensions["portal-doors"].security.flush()
+def client(portal: Portal) -> FlaskClient:
+    return application(portal).test_client()
 
 
 def post(client: FlaskClient, call: Call, *, prefer: str | None = "respond-async", **changes: Any) -> TestResponse:
@@ -295,7 +298,6 @@ def test_concurrent_duplicates_join_one_fulfillment(portal: Portal) -> None:
     finish(portal, call.order_id, **PROVISIONED)
     for thread in threads:
         thread.join(30)
-    app.extensions["portal-doors"].waiting.stop()
     assert len(answers) == 6 and {status for status, _ in answers} == {200} and len({body for _, body in answers}) == 1
     assert count(portal, table) == 1 and count(portal, idempotency_keys) == 1
 
