@@ -152,12 +152,11 @@ class Sandbox:
         fields = {"status": response.status, "outcome": self.outcome(response),
                   "inside": time.monotonic() - request.received_mono}
         # In the journal before it is on the wire: whoever has the answer finds the call answered.
-        self.journal.touch(entry, **fields, **({} if gone else {"state": "answered", "answered": time.time()}))
+        ended = {"state": "gone"} if gone else {"state": "answered", "answered": time.time()}
+        self.journal.finish(entry, **fields, **ended)
         sent = not gone and connection.send(response, request.keep_alive, request.method == "HEAD")
-        if sent:
-            self.journal.finish(entry)
-        else:
-            self.journal.finish(entry, state="gone", answered=None, gone=entry["gone"] or time.time())
+        if not sent and not gone:
+            self.journal.finish(entry, state="gone", answered=None, gone=time.time())
         return sent and request.keep_alive
 
     def _run(self, request: Request, call: Call) -> Response:

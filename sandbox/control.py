@@ -69,6 +69,7 @@ class Process:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
+            self._reaped()
             raise SandboxError(f"{self.module} did not start (status {self.process.wait(START_SECONDS)})")
         self._ready(json.loads(line))
 
