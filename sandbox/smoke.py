@@ -179,12 +179,12 @@ def print_timeline(demo: Demo, order_id: str, clicked: float) -> None:
         print(f"  {row['name']:<20}{begun:>9.1f}{took:>9.1f}")
 
 
-def calls_of(demo: Demo, order_id: str, clicked: float, told: float) -> tuple[int, int]:
-    """API calls between click and outcome: Salesforce's for this order, and all of WHMCS' (nothing else runs)."""
+def calls_of(demo: Demo, order_id: str, since: float, until: float) -> tuple[int, int]:
+    """API calls between two moments: Salesforce's for this order, and all of WHMCS' (nothing else runs)."""
     salesforce = [each for each in demo.journal(demo.salesforce, direction="in", order=order_id)
-                  if not each["action"].startswith("web") and clicked <= each["received"] <= told]
+                  if not each["action"].startswith("web") and since <= each["received"] <= until]
     whmcs = [each for each in demo.journal(demo.whmcs, direction="in")
-             if not each["action"].startswith("web") and clicked <= each["received"] <= told]
+             if not each["action"].startswith("web") and since <= each["received"] <= until]
     return len(salesforce), len(whmcs)
 
 
@@ -257,8 +257,11 @@ def run(demo: Demo) -> dict[str, Any]:
         whmcs_id = check(demo, visitor, reference, order["Id"], page)
         print_timeline(demo, order["Id"], clicked)
         print(f"  {'answer to Salesforce':<20}{(finished - clicked) * 1000:>9.1f}")
-        print(f"  {'customer told':<20}{(told - clicked) * 1000:>9.1f}\n")
-        salesforce_calls, whmcs_calls = calls_of(demo, order["Id"], clicked, told)
+        print(f"  {'customer told':<20}{(told - clicked) * 1000:>9.1f}")
+        salesforce_calls, whmcs_calls = calls_of(demo, order["Id"], clicked, finished)
+        later = calls_of(demo, order["Id"], finished, told)
+        print(f"\n  Calls until Provisioned: Salesforce {salesforce_calls}, WHMCS {whmcs_calls}; afterwards, because "
+              f"WHMCS' own events tell of it: {later[0]} and {later[1]}\n")
         own = own_milliseconds(demo, ORDERS)
         return {
             "status": "Provisioned",
