@@ -144,6 +144,7 @@ def _read_request(reader: Any, connection: Connection) -> Request | None:
         line = reader.readline(MAX_HEAD_BYTES)
     if not line:
         return None
+    received, received_mono = time.time(), time.monotonic()
     parts = line.decode("latin-1").rstrip("\r\n").split(" ")
     if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
         raise BadRequest("request line")
@@ -182,6 +183,7 @@ def _read_request(reader: Any, connection: Connection) -> Request | None:
         if len(body) < length:
             raise BadRequest("short body")
     request = Request(parts[0], parts[1], headers, body, connection)
+    request.received, request.received_mono = received, received_mono
     wants = headers.get("connection", "").lower()
     request.keep_alive = wants != "close" if parts[2] == "HTTP/1.1" else wants == "keep-alive"
     return request
