@@ -296,6 +296,13 @@ class Settings:
         _words, ("Server", "Servers", "VPS", "Dedicated Server"),
         doc="Product2.Family values whose products need a hostname",
     )
+    # Limits of the customers' pages
+    sign_in_mails_per_hour: int = _setting(
+        _whole(1, 100_000), 5, doc="sign-in links mailed to one address; of more nobody is told"
+    )
+    sign_in_asks_per_hour: int = _setting(
+        _whole(1, 1_000_000), 30, doc="sign-in links asked for by one client; more get a page that says so"
+    )
     # Brand
     brand_name: str = _setting(_text, "Northwind Hosting", doc="the company customers see")
     brand_logo_url: str | None = _setting(_web_url, doc="its logo")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Final
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -21,10 +20,6 @@ from portal.links import ORDER_PATH, SIGN_IN_PATH, Links, SignInLink
 from portal.web import client_key, services
 
 pages = Blueprint("sign_in", __name__)
-
-#: Links mailed to one address, and asked for by one client, within an hour. Of the first nobody is told.
-MAILS_PER_HOUR: Final = 5
-ASKS_PER_HOUR: Final = 30
 
 #: Enough to tell a slip from an address; no character that means something in a mail's header.
 _PLAIN = r"[^@\s<>\"',;:\\()\[\]\x00-\x1f\x7f]"
@@ -52,9 +47,10 @@ def send_link() -> AnyResponse | tuple[str, int]:
         fault = "Enter an e-mail address, like name@example.com"
         return render_template("sign_in.html", email=email[:254], fault=fault), 400
     here = services()
-    if limits.too_often(here.redis, "sign-in-from", client_key(), most=ASKS_PER_HOUR, seconds=3600):
+    if limits.too_often(here.redis, "sign-in-from", client_key(), most=here.settings.sign_in_asks_per_hour, seconds=3600):
         return render_template("too_often.html"), 429
-    mailed = not limits.too_often(here.redis, "sign-in-to", email.lower(), most=MAILS_PER_HOUR, seconds=3600)
+    most = here.settings.sign_in_mails_per_hour
+    mailed = not limits.too_often(here.redis, "sign-in-to", email.lower(), most=most, seconds=3600)
     with here.ledger.write() as connection:
         # Beyond the limit a row is written too, already settled, so that the time taken tells nothing.
         message = outbox.put(
