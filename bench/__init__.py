@@ -1,0 +1,1 @@
+"""Measurements; docs/performance.md says what of."""
