@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from portal.errors import PortalError
-from portal.fulfillment.model import LeaseLost
+from portal.fulfillment.model import UpstreamError
 from portal.fulfillment.run import Surroundings
 from portal.ledger import workers
 from portal.services import Services
@@ -51,7 +51,7 @@ class WorkerProcess:
         self.incarnation = incarnation
         self._last_beat = time.monotonic()
         self._busy_since: float | None = None
-        # A run that makes no progress for longer than its longest call is stuck: stop beating, so that it is taken over.
+        # A run without progress for longer than its longest call is stuck: stop beating, so that it is taken over.
         self._stuck_after = 3 * services.settings.whmcs_max_request_seconds + 120
 
         def stop_point(name: str) -> None:
@@ -90,10 +90,16 @@ class WorkerProcess:
         self._busy_since = time.monotonic() if busy else None
 
     def _check_lease(self, _deadline: float) -> None:
-        """Right before bytes leave: whoever missed its heartbeats may have been taken over already."""
+        """Right before bytes leave: whoever missed its heartbeats may have been taken over already.
+
+        Then nothing is sent. Whether we were taken over, the next write to the ledger tells.
+        """
         self.progress()
         if time.monotonic() - self._last_beat >= TTL_SECONDS:
-            raise LeaseLost("this process missed its heartbeats")
+            raise UpstreamError(
+                "portal", "this process missed its heartbeats, so it may not send", permanent=False,
+                code="circuit_open", retry_after=BEAT_SECONDS, reached=False,
+            )  # fmt: skip
 
     def _beat(self) -> None:
         while True:

@@ -36,6 +36,7 @@ ROUND_SECONDS = 0.3
 TICKETS_PER_SLOT = 3  # few tickets out: an old one is a lost one
 LOST_AFTER = 1.5  # seconds after which a ticket that is on no queue, and whose order nobody took, is lost
 AUDIT_TICKET_EVERY = 5.0
+LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
 SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every ticket with it
 
 
@@ -45,7 +46,8 @@ class Sweep:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.incarnation = new_incarnation()
-        self._seen_beats: dict[str, tuple[int, float]] = {}  # incarnation → beat, when we first saw it (monotonic)
+        self._seen_beats: dict[str, tuple[int, float]] = {}  # incarnation → beat, seconds we have seen it stand there
+        self._looked = time.monotonic()
         self._ticketed_audits: dict[str, float] = {}
         self.acting = False
 
@@ -82,22 +84,24 @@ class Sweep:
         self.start()
 
     def _stale_workers(self) -> list[workers.Worker]:
-        """Workers whose counter hasn't moved for the TTL by our own clock, while our own transactions succeed."""
-        began = time.monotonic()
+        """Workers whose counter hasn't moved for the TTL by our own clock, while our own transactions succeed.
+
+        Where a round took long, the database stalled (then nobody could beat) or we were stopped: most of that time
+        doesn't count.
+        """
         with self.services.ledger.read() as connection:
             rows = workers.alive(connection)
         now = time.monotonic()
-        if now - began > TTL_SECONDS / 3:
-            self._seen_beats.clear()  # the database stalled: nobody could beat
-        stale = []
+        passed, self._looked = min(now - self._looked, LONGEST_ROUND), now
         known: dict[str, tuple[int, float]] = {}
         for row in rows:
-            beat, since = self._seen_beats.get(row.incarnation, (-1, now))
-            known[row.incarnation] = (beat, since) if beat == row.beat else (row.beat, now)
-            if now - known[row.incarnation][1] > TTL_SECONDS and row.incarnation != self.incarnation:
-                stale.append(row)
+            beat, silent = self._seen_beats.get(row.incarnation, (row.beat, -passed))
+            known[row.incarnation] = (row.beat, silent + passed if beat == row.beat else 0.0)
         self._seen_beats = known
-        return stale
+        return [
+            row for row in rows
+            if known[row.incarnation][1] > TTL_SECONDS and row.incarnation != self.incarnation
+        ]  # fmt: skip
 
     def _lead(self, stale: list[workers.Worker]) -> None:
         """Act, unless another sweep that is alive does."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import logging
 import os
 import random
@@ -41,6 +42,7 @@ log = logging.getLogger("jobs.worker")
 #: A child is replaced after so many tickets, so that no leak grows for ever.
 TICKETS_PER_CHILD = 2000
 LONGEST_BACKOFF = 10.0
+YOUNG_SECONDS = 2.0  # a child that ends before this age may be doomed: its successors come slower and slower
 
 
 class _NoPenalty(BaseDeathPenalty):
@@ -85,7 +87,7 @@ class SlotWorker(SimpleWorker):
                     death_penalty_class=self.death_penalty_class,
                 )
                 if found is not None:
-                    found[0].redis_server_version = self.get_redis_server_version()
+                    found[0].redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
                     return found[0], found[1]
             except DequeueTimeout:
                 self.heartbeat()
@@ -101,10 +103,12 @@ def run_slot(services: Services, incarnation: str, fault_point: Callable[[str], 
     process.start("fulfill")
     fulfill.work_in(process)
     connection: Redis = connect_redis(services.settings, blocking=True)
-    while True:
+    for number in itertools.count(1):
         try:
             queue = Queue(FULFILLMENTS, connection=connection, serializer=JSONSerializer)
-            worker = SlotWorker([queue], connection=connection, serializer=JSONSerializer, name=incarnation)
+            # A new name each time: after an outage Redis may still show the old one as an active worker.
+            name = f"{incarnation}-{number}"
+            worker = SlotWorker([queue], connection=connection, serializer=JSONSerializer, name=name)
             worker.log_job_description = False
             worker.work(logging_level="WARNING", max_jobs=TICKETS_PER_CHILD)
             return
@@ -128,6 +132,7 @@ class Supervisor:
         self._services = services
         self._fault_point = fault_point
         self._children: dict[int, tuple[str, str, float]] = {}  # pid → kind, incarnation, started
+        self._to_fork: list[tuple[float, str]] = []  # when (monotonic), kind: those that wait for their backoff
         self._failures = 0
         self._stopping = False
 
@@ -143,12 +148,28 @@ class Supervisor:
             self._fork("slot")
         self._fork("deliver")
         log.info("Worker started", extra={"slots": self._services.settings.fulfillment_slots})
-        while self._children:
+        while self._children or self._to_fork:
+            self._fork_due()
+            # Never asleep over a backoff: whoever dies meanwhile has orders to be taken over at once.
             try:
-                pid, status = os.wait()
-            except InterruptedError:
+                pid, status = os.waitpid(-1, os.WNOHANG if self._to_fork else 0)
+            except ChildProcessError:
+                pid, status = 0, 0
+            if pid:
+                self._reaped(pid, status)
+            elif self._to_fork:
+                time.sleep(0.02)
+
+    def _fork_due(self) -> None:
+        """Start the replacements whose backoff is over; none any more once we are to stop."""
+        waiting, self._to_fork = self._to_fork, []
+        for at, kind in waiting:
+            if self._stopping:
                 continue
-            self._reaped(pid, status)
+            if at <= time.monotonic():
+                self._fork(kind)
+            else:
+                self._to_fork.append((at, kind))
 
     def _stop(self, _signum: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -193,19 +214,14 @@ class Supervisor:
             return
         code = os.waitstatus_to_exitcode(status)
         lived = time.monotonic() - started
-        self._failures = 0 if code == 0 or lived > 30 else self._failures + 1
+        self._failures = 0 if code == 0 or lived > YOUNG_SECONDS else self._failures + 1
         log.log(
             logging.INFO if code == 0 else logging.ERROR,
             "Worker process ended",
             extra={"kind": kind, "pid": pid, "exitCode": code, "livedSeconds": round(lived, 1)},
         )
-        if self._failures > 2:
-            pause = min(0.2 * 2 ** min(self._failures, 10), LONGEST_BACKOFF)
-            until = time.monotonic() + pause
-            while not self._stopping and time.monotonic() < until:
-                time.sleep(0.05)
-        if not self._stopping:
-            self._fork(kind)
+        pause = min(0.2 * 2 ** min(self._failures, 10), LONGEST_BACKOFF) if self._failures > 2 else 0.0
+        self._to_fork.append((time.monotonic() + pause, kind))
 
     def _take_over(self, incarnation: str) -> None:
         """Nothing that a reaped process owned can still be run by it: free its orders, and send their tickets first."""
