@@ -105,8 +105,8 @@ class Deliverer:
                 results = services.salesforce.update_orders([(m.subject, fields) for m, fields in updates])
             except UpstreamError as error:
                 results = [error] * len(updates)
-            for (message, _), error in zip(updates, results, strict=True):
-                self._settle(message, error)
+            for (message, _), outcome in zip(updates, results, strict=True):
+                self._settle(message, outcome)
         return len(claimed)
 
     def _fields(self, message: Message) -> JsonObject | None:

@@ -19,6 +19,8 @@ log = logging.getLogger("portal.breaker")
 
 OPENS_AT = 5  # failures in a row
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between probes
+#: Passing trouble that is an answer all the same: the other side is there.
+ANSWERS = frozenset({"UNABLE_TO_LOCK_ROW", "ENTITY_IS_LOCKED", "listing_unstable"})
 OK_EVERY = 15.0  # seconds between two notes that all is well
 LOOK_EVERY = 1.0  # seconds between two looks at what others found out
 
@@ -59,7 +61,7 @@ class Breaker:
     def note(self, error: UpstreamError | None) -> None:
         """Tell how a call ended; a refusal is a good answer too. Never raises."""
         try:
-            if error is None or error.permanent:
+            if error is None or error.permanent or error.code in ANSWERS:
                 self._note_ok()
             elif error.code != "circuit_open":
                 self._note_failure(error)

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from redis import Redis, RedisError
 
@@ -52,10 +52,8 @@ class Places:
         finally:
             self._mine.depth = depth
             if token is not None:
-                try:
+                with suppress(RedisError):  # it lapses by itself
                     self._redis.zrem(self._key, token)
-                except RedisError:
-                    pass  # it lapses by itself
 
     def _wait_for_place(self) -> str | None:
         token = uuid.uuid4().hex

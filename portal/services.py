@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -102,13 +103,13 @@ def _guard(services: Services, client: WhmcsClient | SalesforceClient, breaker: 
     """Let the breaker, and whatever else must hold before bytes leave, have their say at every call of a client."""
 
     def before_send(deadline: float) -> None:
-        breaker.check()
         for check in services.checks_before_send:
             check(deadline)
 
     def observe(_upstream: str, _action: str, _outcome: str, _seconds: float, error: UpstreamError | None) -> None:
         breaker.note(error)
 
+    client.before_call = breaker.check
     client.before_send = before_send
     client.observer = observe
 
@@ -125,5 +126,8 @@ def connect_redis(settings: Settings, *, blocking: bool = False) -> Redis:
     parts = urlsplit(url)
     service, _, database = parts.path.strip("/").partition("/")
     hosts = [each.rpartition(":") for each in parts.netloc.rpartition("@")[2].split(",")]
-    sentinel = Sentinel([(host, int(port)) for host, _, port in hosts], socket_timeout=3)
-    return sentinel.master_for(service or "mymaster", db=int(database or 0), password=parts.password, **timeouts)
+    addresses = [(host, int(port)) for host, _, port in hosts]
+    sentinel: Any = Sentinel(addresses, socket_timeout=3)  # type: ignore[no-untyped-call]
+    database_number = int(database or 0)
+    master: Redis = sentinel.master_for(service or "mymaster", db=database_number, password=parts.password, **timeouts)
+    return master

@@ -48,12 +48,12 @@ class Tickets:
         """Ids of the tickets nobody has taken yet. Raises redis.RedisError."""
         return [
             each.decode() if isinstance(each, bytes) else str(each)
-            for each in self._redis.lrange(self._queue.key, 0, limit - 1)  # type: ignore[union-attr]
+            for each in self._redis.lrange(self._queue.key, 0, limit - 1)
         ]
 
     def count(self) -> int:
         """How many tickets nobody has taken yet. Raises redis.RedisError."""
-        return int(self._redis.llen(self._queue.key))  # type: ignore[arg-type]
+        return int(self._redis.llen(self._queue.key))
 
     def announce_finished(self, sf_order_id: str) -> None:
         """Wake whoever waits for this order. Raises redis.RedisError."""

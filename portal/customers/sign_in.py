@@ -47,7 +47,8 @@ def send_link() -> AnyResponse | tuple[str, int]:
         fault = "Enter an e-mail address, like name@example.com"
         return render_template("sign_in.html", email=email[:254], fault=fault), 400
     here = services()
-    if limits.too_often(here.redis, "sign-in-from", client_key(), most=here.settings.sign_in_asks_per_hour, seconds=3600):
+    asks = here.settings.sign_in_asks_per_hour
+    if limits.too_often(here.redis, "sign-in-from", client_key(), most=asks, seconds=3600):
         return render_template("too_often.html"), 429
     most = here.settings.sign_in_mails_per_hour
     mailed = not limits.too_often(here.redis, "sign-in-to", email.lower(), most=most, seconds=3600)

@@ -110,14 +110,14 @@ class SalesforceOrder:
     account_id: str
     account_name: str
     whmcs_client_id: str | None  # Account.WHMCS_Client_ID__c
-    email: str | None  # of the order's or account's contact: how a client not mapped yet is found
+    email: str | None = field(repr=False)  # of the order's or account's contact: how a client not mapped yet is found
     provisioning_status: str | None
     whmcs_order_id: str | None
     portal_reference: str | None
     items: tuple[SalesforceItem, ...]
     currency: str | None = None
     total: str | None = None
-    contact: Mapping[str, str] = field(default_factory=dict)  # for AddClient: firstname, lastname, address …
+    contact: Mapping[str, str] = field(default_factory=dict, repr=False)  # for AddClient
 
 
 # --- WHMCS' side ---------------------------------------------------------------------------------------
@@ -176,14 +176,18 @@ class WhmcsService:
 
 @dataclass(frozen=True)
 class WhmcsClient:
+    """What GetClientsDetails tells of a client, as far as an order needs it."""
+
     id: str
-    email: str
+    email: str = field(repr=False)
     status: str
     default_gateway: str
 
 
 @dataclass(frozen=True)
 class PayMethod:
+    """One stored payment method, without its token."""
+
     id: str
     type: str
     gateway: str

@@ -58,6 +58,15 @@ class Facts:
         return replace(self, vouched=False, add_until=until)
 
 
+class Outcome(StrEnum):
+    """What became of a CREATE or ACCEPT."""
+
+    DONE = "done"
+    REFUSED = "refused"  # a definite answer: it had no effect
+    NOT_SENT = "not_sent"  # it never left
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A WHMCS order that bears our mark (or that AddOrder told us of), as a look saw it."""
@@ -85,6 +94,35 @@ class Seen:
     services: tuple[WhmcsService, ...] | None = None  # of the elected order
     accept_error: str | None = None  # AcceptOrder's definite refusal in this run
     cancelled: frozenset[str] = frozenset()  # strays this run has cancelled
+
+    def with_order(self, order: WhmcsOrder | None) -> Seen:
+        """After READ_ORDER."""
+        return replace(self, order=order, order_read=True)
+
+    def with_look(self, look: Look, elected: str | None) -> Seen:
+        """After LOOK; it has read the elected order, too."""
+        order = next((each.order for each in look.marked if each.order.id == elected), None)
+        seen = replace(self, look=look)
+        return seen if order is None else replace(seen, order=order, order_read=True, services=None)
+
+    def after_election(self, elected: str) -> Seen:
+        """After ELECT: what was read of another order doesn't count."""
+        if self.look is not None:
+            return replace(self, order=None, order_read=False, services=None).with_look(self.look, elected)
+        if self.order is None or self.order.id != elected:
+            return replace(self, order=None, order_read=False, services=None)
+        return self
+
+    def after_cancel(self, order_id: str) -> Seen:
+        """After CANCEL_STRAY: look again."""
+        return replace(self, cancelled=self.cancelled | {order_id}, look=None, order=None, order_read=False)
+
+    def after_accept(self, outcome: Outcome, error: str | None = None) -> Seen:
+        """After ACCEPT: done, the services are to be read; else the order and its services are, whoever made others."""
+        if outcome is Outcome.DONE:
+            assert self.order is not None
+            return replace(self, order=replace(self.order, status=ACTIVE), services=None)
+        return replace(self, look=None, order=None, order_read=False, services=None, accept_error=error)
 
 
 class Do(StrEnum):
@@ -252,6 +290,16 @@ def decide_audit(facts: Facts, seen: Seen) -> Move:
 # --- what intents and outcomes change ------------------------------------------------------------------
 
 
+def taken_over(facts: Facts) -> Facts:
+    """What a takeover makes of the facts (portal.fulfillment.ledger.take_over writes the same in SQL)."""
+    return replace(facts, vouched=False, second_chance=facts.second_chance or facts.add_open)
+
+
+def after_election(facts: Facts, elected: str) -> Facts:
+    """What is remembered once one is elected."""
+    return replace(facts, elected=elected, add_open=False, answered=None)
+
+
 def taken_up(facts: Facts) -> Facts:
     """What a run that takes up an unfinished order must believe: an intent without outcome may have had its effect."""
     return replace(facts, second_chance=True) if facts.add_open else facts
@@ -274,17 +322,8 @@ def intend(facts: Facts, move: Move, now: float, max_request: float) -> Facts:
     return facts
 
 
-class Outcome(StrEnum):
-    """What became of a CREATE or ACCEPT."""
-
-    DONE = "done"
-    REFUSED = "refused"  # a definite answer: it had no effect
-    NOT_SENT = "not_sent"  # it never left
-    UNKNOWN = "unknown"
-
-
 def conclude(before: Facts, intended: Facts, move: Move, outcome: Outcome, order_id: str | None = None) -> Facts:
-    """What to write after a CREATE or ACCEPT. `before`, `intended`: around its intent; `order_id`: AddOrder's answer."""
+    """What to write after a CREATE or ACCEPT. `before`, `intended`: around its intent; order_id: AddOrder's answer."""
     if move.do is Do.CREATE:
         if outcome is Outcome.UNKNOWN:
             return replace(intended, second_chance=True)

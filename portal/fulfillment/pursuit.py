@@ -31,6 +31,7 @@ from portal.fulfillment.protocol import (
     Move,
     Outcome,
     Seen,
+    after_election,
     conclude,
     elects_at_once,
     intend,
@@ -64,7 +65,7 @@ def pursue(run: Run, decide: Callable[[float], Move]) -> None:
 def _read_order(run: Run, move: Move) -> None:
     assert move.order_id is not None
     order = run.around.whmcs.order(move.order_id)
-    run.seen = replace(run.seen, order=order, order_read=True)
+    run.seen = run.seen.with_order(order)
     if order is not None and run.facts.adds and not run.seen.look:
         _learn_about_marks(run, order)
 
@@ -128,11 +129,7 @@ def _field_bears_mark(service: WhmcsService, field: str, sf_order_id: str) -> bo
 
 
 def _look(run: Run, _move: Move) -> None:
-    found = look(run)
-    elected = next((each.order for each in found.marked if each.order.id == run.facts.elected), None)
-    run.seen = replace(run.seen, look=found)
-    if elected is not None:
-        run.seen = replace(run.seen, order=elected, order_read=True, services=None)
+    run.seen = run.seen.with_look(look(run), run.facts.elected)
 
 
 def _read_services(run: Run, move: Move) -> None:
@@ -185,7 +182,7 @@ def _add_order(run: Run, move: Move, custom_fields: dict[str, dict[str, str]]) -
         run.save_facts(connection, facts, service_ids=list(added.service_ids))
         if elects_at_once(before):
             elected = book.elect(connection, run.id, run.fence, added.order_id, now=run.around.now())
-            facts = replace(facts, elected=elected)
+            facts = after_election(facts, elected)
     run.facts, run.service_ids = facts, list(added.service_ids)
     run.around.fault_point("add_order:recorded")
 
@@ -206,15 +203,11 @@ def _mark_fields(run: Run) -> dict[str, dict[str, str]]:
 def _elect(run: Run, move: Move) -> None:
     assert move.order_id is not None
     with run.around.ledger.write() as connection:
-        facts = replace(run.facts, add_open=False, answered=None)
-        run.save_facts(connection, facts)
         elected = book.elect(connection, run.id, run.fence, move.order_id, now=run.around.now())
-    run.facts = replace(facts, elected=elected)
-    chosen = next((e.order for e in run.seen.look.marked if e.order.id == elected), None) if run.seen.look else None
-    if chosen is not None:
-        run.seen = replace(run.seen, order=chosen, order_read=True, services=None)
-    elif run.seen.order is None or run.seen.order.id != elected:
-        run.seen = replace(run.seen, order=None, order_read=False, services=None)
+        facts = after_election(run.facts, elected)
+        run.save_facts(connection, facts)
+    run.facts = facts
+    run.seen = run.seen.after_election(elected)
     log.info("Elected the WHMCS order", extra={"sfOrderId": run.id, "whmcsOrderId": elected})
     run.around.fault_point("elected")
 
@@ -222,7 +215,7 @@ def _elect(run: Run, move: Move) -> None:
 def _cancel_stray(run: Run, move: Move) -> None:
     assert move.order_id is not None and move.order_id != run.facts.elected
     cancel_stray(run, move.order_id)
-    run.seen = replace(run.seen, cancelled=run.seen.cancelled | {move.order_id}, look=None, order_read=False)
+    run.seen = run.seen.after_cancel(move.order_id)
 
 
 def cancel_stray(run: Run, order_id: str) -> None:
@@ -271,22 +264,17 @@ def _accept_order(run: Run, move: Move) -> None:
         if not error.unknown and not error.permanent:
             raise
         # How the order and its services stand now decides: read both again.
-        run.seen = replace(
-            run.seen,
-            order=None,
-            order_read=False,
-            services=None,
-            look=None,
-            accept_error=None if error.unknown else f"WHMCS refused to accept the order: {error}",
-        )
+        if error.unknown:
+            run.seen = run.seen.after_accept(Outcome.UNKNOWN)
+        else:
+            run.seen = run.seen.after_accept(Outcome.REFUSED, f"WHMCS refused to accept the order: {error}")
         return
     run.around.fault_point("accept_order:answered")
     facts = conclude(before, intended, move, Outcome.DONE)
     with run.around.ledger.write() as connection:
         run.save_facts(connection, facts)
     run.facts = facts
-    assert run.seen.order is not None
-    run.seen = replace(run.seen, order=replace(run.seen.order, status=ACTIVE), services=None)
+    run.seen = run.seen.after_accept(Outcome.DONE)
     run.around.fault_point("accept_order:recorded")
 
 

@@ -4,7 +4,6 @@ Salesforce that never reached us."""
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -61,12 +60,12 @@ def _look_after(run: Run) -> None:
         if move.do is Do.NEED_DECISION:
             raise NeedsDecision(move.why, move.code)
         if move.do is Do.LOOK:
-            run.seen = replace(run.seen, look=look(run))
+            run.seen = run.seen.with_look(look(run), run.facts.elected)
         else:
             assert move.do is Do.CANCEL_STRAY and move.order_id is not None
             cancel_stray(run, move.order_id)
             _verify_cancelled(run, move.order_id)
-            run.seen = replace(run.seen, cancelled=run.seen.cancelled | {move.order_id}, look=None)
+            run.seen = run.seen.after_cancel(move.order_id)
 
 
 def _verify_cancelled(run: Run, order_id: str) -> None:

@@ -1,4 +1,4 @@
-"""GET /health: whether the portal can accept work, and the last known state of the other sides. Asks neither of them."""
+"""GET /health: whether the portal can accept work, and the last known state of the other sides; asks neither."""
 
 from __future__ import annotations
 

@@ -1,0 +1,318 @@
+"""Every interleaving of three runs of one order that may pause anywhere or die, over the product's own decisions.
+
+The states searched are: the ledger's row (Facts, owner), what each run remembers, WHMCS' orders, and calls that may
+still take effect there. Decisions and transitions are `portal.fulfillment.protocol`'s; only the ledger's conditional
+writes, WHMCS and the clock are modelled. A run may be taken over at any moment, dead or only slow; a call may be lost,
+answered, or take effect as late as WHMCS can.
+
+Safety, in every state: never two Active orders, never a cancelled elected one. And as long as no stopped process sent a
+call after it was taken over (which no fence can prevent), never a second order at all. Taking away any of the rules
+(the election, the look, the wait) makes the search find a violation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from portal.fulfillment.model import WhmcsOrder
+from portal.fulfillment.protocol import (
+    ACTIVE,
+    PENDING,
+    Candidate,
+    Do,
+    Facts,
+    Look,
+    Move,
+    Outcome,
+    Seen,
+    after_election,
+    conclude,
+    decide_accept,
+    decide_create,
+    elects_at_once,
+    intend,
+    taken_over,
+    taken_up,
+)
+
+TICK = 10.0  # seconds; a call sent in one tick takes effect by the end of the next
+MAX_REQUEST = 10.0
+LAST_TICK = 4
+RUNS = 3
+MOST_ORDERS = 3
+
+CANCELLED = "Cancelled"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules that a test may take away."""
+
+    election: bool = True
+    look: bool = True
+    wait: bool = True
+
+
+@dataclass(frozen=True)
+class Order:
+    """One WHMCS order; ids count from 1 in the order in which they became visible."""
+
+    id: int
+    status: str = PENDING
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that WHMCS is still working on although nobody listens: it takes effect until `deadline`, or never."""
+
+    do: Do
+    order_id: int | None
+    deadline: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """One run: idle, deciding, or with its intent written and its last check passed (`checked`), or over.
+
+    Where a stopped run could do nothing more than notice that it lost its order, it isn't told apart from a dead one.
+    """
+
+    phase: str = "idle"
+    facts: Facts = Facts()
+    before: Facts = Facts()
+    seen: Seen = Seen()
+    move: Move | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    now: int = 0
+    facts: Facts = Facts()
+    owner: int | None = None
+    due: int = 0
+    ended: bool = False
+    runs: tuple[Process, ...] = (Process(),) * RUNS
+    orders: tuple[Order, ...] = ()
+    calls: tuple[Call, ...] = ()
+    zombie_sent: bool = False
+
+
+class Violation(Exception):
+    def __init__(self, what: str, world: World) -> None:
+        super().__init__(f"{what}: {world}")
+
+
+# --- WHMCS ---------------------------------------------------------------------------------------------
+
+
+def row(order: Order) -> WhmcsOrder:
+    return WhmcsOrder(str(order.id), "1", order.status, "", "1.00", "1", True, ())
+
+
+def effect(world: World, call: Call) -> tuple[World, int | None, bool]:
+    """Carry a call out: the world after it, AddOrder's id, and whether it was accepted."""
+    if call.do is Do.CREATE:
+        order = Order(len(world.orders) + 1)
+        return replace(world, orders=(*world.orders, order)), order.id, True
+    assert call.order_id is not None
+    target = world.orders[call.order_id - 1]
+    if target.status != PENDING:
+        return world, None, False
+    status = ACTIVE if call.do is Do.ACCEPT else CANCELLED
+    orders = tuple(replace(o, status=status) if o.id == target.id else o for o in world.orders)
+    return replace(world, orders=orders), None, True
+
+
+# --- one run's next step -------------------------------------------------------------------------------
+
+
+def with_run(world: World, index: int, **changes: object) -> World:
+    process = replace(world.runs[index], **changes)  # type: ignore[arg-type]
+    return replace(world, runs=(*world.runs[:index], process, *world.runs[index + 1 :]))
+
+
+def over(world: World, index: int) -> World:
+    return with_run(world, index, phase="over", facts=Facts(), before=Facts(), seen=Seen(), move=None)
+
+
+def decide(rules: Rules, process: Process, now: int) -> Move:
+    facts = process.facts
+    if facts.elected is None:
+        if not rules.look:
+            facts = replace(facts, vouched=True, adds=0)
+        if not rules.wait:
+            facts = replace(facts, add_until=None)
+        move = decide_create(facts, process.seen, now * TICK, marks_readable=True)
+        if move.do is not Do.DONE:
+            return move
+    return decide_accept(process.facts, process.seen, now * TICK)
+
+
+def claimed(rules: Rules, world: World, index: int) -> World:
+    facts = taken_up(world.facts)
+    if not rules.election:
+        facts = replace(facts, elected=None)  # each run chooses for itself
+    return with_run(replace(world, owner=index), index, phase="decide", facts=facts, seen=Seen())
+
+
+def decided(rules: Rules, world: World, index: int, move: Move) -> World:
+    """The owner does what it decided: reads at once, and for an effect writes the intent and passes the last check."""
+    process = world.runs[index]
+    seen = process.seen
+    if move.do is Do.LOOK:
+        marked = tuple(Candidate(row(order), order.complete) for order in world.orders)
+        look = Look(world.now * TICK, marked)
+        return with_run(world, index, seen=seen.with_look(look, process.facts.elected))
+    if move.do is Do.READ_ORDER:
+        assert move.order_id is not None
+        return with_run(world, index, seen=seen.with_order(row(world.orders[int(move.order_id) - 1])))
+    if move.do is Do.ELECT:
+        assert move.order_id is not None
+        chosen = world.facts.elected if rules.election and world.facts.elected else move.order_id
+        facts = after_election(process.facts, chosen)
+        return with_run(replace(world, facts=facts), index, facts=facts, seen=seen.after_election(chosen))
+    if move.do in (Do.CREATE, Do.ACCEPT):
+        facts = intend(process.facts, move, world.now * TICK, MAX_REQUEST)
+        seen = Seen() if move.do is Do.CREATE else seen
+        world = replace(world, facts=facts)
+        return with_run(world, index, phase="checked", before=process.facts, facts=facts, seen=seen, move=move)
+    if move.do is Do.CANCEL_STRAY:
+        return with_run(world, index, phase="checked", move=move)
+    if move.do is Do.WAIT:
+        assert move.until is not None
+        world = replace(world, owner=None, due=-(-int(move.until) // int(TICK)))
+        return with_run(over(world, index), index, phase="idle")
+    # READ_SERVICES: the services are as active as their order here. The others end the run.
+    assert move.do in (Do.READ_SERVICES, Do.NEED_DECISION, Do.FAIL, Do.DONE), move
+    return over(replace(world, owner=None, ended=True), index)
+
+
+def sent(world: World, index: int) -> Iterator[World]:
+    """The call leaves, and what comes of it is recorded, unless the run has lost its order meanwhile."""
+    process = world.runs[index]
+    move = process.move
+    assert move is not None
+    call = Call(move.do, int(move.order_id) if move.order_id else None, world.now + 1)
+    world = replace(world, zombie_sent=world.zombie_sent or world.owner != index)
+    if call.do is Do.CREATE and len(world.orders) + sum(c.do is Do.CREATE for c in world.calls) >= MOST_ORDERS:
+        return
+    done, made, accepted = effect(world, call)
+    yield recorded(done, index, Outcome.DONE if accepted else Outcome.REFUSED, made)
+    yield recorded(done, index, Outcome.UNKNOWN, None)  # done, but the answer is lost
+    yield recorded(world, index, Outcome.UNKNOWN, None)  # never done
+    later = replace(world, calls=tuple(sorted((*world.calls, call), key=repr)))
+    yield recorded(later, index, Outcome.UNKNOWN, None)  # to be done when nobody listens any more
+
+
+def recorded(world: World, index: int, outcome: Outcome, made: int | None) -> World:
+    process = world.runs[index]
+    move = process.move
+    if world.owner != index:
+        return over(world, index)  # the fence refuses the write
+    assert move is not None
+    if move.do is Do.CANCEL_STRAY:
+        assert move.order_id is not None
+        return with_run(world, index, phase="decide", seen=process.seen.after_cancel(move.order_id), move=None)
+    facts = conclude(process.before, process.facts, move, outcome, str(made) if made else None)
+    seen = process.seen
+    if move.do is Do.ACCEPT:
+        seen = seen.after_accept(outcome, "refused" if outcome is Outcome.REFUSED else None)
+    elif outcome is Outcome.DONE and elects_at_once(process.before):
+        facts = after_election(facts, world.facts.elected or str(made))
+    world = replace(world, facts=facts)
+    return with_run(world, index, phase="decide", facts=facts, before=Facts(), seen=seen, move=None)
+
+
+# --- everything that may happen next -------------------------------------------------------------------
+
+
+def successors(rules: Rules, world: World) -> Iterator[World]:
+    if world.owner is None and not world.ended and world.now >= world.due:
+        idle = [index for index in range(RUNS) if world.runs[index].phase == "idle"]
+        if idle:  # they are alike: it doesn't matter which one claims
+            yield claimed(rules, world, idle[0])
+    for index, process in enumerate(world.runs):
+        if process.phase == "decide":
+            yield decided(rules, world, index, decide(rules, process, world.now))
+        elif process.phase == "checked":
+            yield from sent(world, index)
+    if world.owner is not None:
+        taken = replace(world, owner=None, due=world.now, facts=taken_over(world.facts))
+        yield over(taken, world.owner)  # it was dead, or will only notice that it lost the order
+        if world.runs[world.owner].phase == "checked":
+            yield taken  # it was stopped right before sending, and goes on some day
+    for position, call in enumerate(world.calls):
+        others = world.calls[:position] + world.calls[position + 1 :]
+        done, made, _ = effect(replace(world, calls=others), call)
+        yield done
+        if made is not None:  # the row is visible before its items are
+            half = tuple(replace(o, complete=False) if o.id == made else o for o in done.orders)
+            yield replace(done, orders=half)
+    for order in world.orders:
+        if not order.complete:
+            yield replace(world, orders=tuple(replace(o, complete=True) if o is order else o for o in world.orders))
+    overdue = any(call.deadline <= world.now for call in world.calls)
+    half_built = any(not order.complete for order in world.orders)
+    waiting = world.owner is None and not world.ended and world.due > world.now
+    if world.now < LAST_TICK and not overdue and not half_built and (waiting or world.calls):
+        yield replace(world, now=world.now + 1)
+    if overdue:  # what hasn't taken effect by then never does
+        yield replace(world, calls=tuple(call for call in world.calls if call.deadline > world.now))
+
+
+def check(world: World) -> None:
+    active = [order.id for order in world.orders if order.status == ACTIVE]
+    if len(active) > 1:
+        raise Violation("two Active orders", world)
+    elected = world.facts.elected
+    if elected is not None and world.orders[int(elected) - 1].status == CANCELLED:
+        raise Violation("the elected order was cancelled", world)
+    if len(world.orders) > 1 and not world.zombie_sent:
+        raise Violation("a second order although no stopped process sent anything", world)
+
+
+def search(rules: Rules, most: int) -> tuple[int, set[bool]]:
+    """Visit every reachable state. Returns how many there are, and how they can end. Raises Violation."""
+    start = World()
+    seen = {start}
+    stack = [start]
+    endings: set[bool] = set()
+    while stack:
+        world = stack.pop()
+        check(world)
+        stuck = True
+        for following in successors(rules, world):
+            stuck = False
+            if following not in seen:
+                seen.add(following)
+                stack.append(following)
+                assert len(seen) < most, "the search has outgrown its bounds"
+        if stuck:
+            endings.add(any(order.status == ACTIVE for order in world.orders))
+    return len(seen), endings
+
+
+# --- the tests -----------------------------------------------------------------------------------------
+
+
+def test_no_interleaving_breaks_the_promise() -> None:
+    states, endings = search(Rules(), 1_000_000)
+    assert states > 50_000  # it did search
+    assert endings == {True, False}  # it provisions; and where nothing more can come, it has left some undone
+
+
+@pytest.mark.parametrize(
+    ("rules", "what"),
+    [
+        (Rules(election=False), "two Active orders"),
+        (Rules(look=False), "a second order"),
+        (Rules(wait=False), "a second order"),
+    ],
+)
+def test_without_a_rule_the_search_finds_what_goes_wrong(rules: Rules, what: str) -> None:
+    with pytest.raises(Violation, match=what):
+        search(rules, 1_000_000)
