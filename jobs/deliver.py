@@ -11,6 +11,9 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
+
+from sqlalchemy.engine import Connection
 
 from jobs.process import WorkerProcess
 from portal.customers.mails import send_mail
@@ -77,6 +80,7 @@ class Deliverer:
     def __init__(self, services: Services, incarnation: str) -> None:
         self._services = services
         self._incarnation = incarnation
+        self._asserted: dict[int, float] = {}  # assertion → the moment of the state it tells
 
     # --- write-backs ---
 
@@ -84,17 +88,13 @@ class Deliverer:
         """Send due write-backs, many in one call; of one order only its earliest."""
         services = self._services
         claimed = self._claim("salesforce", BATCH)
-        if not claimed:
-            return 0
-        accounts = [message for message in claimed if "account" in message.payload]
-        for message in accounts:
-            self._settle(message, self._tell_account(message))
+        claimed += self._claim("assertion", BATCH - len(claimed)) if len(claimed) < BATCH else []
         updates: list[tuple[Message, JsonObject]] = []
         for message in claimed:
-            if message in accounts:
-                continue
             fields = self._fields(message)
-            if fields is None:
+            if "account" in message.payload:
+                self._settle(message, self._tell_account(message))
+            elif fields is None:
                 self._settle(message, None)
             else:
                 updates.append((message, fields))
@@ -111,13 +111,16 @@ class Deliverer:
 
     def _fields(self, message: Message) -> JsonObject | None:
         """What to write: what was decided then, or for an assertion the order's state as it is now."""
-        if not message.payload.get("assert"):
+        if message.kind != "assertion":
             fields = message.payload["fields"]
             assert isinstance(fields, dict)
             return fields
         with self._services.ledger.read() as connection:
             row = book.get(connection, message.subject)
-        return None if row is None else present_fields(row, self._services.now())
+        if row is None:
+            return None
+        self._asserted[message.id] = row.updated_at
+        return present_fields(row, self._services.now())
 
     def _tell_order(self, message: Message, fields: JsonObject) -> UpstreamError | None:
         try:
@@ -167,28 +170,43 @@ class Deliverer:
                     continue
                 if kind == "salesforce" and outbox.earlier_pending(connection, message.id, kind, message.subject):
                     continue
+                if kind == "assertion" and outbox.earlier_pending(connection, None, "salesforce", message.subject):
+                    continue  # what is still to be told comes first
                 if outbox.claim(connection, message.id, self._incarnation, now=now, until=now + CLAIM_SECONDS):
                     claimed.append(message)
         return claimed
 
     def _settle(self, message: Message, error: UpstreamError | None) -> None:
         services = self._services
-        extra = {"kind": message.kind, "sfOrderId": message.subject, "outboxId": message.id}
-        if message.kind == "salesforce":
+        extra: dict[str, Any] = {"kind": message.kind, "sfOrderId": message.subject, "outboxId": message.id}
+        salesforce = message.kind in ("salesforce", "assertion")
+        if salesforce:
             extra["status"] = message.payload.get("fields", {}).get("Provisioning_Status__c", "as it is")
         with services.ledger.write() as connection:
-            if error is None:
+            if error is None and not self._overtaken(connection, message):
                 outbox.sent(connection, message.id, now=services.now())
+                if message.kind == "salesforce" and "fields" in message.payload:
+                    book.note_told(connection, message.subject, extra["status"])
+            elif error is None:
+                outbox.again(connection, message.id, due_at=services.now(), error="the order changed meanwhile")
             elif error.permanent and message.tries + 1 >= REFUSALS:
                 outbox.dead(connection, message.id, error=str(error))
             else:
                 pause = min(2.0**message.tries, LONGEST_PAUSE) * random.uniform(0.8, 1.2)
                 due_at = services.now() + max(pause, error.retry_after or 0.0)
                 outbox.again(connection, message.id, due_at=due_at, error=str(error))
-        if message.kind != "salesforce":
+        if not salesforce:
             if error is not None:
                 log.error("Message not sent", extra=extra | {"error": str(error)})
         elif error is None:
             log.info("Order status updated in Salesforce", extra=extra)
         elif error.code != "circuit_open":
             log.error("Failed to update order status in Salesforce", extra=extra | {"error": str(error)})
+
+    def _overtaken(self, connection: Connection, message: Message) -> bool:
+        """Whether the order changed while an assertion of its state was under way: then it must be said again."""
+        moment = self._asserted.pop(message.id, None)
+        if moment is None:
+            return False
+        row = book.get(connection, message.subject)
+        return row is not None and row.updated_at != moment

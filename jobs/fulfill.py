@@ -7,9 +7,10 @@ import logging
 from redis import RedisError
 
 from jobs.process import EXIT_DECLARED_DEAD, EXIT_LEDGER, WorkerProcess, die
+from portal.fulfillment import ledger as book
 from portal.fulfillment.model import LeaseLost, State
 from portal.fulfillment.orchestrator import fulfill
-from portal.fulfillment.reconcile import assert_in_salesforce, audit
+from portal.fulfillment.reconcile import audit
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 
 log = logging.getLogger("jobs.fulfill")
@@ -62,6 +63,7 @@ def _correct_salesforce(process: WorkerProcess, sf_order_id: str) -> None:
     """This process lost the order while it ran it: what it told Salesforce last may be older than the truth."""
     try:
         with process.services.ledger.write() as connection:
-            assert_in_salesforce(connection, sf_order_id, now=process.services.now(), delay=0.0)
+            now = process.services.now()
+            book.assert_in_salesforce(connection, sf_order_id, now=now, due_at=now)
     except (LedgerUnavailable, CommitUnknown):
         log.warning("Couldn't ask for a correction in Salesforce", extra={"sfOrderId": sf_order_id})

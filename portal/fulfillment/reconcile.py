@@ -89,14 +89,30 @@ def _verify_cancelled(run: Run, order_id: str) -> None:
 
 
 def _settle(around: Surroundings, row: Fulfillment, *, again: bool) -> None:
-    """Note an audit as done, say the present state to Salesforce once more, and plan the next audit."""
-    audits = row.audits + 1
-    next_at = around.now() + AUDITS[audits] if again and audits < len(AUDITS) else None
+    """Note an audit as done, say the present state to Salesforce once more, and plan the next audit.
+
+    An audit that a hint from WHMCS brought on early stands in for none of the planned ones: what they wait for may
+    not have happened yet.
+    """
+    now = around.now()
+    planned = _planned(around, row) if again else None
+    early = planned is not None and now < planned[row.audits]
+    audits = row.audits if early else row.audits + 1
+    next_at = planned[audits] if planned is not None and audits < len(planned) else None
     with around.ledger.write() as connection:
         _audit_at(connection, row, next_at, audits)
-        if row.audits == 0:
+        if row.audits == 0 and not early:
             # A write-back that a stopped process sent late may have overtaken ours.
-            assert_in_salesforce(connection, row.sf_order_id, now=around.now(), delay=0.0)
+            book.assert_in_salesforce(connection, row.sf_order_id, now=now, due_at=now)
+
+
+def _planned(around: Surroundings, row: Fulfillment) -> tuple[float, ...] | None:
+    """When an order that may have a second WHMCS order is to be audited; None when none can be, or all are done."""
+    doubtful = row.second_chance or row.add_open
+    if not doubtful or row.audits >= len(AUDITS):
+        return None
+    first = max(row.finished_at or 0.0, row.add_until or 0.0) + around.settings.whmcs_max_request_seconds
+    return tuple(first + later for later in AUDITS)
 
 
 def _audit_at(connection: sa.Connection, row: Fulfillment, at: float | None, audits: int) -> None:
@@ -130,14 +146,6 @@ def _doubt(around: Surroundings, row: Fulfillment, doubt: NeedsDecision) -> None
                 CustomerStatus.FAILED, now, row.elected_whmcs_id, doubt.code, doubt.message
             )
             outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
-
-
-def assert_in_salesforce(connection: sa.Connection, sf_order_id: str, *, now: float, delay: float) -> None:
-    """Tell Salesforce the order's state as it will be `delay` seconds from now, whatever it was told before.
-
-    The guide's own Apex writes Failed over our outcome on any synchronous answer but 200.
-    """
-    outbox.put(connection, "salesforce", sf_order_id, {"assert": True}, now=now, due_at=now + delay)
 
 
 def present_fields(row: Fulfillment, now: float) -> dict[str, object] | None:

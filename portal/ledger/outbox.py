@@ -1,6 +1,7 @@
 """What is to be told to somebody, written in the transaction of the fact it tells, and sent until it is taken.
 
-Kinds: `salesforce` (write-backs), `mail`, `alert`. Rows of one subject go in the order they were written.
+Kinds: `salesforce` (write-backs), `assertion` (say the order's present state to Salesforce once more), `mail`,
+`alert`. Rows of one kind and subject go in the order they were written.
 """
 
 from __future__ import annotations
@@ -75,13 +76,11 @@ def due(connection: Connection, kind: str, *, now: float, limit: int) -> list[Me
     return [Message(*row) for row in connection.execute(query)]
 
 
-def earlier_pending(connection: Connection, message_id: int, kind: str, subject: str) -> bool:
-    """Whether an earlier message of the same subject is still to be sent."""
-    query = (
-        sa.select(_O.id)
-        .where(_O.kind == kind, _O.subject == subject, _O.state == "pending", _O.id < message_id)
-        .limit(1)
-    )
+def earlier_pending(connection: Connection, message_id: int | None, kind: str, subject: str) -> bool:
+    """Whether an earlier message of this kind and subject (None: any) is still to be sent."""
+    query = sa.select(_O.id).where(_O.kind == kind, _O.subject == subject, _O.state == "pending").limit(1)
+    if message_id is not None:
+        query = query.where(_O.id < message_id)
     return connection.execute(query).first() is not None
 
 
@@ -123,6 +122,20 @@ def dead(connection: Connection, message_id: int, *, error: str) -> None:
         sa.update(outbox)
         .where(_O.id == message_id)
         .values(state="dead", error=error[:255], claimed_by=None, claimed_until=None)
+    )
+
+
+def put_off(connection: Connection, message_id: int, *, due_at: float) -> None:
+    """Send it at `due_at` instead."""
+    connection.execute(sa.update(outbox).where(_O.id == message_id, _O.state == "pending").values(due_at=due_at))
+
+
+def drop(connection: Connection, message_id: int, *, now: float) -> None:
+    """It needn't be sent any more."""
+    connection.execute(
+        sa.update(outbox)
+        .where(_O.id == message_id, _O.state == "pending", _O.claimed_by.is_(None))
+        .values(state="sent", sent_at=now)
     )
 
 

@@ -19,7 +19,7 @@ from flask_limiter import RateLimitExceeded
 from portal.fulfillment import ledger as fulfillments
 from portal.fulfillment.ledger import Fulfillment
 from portal.fulfillment.model import ErrorCode, State
-from portal.ledger import deliveries
+from portal.ledger import deliveries, outbox
 from portal.ledger.engine import CommitUnknown
 from portal.problems import Problem, problem_response
 from portal.web import public_path, services
@@ -30,6 +30,9 @@ log = logging.getLogger("portal.webhooks")
 
 blueprint = Blueprint("salesforce_door", __name__)
 blueprint.register_error_handler(RateLimitExceeded, doors.over_limit(doors.SALESFORCE))
+
+#: The guide's own Apex writes Failed over our outcome on any answer but 200: so many seconds later we say it once more.
+CORRECTION_SECONDS: Final = 5.0
 
 _PREFERENCE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*"?([^",;]*)"?)?\s*(?:;.*)?', re.ASCII)
 
@@ -59,11 +62,21 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """What one delivery became in the ledger."""
+
+    key: deliveries.Key
+    row: Fulfillment
+    correction: int | None  # the outbox message that says the outcome to Salesforce once more
+
+
+@dataclass(frozen=True)
 class Preference:
     """RFC 7240's Prefer header, as far as it concerns us."""
 
     seconds: float  # to wait at most
     applied: str | None  # for Preference-Applied
+    asynchronous: bool = False  # the sender doesn't take the answer for the outcome
 
 
 @blueprint.post("/orders/<sf_order_id>/fulfill", provide_automatic_options=False)
@@ -81,7 +94,8 @@ def fulfill(sf_order_id: str) -> Response:
         _key_reused()
 
     with doors.doors().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
-        key, row = _accept(call, now)
+        accepted = _accept(call, now, preference)
+        key, row = accepted.key, accepted.row
         log.info(
             "Salesforce order fulfillment request received",
             extra={
@@ -93,15 +107,15 @@ def fulfill(sf_order_id: str) -> Response:
             },
         )
         if key.answer_status is not None and key.answer_body is not None:
-            return _respond(call, Answer(key.answer_status, key.answer_body, True), preference)
+            answer = Answer(key.answer_status, key.answer_body, True)
+            _conclude(call, accepted, answer)
+            return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.ticketed_at is None:
             doors.send_ticket(call.sf_order_id)
         if place is not None and not row.finished and preference.seconds > 0:
             row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
-    if answer.final:
-        with portal.ledger.write() as connection:
-            deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
+    _conclude(call, accepted, answer)
     return _respond(call, answer, preference)
 
 
@@ -138,7 +152,7 @@ def read_preference(header: str | None, longest: float) -> Preference:
     seconds = longest if wait is None else min(longest, float(wait))
     if asynchronous and wait is None:
         seconds = 0.0
-    return Preference(seconds, ", ".join(applied) or None)
+    return Preference(seconds, ", ".join(applied) or None, asynchronous)
 
 
 def answer_of(row: Fulfillment) -> Answer:
@@ -174,7 +188,7 @@ def _verified(path_id: str, now: float) -> FulfillCall:
     return verdict
 
 
-def _accept(call: FulfillCall, now: float) -> tuple[deliveries.Key, Fulfillment]:
+def _accept(call: FulfillCall, now: float, preference: Preference) -> Accepted:
     """Nonce, key and fulfillment into the ledger, all or nothing. Raises Problem."""
     portal = services()
     store = doors.doors().nonces
@@ -206,17 +220,37 @@ def _accept(call: FulfillCall, now: float) -> tuple[deliveries.Key, Fulfillment]
             )
             if key.new:
                 deliveries.set_attempt(connection, call.idempotency_key, row.attempt)
-        return key, row
+            correction = None
+            if not preference.asynchronous:
+                # Planned before the answer, because this process may die before it gives one.
+                due_at = now + preference.seconds + CORRECTION_SECONDS
+                correction = fulfillments.assert_in_salesforce(connection, call.sf_order_id, now=now, due_at=due_at)
+        return Accepted(key, row, correction)
     except CommitUnknown:
         known = _what_was_committed(call, identity)
         if known is None:
             store.give_back(identity)
             raise
-        return known
+        return Accepted(*known, correction=None)
     except BaseException as error:
         if not (isinstance(error, Problem) and error.code == "nonce_already_used"):
             store.give_back(identity)
         raise
+
+
+def _conclude(call: FulfillCall, accepted: Accepted, answer: Answer) -> None:
+    """Keep a final answer, and see to it that what the sender makes of any answer but 200 is put right."""
+    portal = services()
+    keep = answer.final and accepted.key.answer_status is None
+    if not keep and accepted.correction is None:
+        return
+    with portal.ledger.write() as connection:
+        if keep:
+            deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
+        if accepted.correction is not None and answer.status == 200:
+            outbox.drop(connection, accepted.correction, now=portal.now())
+        elif accepted.correction is not None:
+            outbox.put_off(connection, accepted.correction, due_at=portal.now() + CORRECTION_SECONDS)
 
 
 def _what_was_committed(call: FulfillCall, identity: str) -> tuple[deliveries.Key, Fulfillment] | None:

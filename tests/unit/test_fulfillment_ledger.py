@@ -135,8 +135,9 @@ def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more
         assert outbox.due(connection, "salesforce", now=3.0, limit=9) == []
         book.take_over(connection, ADA, now=3.0)
         assert [message.id for message in outbox.due(connection, "salesforce", now=3.0, limit=9)] == [sending]
-        later = outbox.due(connection, "salesforce", now=100.0, limit=9)
-    assert [message.payload for message in later] == [{"fields": {}}, {"assert": True}]
+        assert outbox.due(connection, "assertion", now=3.0, limit=9) == []
+        later = outbox.due(connection, "assertion", now=100.0, limit=9)
+    assert [message.subject for message in later] == [ORDER]
 
 
 def test_a_new_click_starts_a_failed_order_again_and_keeps_what_is_known_of_whmcs(ledger: Ledger) -> None:
