@@ -6,6 +6,8 @@ import base64
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,7 +142,11 @@ def test_no_answer_breaks_the_reader(value: Any) -> None:
 
 def test_no_call_outlasts_the_time_whmcs_can_take(tmp_path: Any) -> None:
     key = tmp_path / "key.pem"
-    key.write_text("-----BEGIN PRIVATE KEY-----\n")
+    key.write_bytes(
+        rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
     environ = {
         "PORTAL_ENV": "development", "SF_CLIENT_ID": "c", "SF_USERNAME": "u", "SF_PRIVATE_KEY_PATH": str(key),
         "SF_WEBHOOK_SECRET": "s", "PORTAL_PRICEBOOK_ID": "01sD000000K0fXO", "WHMCS_API_IDENTIFIER": "canary-i",
