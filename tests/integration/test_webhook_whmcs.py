@@ -1,0 +1,251 @@
+"""WHMCS' door with the web server running, and the hook file that WHMCS' administrators install, under real PHP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.webhooks.callout import WHMCS_SECRET, Call, Event
+from tests.webhooks.running import ROOT, RunningPortal
+
+HOOK_FILE = ROOT / "integrations/whmcs/includes/hooks/order_portal.php"
+STUB = ROOT / "tests/webhooks/whmcs_stub.php"
+
+
+@pytest.fixture(scope="module")
+def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPortal]:
+    folder = tmp_path_factory.mktemp("portal")
+    with RunningPortal(folder, SECURITY_ALERT_WEBHOOK="http://127.0.0.1:9/alerts") as running:
+        yield running
+
+
+def post(portal: RunningPortal, sent: Event | Call, **changed: str) -> tuple[int, Any]:
+    with closing(http.client.HTTPConnection("127.0.0.1", portal.port, timeout=30)) as connection:
+        headers = {**sent.headers(), "Prefer": "respond-async", **changed}
+        connection.request("POST", sent.path, sent.body(), headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def known_order(portal: RunningPortal, **columns: Any) -> str:
+    """An order the portal was asked for, in a state a worker might have left it in."""
+    call = Call()
+    assert post(portal, call)[0] == 202
+    for name, value in columns.items():
+        portal.change(f"UPDATE fulfillments SET {name} = ? WHERE sf_order_id = ?", value, call.order_id)
+    return call.order_id
+
+
+def fulfillment(portal: RunningPortal, order_id: str) -> dict[str, Any]:
+    with closing(sqlite3.connect(portal.folder / "ledger.sqlite3", timeout=30)) as database:
+        database.row_factory = sqlite3.Row
+        return dict(database.execute("SELECT * FROM fulfillments WHERE sf_order_id = ?", [order_id]).fetchone())
+
+
+def remembered(portal: RunningPortal, order_id: str) -> list[str]:
+    return [row[0] for row in portal.query("SELECT kind FROM events WHERE subject = ? ORDER BY id", order_id)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    ["order.accepted", "order.cancelled", "service.active", "service.failed", "service.suspended",
+     "service.terminated"],
+)  # fmt: skip
+@pytest.mark.parametrize("by", ["orderId", "serviceId"])
+def test_an_event_has_the_order_looked_at_in_whmcs(portal: RunningPortal, event: str, by: str) -> None:
+    number = str(time.time_ns())[-15:].lstrip("0")
+    order_id = known_order(portal, state="provisioned", elected_whmcs_id=number, audit_due_at=None)
+    portal.change("INSERT INTO services (service_id, sf_order_id) VALUES (?, ?)", number, order_id)
+    before = time.time()
+    assert post(portal, Event(event, {by: number, "status": "Whatever it says"})) == (202, {"status": "accepted"})
+    row = fulfillment(portal, order_id)
+    assert row["audit_due_at"] >= before - 1
+    assert row["state"] == "provisioned"  # a hint, never a truth
+    assert remembered(portal, order_id) == [f"whmcs:{event}"]
+
+
+def test_a_waiting_order_goes_on_at_once(portal: RunningPortal) -> None:
+    order_id = known_order(portal, state="waiting", elected_whmcs_id="7001", due_at=time.time() + 3600)
+    assert post(portal, Event("order.accepted", {"orderId": "7001"}))[0] == 202
+    assert fulfillment(portal, order_id)["due_at"] <= time.time()
+
+
+def test_events_are_taken_once_whatever_their_nonce(portal: RunningPortal) -> None:
+    order_id = known_order(portal, state="provisioned", elected_whmcs_id="7002")
+    first, again = (Event("service.suspended", {"orderId": "7002"}, id="evt_once", dated=True) for _ in range(2))
+    assert post(portal, first) == (202, {"status": "accepted"})
+    assert post(portal, again) == (202, {"status": "duplicate"})
+    assert post(portal, again)[1]["code"] == "nonce_already_used"
+    assert remembered(portal, order_id) == ["whmcs:service.suspended"]
+
+
+def test_a_payment_method_resumes_what_failed_for_the_lack_of_one(portal: RunningPortal) -> None:
+    unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="42")
+    other_client = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="43")
+    other_cause = known_order(portal, state="failed", error_code="PRODUCT_MAPPING_MISSING", client_id="42")
+    event = Event("paymethod.added", {"clientId": "42", "payMethodId": "1"})
+    assert post(portal, event) == (202, {"status": "accepted"})
+    assert (fulfillment(portal, unpaid)["state"], fulfillment(portal, unpaid)["attempt"]) == ("queued", 2)
+    assert fulfillment(portal, other_client)["state"] == fulfillment(portal, other_cause)["state"] == "failed"
+    assert post(portal, event) == (202, {"status": "duplicate"})
+    assert fulfillment(portal, unpaid)["attempt"] == 2
+
+
+def test_unknown_events_and_orders_are_taken_and_change_nothing(portal: RunningPortal) -> None:
+    assert post(portal, Event("invoice.paid", {"invoiceId": "1"})) == (202, {"status": "ignored"})
+    assert post(portal, Event("order.accepted", {"orderId": "999999"})) == (202, {"status": "accepted"})
+    assert post(portal, Event("order.accepted", {"orderId": "1' OR '1'='1"})) == (202, {"status": "accepted"})
+
+
+def test_without_a_secret_the_door_does_not_exist(tmp_path: Path) -> None:
+    with RunningPortal(tmp_path / "p", WHMCS_WEBHOOK_SECRET="", WEB_CONCURRENCY="1") as running:
+        status, told = post(running, Event())
+        assert (status, told["code"]) == (404, "not_found")
+
+
+def test_refusals_are_counted_and_told_as_one_digest(portal: RunningPortal) -> None:
+    for _ in range(30):
+        assert post(portal, Event(secret="not-the-secret"))[0] == 401
+    digests = portal.wait_for(
+        lambda: portal.query("SELECT payload FROM outbox WHERE kind = 'alert' AND subject = 'security'"),
+        "the security digest",
+    )
+    told = json.loads(digests[0][0])
+    assert told["url_setting"] == "security_alert_webhook"
+    assert "invalid_signature" in told["body"]["text"] and told["body"]["events"]["invalid_signature"] >= 20
+    assert told["body"]["addresses"] == {"127.0.0.1": sum(told["body"]["events"].values())}
+    for _ in range(30):  # within the cooldown: no second one
+        post(portal, Event(secret="not-the-secret"))
+    portal.wait_for(
+        lambda: portal.query(
+            "SELECT 1 FROM counters WHERE name = 'webhook_security_events_total' AND label = 'invalid_signature'"
+            " AND value >= 60"
+        ),
+        "the counter",
+    )
+    assert len(portal.query("SELECT 1 FROM outbox WHERE kind = 'alert'")) == 1
+
+
+# --- the hook file, under PHP ------------------------------------------------------------------------------------
+
+
+class Whmcs:
+    """A WHMCS of one hook file: a database, and hooks that fire."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.options = options
+        self.database = folder / "whmcs.sqlite3"
+        self.run(
+            sql=[
+                "CREATE TABLE tblhosting (id INTEGER, orderid INTEGER, password TEXT)",
+                "CREATE TABLE tblorders (id INTEGER, userid INTEGER)",
+                "CREATE TABLE tblpaymethods (id INTEGER, userid INTEGER, description TEXT)",
+            ]
+        )
+
+    def run(self, *hooks: tuple[str, dict[str, Any]], sql: list[str] = (), **environ: str) -> str:  # type: ignore[assignment]
+        """Change the database, fire hooks; returns the activity log."""
+        acts = [{"sql": each} for each in sql] + [{"hook": name, "vars": variables} for name, variables in hooks]
+        done = subprocess.run(
+            ["php", "-d", "display_errors=stderr", *self.options, str(STUB), str(self.database), str(HOOK_FILE)],
+            input=json.dumps(acts), capture_output=True, text=True, timeout=120, check=False,
+            env={"PATH": "/usr/bin:/bin", **environ},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def outbox(self) -> list[tuple[str, dict[str, Any], int]]:
+        with closing(sqlite3.connect(self.database)) as database:
+            rows = database.execute("SELECT event, data, attempts FROM mod_order_portal_outbox ORDER BY id").fetchall()
+        return [(event, json.loads(data), attempts) for event, data, attempts in rows]
+
+
+@pytest.fixture(params=["as installed", "without cURL"])
+def whmcs(tmp_path: Path, request: pytest.FixtureRequest) -> Whmcs:
+    if shutil.which("php") is None:
+        pytest.skip("php isn't installed: the WHMCS hook file isn't run")
+    without = ("-d", "disable_functions=curl_init") if request.param == "without cURL" else ()
+    return Whmcs(tmp_path, *without)
+
+
+MODULE = {
+    "serviceid": 31, "userid": 42, "pid": 5, "password": "hunter2-never-sent", "username": "u", "domain": "x.example",
+    "clientsdetails": {"email": "person@example.com"},
+}  # fmt: skip
+CRON = ("AfterCronJob", {})
+
+
+@pytest.mark.example
+def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: RunningPortal, whmcs: Whmcs) -> None:
+    number = int(str(time.time_ns())[5:14])
+    order_id = known_order(portal, state="provisioned", elected_whmcs_id=str(number))
+    unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="77")
+    settings = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}/", "ORDER_PORTAL_SECRET": WHMCS_SECRET}
+    whmcs.run(CRON, sql=["INSERT INTO tblpaymethods VALUES (1, 5, 'old card 4242')"], **settings)
+    log = whmcs.run(
+        ("AcceptOrder", {"orderid": number}),
+        ("AfterModuleCreate", {"params": MODULE}),
+        ("AfterModuleCreateFailed", {"params": MODULE, "failureResponseMessage": "hunter2-never-sent"}),
+        ("AfterModuleSuspend", {"params": MODULE}),
+        ("AfterModuleUnsuspend", {"params": MODULE}),
+        ("AfterModuleTerminate", {"params": MODULE}),
+        ("CancelOrder", {"orderid": number}),
+        ("FraudOrder", {"orderid": number}),
+        sql=[
+            f"INSERT INTO tblhosting VALUES (31, {number}, 'hunter2-never-sent')",
+            f"INSERT INTO tblorders VALUES ({number}, 42)",
+            "INSERT INTO tblpaymethods VALUES (2, 77, 'new card 4242')",
+        ],
+    )
+    assert log == ""
+    kept = whmcs.outbox()
+    assert [event for event, _, _ in kept] == [
+        "order.accepted", "service.active", "service.failed", "service.suspended", "service.active",
+        "service.terminated", "order.cancelled", "order.cancelled",
+    ]  # fmt: skip
+    assert kept[0][1] == {"orderId": str(number), "clientId": "42", "status": "Active"}
+    assert kept[2][1] == {"serviceId": "31", "orderId": str(number), "clientId": "42", "productId": "5", "status": "Pending"}
+    content = whmcs.database.read_bytes().split(b"mod_order_portal_outbox")[-1]
+    assert b"person@example.com" not in content and all("hunter2" not in json.dumps(data) for _, data, _ in kept)
+
+    assert whmcs.run(CRON, **settings) == ""  # the real receiver took all of them, the new payment method, too
+    assert whmcs.outbox() == []
+    assert len(remembered(portal, order_id)) == 8
+    assert fulfillment(portal, unpaid)["state"] == "queued"
+
+
+@pytest.mark.example
+def test_what_is_not_taken_is_tried_again_later_and_nobody_waits(portal: RunningPortal, whmcs: Whmcs) -> None:
+    wrong = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}", "ORDER_PORTAL_SECRET": "wrong"}
+    whmcs.run(("AcceptOrder", {"orderid": 1}), sql=["INSERT INTO tblorders VALUES (1, 2)"])
+    assert "HTTP 401" in whmcs.run(CRON, **wrong) and "wrong" not in whmcs.run(**wrong)
+    assert [attempts for _, _, attempts in whmcs.outbox()] == [1]
+    assert whmcs.run(CRON, **wrong) == ""  # not due yet
+    whmcs.run(sql=["UPDATE mod_order_portal_outbox SET next_try = 0"])
+    nobody = {**wrong, "ORDER_PORTAL_URL": "http://127.0.0.1:9"}
+    assert "no answer, attempt 2" in whmcs.run(CRON, **nobody)
+    whmcs.run(sql=["UPDATE mod_order_portal_outbox SET next_try = 0"])
+    right = {**wrong, "ORDER_PORTAL_SECRET": WHMCS_SECRET}
+    assert whmcs.run(CRON, **right) == "" and whmcs.outbox() == []
+    # too old to be of use
+    whmcs.run(("AcceptOrder", {"orderid": 1}))
+    whmcs.run(sql=["UPDATE mod_order_portal_outbox SET created = created - 700000, next_try = 0"])
+    assert whmcs.run(CRON, **nobody) == "" and whmcs.outbox() == []
+
+
+@pytest.mark.example
+def test_a_broken_database_never_disturbs_whmcs(whmcs: Whmcs) -> None:
+    whmcs.run(sql=["DROP TABLE tblhosting", "DROP TABLE tblpaymethods"])
+    log = whmcs.run(("AfterModuleCreate", {"params": MODULE}), ("AfterModuleCreate", {}), CRON)
+    assert "could not look up the order of service 31" in log and "hunter2" not in log
+    assert whmcs.outbox()[0][1]["serviceId"] == "31"
