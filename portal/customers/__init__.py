@@ -17,6 +17,10 @@ from portal.customers.typical import Typical
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.services import Services
 
+_BLUEPRINTS = (sign_in.pages, checkout.pages, order_pages.pages)
+for _blueprint in _BLUEPRINTS:  # here, not in register(): a process may build more than one application
+    safety.guard(_blueprint)
+
 
 def register(app: Flask) -> None:
     """Register the customers' blueprints; `app.extensions["portal"]` holds the services already."""
@@ -25,8 +29,7 @@ def register(app: Flask) -> None:
     safety.register(app, settings)
     app.extensions["portal_catalogue"] = CatalogueCache(services)
     app.extensions["portal_typical"] = Typical(services)
-    for blueprint in (sign_in.pages, checkout.pages, order_pages.pages):
-        safety.guard(blueprint)
+    for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content
     colours = brand.stylesheet(settings.brand_accent)

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -156,14 +154,11 @@ def plain(route: str) -> str:
 
 
 @pytest.fixture
-def application(tmp_path: Path) -> Flask:
+def application(tmp_path: Path, private_key: Path) -> Flask:
     """The application with every door there is, connected to nothing."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    (tmp_path / "sf.key").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return create_app(Settings.from_environ({
         "PORTAL_ENV": "development", "SF_CLIENT_ID": "id", "SF_USERNAME": "user", "SF_WEBHOOK_SECRET": "s" * 32,
-        "SF_PRIVATE_KEY_PATH": str(tmp_path / "sf.key"), "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+        "SF_PRIVATE_KEY_PATH": str(private_key), "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
         "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php", "WHMCS_API_IDENTIFIER": "i", "WHMCS_API_SECRET": "s",
         "WHMCS_WEBHOOK_SECRET": "w" * 32, "METRICS_TOKEN": "m" * 32,
         "DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}", "REDIS_URL": f"unix://{tmp_path / 'none.sock'}"}))
