@@ -79,6 +79,7 @@ class Mailer:
         context: dict[str, Any] = {
             "brand": settings.brand_name,
             "support": settings.brand_support_email,
+            "review_time": settings.brand_review_time,
             "accent": (self._accent, brand.ink_on(self._accent)),
             "base_url": settings.portal_base_url,
             **payload.get("context", {}),

@@ -310,6 +310,9 @@ class Settings:
     brand_currency: str = _setting(
         _text, "USD", doc="the currency of prices, where Salesforce has only one and so names none"
     )
+    brand_review_time: str = _setting(
+        _text, "one working day", doc="how long your review of an order usually takes, in words customers read"
+    )
     brand_support_email: str = _setting(_email, "support@localhost", doc="where customers may ask")
 
     @classmethod

@@ -52,6 +52,7 @@ def register(app: Flask) -> None:
         "brand_url": lambda: url_for("brand_stylesheet", v=_short(colours.encode())),
         "brand": {
             "name": settings.brand_name, "logo": settings.brand_logo_url, "support": settings.brand_support_email,
+            "review_time": settings.brand_review_time,
         },
         "htmx": {"url": safety.HTMX_URL, "integrity": safety.HTMX_INTEGRITY},
     }  # fmt: skip

@@ -88,9 +88,11 @@ def shown(reference: str) -> Shown:
             steps = fulfillment_ledger.steps_of(connection, order.sf_order_id) if fulfillment else []
         typical: Typical = current_app.extensions["portal_typical"]
         usual = typical.seconds(connection) if order.status is CustomerStatus.ACTIVATING else None
-    return Shown(
-        order, fulfillment, tell(order, fulfillment, steps, now=services().now(), typical_seconds=usual)
-    )
+    progress = tell(
+        order, fulfillment, steps, now=services().now(), typical_seconds=usual,
+        review_time=services().settings.brand_review_time,
+    )  # fmt: skip
+    return Shown(order, fulfillment, progress)
 
 
 @pages.errorhandler(NotSignedIn)

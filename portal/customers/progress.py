@@ -77,10 +77,14 @@ def tell(
     *,
     now: float,
     typical_seconds: float | None,
+    review_time: str,
 ) -> Progress:
-    """The order as its customer may know it. `typical_seconds`: how long orders like it usually take, if known."""
+    """The order as its customer may know it.
+
+    `typical_seconds`: how long orders usually take to set up, if known; `review_time`: the review before, in words.
+    """
     late = _late(order, fulfillment, now, typical_seconds)
-    tag, tone, headline, sentences = _words(order, fulfillment, late)
+    tag, tone, headline, sentences = _words(order, fulfillment, late, review_time)
     usually = ""
     if typical_seconds is not None and order.status is CustomerStatus.ACTIVATING and not late:
         usually = f"Usually done in {duration(typical_seconds)}."
@@ -104,7 +108,7 @@ def tell(
 
 def tag_of(order: Order) -> tuple[str, str]:
     """The order's tag and tone in a list, where nothing of its fulfillment is read."""
-    tag, tone, _, _ = _words(order, None, False)
+    tag, tone, _, _ = _words(order, None, False, "")
     return tag, tone
 
 
@@ -129,7 +133,9 @@ def _late(order: Order, fulfillment: Fulfillment | None, now: float, typical_sec
     )
 
 
-def _words(order: Order, fulfillment: Fulfillment | None, late: bool) -> tuple[str, str, str, tuple[str, ...]]:
+def _words(
+    order: Order, fulfillment: Fulfillment | None, late: bool, review_time: str
+) -> tuple[str, str, str, tuple[str, ...]]:
     """Tag, tone, headline and sentences."""
     status = order.status
     if status is CustomerStatus.PENDING_REVIEW and order.placing == PLACING:
@@ -139,7 +145,7 @@ def _words(order: Order, fulfillment: Fulfillment | None, late: bool) -> tuple[s
         )
     if status is CustomerStatus.PENDING_REVIEW:
         return "Pending Review", "quiet", "We’re checking your order", (
-            "Our team checks every order before we set it up. Most are checked within one working day.",
+            f"Our team checks every order before we set it up. This usually takes {review_time}.",
             "You don’t need to do anything. We’ll e-mail you when it’s ready.",
         )
     if status is CustomerStatus.ACTIVATING and late:
@@ -155,7 +161,7 @@ def _words(order: Order, fulfillment: Fulfillment | None, late: bool) -> tuple[s
     if status is CustomerStatus.PROVISIONED:
         return "Provisioned", "good", "Your order is ready", ("Everything you ordered has been set up.",)
     if status is CustomerStatus.CANCELLED:
-        return _cancelled(order)
+        return _cancelled(order, fulfillment)
     if order.placing == REFUSED:
         return "Failed", "attention", "We couldn’t take this order", (
             "Something in it can’t be ordered any more. Nothing has been set up, and you haven’t been charged.",
@@ -172,12 +178,12 @@ def _words(order: Order, fulfillment: Fulfillment | None, late: bool) -> tuple[s
     )
 
 
-def _cancelled(order: Order) -> tuple[str, str, str, tuple[str, ...]]:
+def _cancelled(order: Order, fulfillment: Fulfillment | None) -> tuple[str, str, str, tuple[str, ...]]:
     if order.error_code == WITHDRAWN:
         return "Cancelled", "stopped", "You withdrew this order", (
             "Nothing has been set up, and you haven’t been charged.",
         )
-    if order.error_code == UNWANTED:
+    if order.error_code == UNWANTED and fulfillment is None:
         return "Cancelled", "stopped", "We couldn’t accept this order", (
             "Our team checked it and couldn’t accept it. Nothing has been set up, and you haven’t been charged.",
             "If you’d like to know why, ask us and quote the reference.",

@@ -41,7 +41,7 @@ def steps(*names: Step, state: StepState = StepState.DONE) -> list[StepRow]:
 
 def told(order: Order, fulfillment: Fulfillment | None = None, rows: list[StepRow] | None = None,
          typical: float | None = None) -> Progress:  # fmt: skip
-    return tell(order, fulfillment, rows or [], now=NOW, typical_seconds=typical)
+    return tell(order, fulfillment, rows or [], now=NOW, typical_seconds=typical, review_time="one working day")
 
 
 def states(progress: Progress) -> list[str]:
