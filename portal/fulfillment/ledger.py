@@ -237,7 +237,7 @@ def start_again(
             state=State.QUEUED, attempt=row.attempt + 1, tries=0, first_failed_at=None, due_at=now, waiting_for=None,
             owner=None, fence=_F.fence + 1, ticket=None, ticketed_at=None, error_code=None, error_message=None,
             requested_at=now if requested_at is None else requested_at,
-            requested_by=requested_by, updated_at=now, finished_at=None, **changes,
+            requested_by=requested_by, updated_at=now, finished_at=None, audit_due_at=None, **changes,
         )
     )  # fmt: skip
     orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now)
@@ -528,11 +528,11 @@ def audits_due(connection: Connection, *, now: float, limit: int) -> list[Fulfil
     """Finished fulfillments whose next look at WHMCS is due."""
     query = (
         sa.select(*_COLUMNS)
-        .where(_F.audit_due_at <= now, _F.state.in_(FINISHED_STATES))
+        .where(_F.audit_due_at <= now)  # and nothing of the state: most orders have ended
         .order_by(_F.audit_due_at)
         .limit(limit)
     )
-    return [_fulfillment(row) for row in connection.execute(query)]
+    return [row for row in map(_fulfillment, connection.execute(query)) if row.finished]
 
 
 def claim_audit(connection: Connection, row: Fulfillment, *, due_again_at: float) -> bool:

@@ -1,0 +1,287 @@
+"""No statement of the portal reads a whole table: what a request or a job costs doesn't grow with the ledger.
+
+Every line under portal/ and jobs/ that executes a statement is run here once (a tracer tells), and the plan SQLite
+makes of each statement must search an index. A new statement that isn't run here fails the test, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.customers import typical
+from portal.fulfillment import ledger as book
+from portal.fulfillment import reconcile
+from portal.fulfillment.model import (
+    CustomerStatus,
+    LeaseLost,
+    NeedsDecision,
+    SalesforceOrder,
+    State,
+    Step,
+    StepState,
+)
+from portal.fulfillment.protocol import Facts
+from portal.fulfillment.run import Surroundings
+from portal.ledger import (
+    deliveries,
+    events,
+    housekeeping,
+    installation,
+    orders,
+    outbox,
+    sessions,
+    upstreams,
+    workers,
+)
+from portal.ledger.engine import Ledger
+from portal.ledger.migrate import require_migrated, upgrade
+from portal.ledger.schema import fulfillments, metadata
+from portal.webhooks import security
+
+ROOT = Path(__file__).resolve().parents[2]
+ORDER, OTHER, ACCOUNT = "801000000000001AAA", "801000000000002AAA", "001000000000001AAA"
+NOW = 1000.0
+
+
+def statement_lines() -> set[tuple[str, int]]:
+    """File and line of each `connection.execute(…)` under portal/ and jobs/."""
+    lines = set()
+    for path in [*(ROOT / "portal").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
+        if "migrations" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "execute"
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id in ("connection", "c")
+            ):
+                lines.add((str(path), node.lineno))
+    return lines
+
+
+#: What SQLite never sees: PostgreSQL's locks, and its way to insert.
+ONLY_POSTGRESQL = ("pg_advisory_xact_lock", "with_for_update()", "postgresql.insert")
+
+
+@contextmanager
+def traced() -> Iterator[set[tuple[str, int]]]:
+    """Collects the lines that are run under portal/."""
+    ran: set[tuple[str, int]] = set()
+    prefix = str(ROOT / "portal")
+
+    def local(frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "line":
+            ran.add((frame.f_code.co_filename, frame.f_lineno))
+        return local
+
+    def trace(frame: FrameType, _event: str, _argument: Any) -> Any:
+        return local if frame.f_code.co_filename.startswith(prefix) else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield ran
+    finally:
+        sys.settrace(before)
+
+
+def snapshot(sf_order_id: str, reference: str | None) -> SalesforceOrder:
+    return SalesforceOrder(
+        id=sf_order_id, order_number="1", status="Draft", account_id=ACCOUNT, account_name="A", whmcs_client_id=None,
+        email="a@example.com", provisioning_status=None, whmcs_order_id=None, portal_reference=reference, items=(),
+    )  # fmt: skip
+
+
+def exercise(ledger: Ledger, settings: Any) -> None:
+    """Run every statement once."""
+    require_migrated(ledger)
+    with ledger.write() as c:
+        _workers_and_messages(c)
+        _customers(c)
+        _doors(c)
+        _fulfillments(c)
+        security.add(c, "counter", "label", 1)
+        security._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), NOW)
+        typical.typical_seconds(c)
+        housekeeping.tidy(c, now=NOW * 100)
+    _after_the_end(ledger, settings)
+
+
+def _workers_and_messages(c: Connection) -> None:
+    for name in ("ada", "bob"):
+        workers.register(c, name, "fulfill", "host", 1, now=NOW)
+    workers.beat(c, "ada")
+    workers.alive(c)
+    events.record(c, "paused", now=NOW, subject=ORDER)
+    events.of_subject(c, ORDER)
+    installation.put(c, "key", 1, now=NOW)
+    installation.put(c, "key", 2, now=NOW)
+    upstreams.note_ok(c, "whmcs", now=NOW)
+    upstreams.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
+    upstreams.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
+    upstreams.claim_probe(c, "salesforce", now=NOW + 9, next_at=NOW + 19)
+    message = outbox.put(c, "salesforce", ORDER, {}, now=NOW, once="once")
+    assert message is not None
+    outbox.due(c, "salesforce", now=NOW, limit=9)
+    outbox.earlier_pending(c, message, "salesforce", ORDER)
+    outbox.claim(c, message, "ada", now=NOW, until=NOW + 9)
+    outbox.release(c, "ada", "salesforce", [message])
+    outbox.claim(c, message, "ada", now=NOW, until=NOW + 9)
+    outbox.release_all(c, "ada")
+    outbox.put_off(c, message, due_at=NOW)
+    outbox.drop(c, message, now=NOW)
+    outbox.sent(c, message, now=NOW)
+    outbox.again(c, message, due_at=NOW, error="x")
+    outbox.dead(c, message, error="x")
+
+
+def _customers(c: Connection) -> None:
+    for reference, sf_order_id in (("P-1", ORDER), ("P-2", OTHER), ("P-3", None), ("P-4", None)):
+        orders.insert_placed_here(
+            c, reference=reference, checkout_key=f"key-{reference}", account_id=ACCOUNT, email="a@example.com",
+            items=[], currency="USD", total="1.00", now=NOW,
+        )  # fmt: skip
+        if sf_order_id:
+            orders.settle_placed(c, reference, sf_order_id, NOW)
+    orders.by_checkout_key(c, "key-P-1")
+    orders.set_status(c, ORDER, CustomerStatus.ACTIVATING, NOW)
+    for status in (None, CustomerStatus.PENDING_REVIEW):
+        for before in (None, (NOW, "P-1")):
+            orders.page_of_account(c, ACCOUNT, limit=9, status=status, before=before)
+    orders.due_placements(c, NOW, 9)
+    orders.claim_placement(c, "P-3", NOW)
+    orders.postpone_placement(c, "P-3", NOW)
+    orders.settle_refused(c, "P-4", "REFUSED", NOW)
+    orders.withdraw(c, "P-3", NOW)
+    orders.withdraw(c, "P-2", NOW)
+    orders.withdrawn(c, ORDER)
+    orders.learn(c, snapshot("801000000000009AAA", None), NOW)
+    orders.learn(c, snapshot(ORDER, "P-1"), NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
+    orders.learn(c, snapshot("801000000000009AAA", None), NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
+    session = sessions.Session("id", "a@example.com", None, ACCOUNT, None, NOW, NOW + 9)
+    sessions.insert(c, session)
+    sessions.find(c, ["id"], NOW)
+    sessions.end(c, "id")
+    sessions.end_everywhere(c, "a@example.com")
+    sessions.use_link(c, "link", NOW, NOW + 9)
+    sessions.link_used(c, "link")
+
+
+def _doors(c: Connection) -> None:
+    deliveries.claim_key(c, "key", ORDER, now=NOW)
+    deliveries.claim_key(c, "key", ORDER, now=NOW)
+    deliveries.set_attempt(c, "key", 1)
+    deliveries.keep_answer(c, "key", 200, {})
+    deliveries.record(c, "nonce", now=NOW, keep=9)
+    deliveries.recorded(c, "nonce")
+
+
+def _fulfillments(c: Connection) -> None:
+    book.request_fulfillment(c, ORDER, now=NOW, requested_at=NOW)
+    book.request_unheard(c, OTHER, now=NOW)
+    row = book.claim(c, ORDER, "ada", now=NOW)
+    assert row is not None
+    step = book.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
+    book.end_step(c, step, StepState.DONE, {}, now=NOW)
+    book.steps_of(c, ORDER)
+    book.steps_done(c, ORDER, 1)
+    book.save_facts(c, ORDER, row.fence, Facts(), now=NOW)
+    book.elect(c, ORDER, row.fence, "7", now=NOW)
+    book.by_elected(c, "7")
+    book.elected_elsewhere(c, OTHER, ["7"])
+    book.failed_for_payment_method(c, "1")
+    book.due(c, now=NOW, limit=9)
+    book.note_ticket(c, OTHER, "ticket", now=NOW)
+    book.ticketed(c, limit=9)
+    book.forget_ticket(c, OTHER, "ticket")
+    book.forget_tickets(c)
+    book.hurry(c, OTHER, now=NOW)
+    book.note_told(c, OTHER, "Activating")
+    book.take_over(c, "ada", now=NOW)
+    book.update(c, ORDER, row.fence + 1, now=NOW, state=State.FAILED)
+    book.resume(c, ORDER, now=NOW, actor="ada", why="x")
+    again = book.claim(c, ORDER, "bob", now=NOW)
+    assert again is not None
+    with pytest.raises(LeaseLost):
+        book.update(c, ORDER, again.fence - 1, now=NOW)
+    ended = {"state": State.PROVISIONED, "owner": None, "audit_due_at": NOW, "finished_at": NOW, "service_ids": ["5"]}
+    book.update(c, ORDER, again.fence, now=NOW, **ended)
+    book.by_service(c, "5")
+    book.audit_now(c, ORDER, now=NOW)
+    book.audits_due(c, now=NOW, limit=9)
+    audited = book.get(c, ORDER)
+    assert audited is not None
+    book.claim_audit(c, audited, due_again_at=NOW)
+
+
+def _after_the_end(ledger: Ledger, settings: Any) -> None:
+    with ledger.read() as c:
+        row = book.get(c, ORDER)
+    assert row is not None
+    none: Any = None
+    around = Surroundings(ledger, none, none, settings, lambda: NOW, "ada", none, none)
+    reconcile._settle(around, row, again=True)
+    reconcile._doubt(around, row, NeedsDecision("why"))
+
+
+def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    upgrade(ledger)
+    statements: list[tuple[str, Any]] = []
+
+    @sa.event.listens_for(ledger.engine, "before_cursor_execute")
+    def _keep(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        statements.append((statement, parameters))
+
+    class settings:  # noqa: N801  # what the exercised functions read of the settings
+        security_alert_window_seconds, security_alert_cooldown_seconds, security_alert_events = 60, 60, 1
+        whmcs_max_request_seconds = 120.0
+        portal_base_url = "https://portal.example"
+        security_alert_webhook = "https://alerts.example"
+
+    with traced() as ran:
+        exercise(ledger, settings)
+    sa.event.remove(ledger.engine, "before_cursor_execute", _keep)
+    plans: dict[str, list[str]] = {}
+    with ledger.read() as connection:
+        for statement, parameters in statements:
+            if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT") and statement not in plans:
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                plans[statement] = [row[3] for row in rows]
+    ledger.dispose()
+    del plans["SELECT version_num FROM alembic_version"]  # a table of one row
+    scans = {statement: plan for statement, plan in plans.items() if any(step.startswith("SCAN") for step in plan)}
+    assert not scans, "\n".join(f"{statement}\n   {plan}" for statement, plan in scans.items())
+    sorts = {s: plan for s, plan in plans.items() if any("TEMP B-TREE FOR ORDER" in step for step in plan)}
+    assert not sorts, "\n".join(f"{statement}\n   {plan}" for statement, plan in sorts.items())
+    assert len(plans) > 60
+    missed = []
+    for path, line in sorted(statement_lines() - ran):
+        source = Path(path).read_text(encoding="utf-8").splitlines()
+        if not any(word in text for word in ONLY_POSTGRESQL for text in source[line - 1 : line + 2]):
+            missed.append(f"{Path(path).relative_to(ROOT)}:{line}: {source[line - 1].strip()}")
+    assert not missed, "statements this test doesn't run:\n" + "\n".join(missed)
+
+
+def test_a_plan_that_scans_is_recognised(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    metadata.create_all(engine)
+    with engine.connect() as connection, suppress(KeyError):
+        query = sa.select(fulfillments.c.sf_order_id).where(fulfillments.c.error_message == "x")
+        text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    engine.dispose()
+    assert any(step.startswith("SCAN") for step in plan)
