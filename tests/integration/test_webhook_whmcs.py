@@ -214,7 +214,9 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
         "service.terminated", "order.cancelled", "order.cancelled",
     ]  # fmt: skip
     assert kept[0][1] == {"orderId": str(number), "clientId": "42", "status": "Active"}
-    assert kept[2][1] == {"serviceId": "31", "orderId": str(number), "clientId": "42", "productId": "5", "status": "Pending"}
+    assert kept[2][1] == {
+        "serviceId": "31", "orderId": str(number), "clientId": "42", "productId": "5", "status": "Pending",
+    }  # fmt: skip
     content = whmcs.database.read_bytes().split(b"mod_order_portal_outbox")[-1]
     assert b"person@example.com" not in content and all("hunter2" not in json.dumps(data) for _, data, _ in kept)
 
