@@ -6,7 +6,7 @@ import logging
 
 from redis import RedisError
 
-from jobs.process import EXIT_DECLARED_DEAD, EXIT_LEDGER, WorkerProcess, die
+from jobs.process import EXIT_DECLARED_DEAD, EXIT_LEDGER, EXIT_STUCK, WorkerProcess, die
 from portal.fulfillment import ledger as book
 from portal.fulfillment.model import LeaseLost, State
 from portal.fulfillment.orchestrator import fulfill
@@ -47,6 +47,10 @@ def fulfill_order(sf_order_id: str) -> None:
     except (LedgerUnavailable, CommitUnknown) as error:
         # What the ledger couldn't be told is unknown: end, so that the order is taken over and looked at.
         die(EXIT_LEDGER, str(error))
+    except Exception:
+        # A fault of ours on the way out: the order would stay this process's for ever. It is taken over and looked at.
+        log.exception("A run couldn't be ended", extra={"sfOrderId": sf_order_id})
+        die(EXIT_STUCK, "a run couldn't be ended")
     finally:
         process.busy(False)
     if ended is None:

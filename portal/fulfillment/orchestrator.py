@@ -129,4 +129,4 @@ def _code_of_outage(upstream: str) -> ErrorCode:
     return {
         "whmcs": ErrorCode.WHMCS_UNAVAILABLE,
         "salesforce": ErrorCode.SALESFORCE_UNAVAILABLE,
-    }.get(upstream, ErrorCode.PROVISIONING_ERROR)
+    }.get(upstream.casefold(), ErrorCode.PROVISIONING_ERROR)

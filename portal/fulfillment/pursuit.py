@@ -56,6 +56,8 @@ def pursue(run: Run, decide: Callable[[float], Move]) -> None:
             raise FulfillmentFailed(move.code, move.why)
         if move.do is Do.NEED_DECISION:
             raise NeedsDecision(move.why, move.code)
+        if move.do in _READS:
+            run.flush()  # the others begin with a transaction of their own
         _MOVES[move.do](run, move)
 
 
@@ -298,6 +300,8 @@ def _in_time(run: Run, begun: float) -> None:
             "whmcs", "too late to send the call: this process was held up", permanent=False, reached=False
         )
 
+
+_READS = frozenset({Do.READ_ORDER, Do.LOOK, Do.READ_SERVICES})
 
 _MOVES: dict[Do, Callable[[Run, Move], None]] = {
     Do.READ_ORDER: _read_order,

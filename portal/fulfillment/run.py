@@ -98,17 +98,22 @@ class Run:
             return
         self.current = step
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
-        with self.around.ledger.write() as connection:
-            self.save(connection)
-            self._step_id = book.begin_step(
-                connection, self.id, self.attempt, self.fence, step, now=self.around.now()
-            )
+        begun = self.around.now()
+        self.later(lambda c: self._begin_step(c, step, begun))
+        if step is Step.VALIDATION:
+            self.flush()  # the other steps write before they ask anybody: their intent goes with it
         self.around.fault_point(f"{step.value}:begun")
         detail = do(self)
-        step_id = self._step_id
-        # Written with the next transaction of this run, which follows at once.
-        self.later(lambda c: book.end_step(c, step_id, StepState.DONE, detail, now=self.around.now()))
-        self._step_id = None
+        ended = self.around.now()
+        self.later(lambda c: self._end_step(c, StepState.DONE, detail, ended))
+
+    def _begin_step(self, connection: Connection, step: Step, now: float) -> None:
+        self._step_id = book.begin_step(connection, self.id, self.attempt, self.fence, step, now=now)
+
+    def _end_step(self, connection: Connection, state: StepState, detail: JsonObject, now: float) -> None:
+        if self._step_id is not None:
+            book.end_step(connection, self._step_id, state, detail, now=now)
+            self._step_id = None
 
     def later(self, write: Callable[[Connection], None]) -> None:
         """Write this with the run's next transaction."""
@@ -165,7 +170,7 @@ class Run:
         customer = CustomerStatus.ACTIVATING if uncertain else CustomerStatus.FAILED
         message_id = None
         with self.around.ledger.write() as connection:
-            self._close_step(connection, StepState.UNCERTAIN if uncertain else StepState.FAILED, code, message)
+            self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, code, message)
             self._finish(connection, state, customer, code, message)
             if code is not ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
                 message_id = self._put_write_back(connection, CustomerStatus.FAILED, code, message)
@@ -177,7 +182,7 @@ class Run:
     def parked(self, until: float, why: str, *, uncertain: bool) -> None:
         """Give the order back; it goes on at `until`."""
         with self.around.ledger.write() as connection:
-            self._close_step(connection, StepState.UNCERTAIN if uncertain else StepState.FAILED, None, why)
+            self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, None, why)
             self.save(
                 connection, state=State.WAITING, due_at=until, waiting_for=why[:255], owner=None,
                 ticket=None, ticketed_at=None, tries=self.tries, first_failed_at=self.first_failed_at,
@@ -203,13 +208,10 @@ class Run:
         )  # fmt: skip
         orders.set_status(connection, self.id, customer, now, error_code=code)
 
-    def _close_step(
-        self, connection: Connection, state: StepState, code: ErrorCode | None, message: str
-    ) -> None:
-        if self._step_id is not None:
-            detail = {"error": message[:255]} | ({"code": code.value} if code else {})
-            book.end_step(connection, self._step_id, state, detail, now=self.around.now())
-            self._step_id = None
+    def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:
+        detail = {"error": message[:255]} | ({"code": code.value} if code else {})
+        now = self.around.now()
+        self.later(lambda c: self._end_step(c, state, detail, now))
 
     def _write_pending(self, connection: Connection) -> None:
         """Write what is left after the end, where the fence no longer guards anything of ours."""
