@@ -3,10 +3,12 @@ application in this process over a running stack's ledger."""
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -138,3 +140,112 @@ def application(stack: Stack, **settings: str) -> Iterator[Flask]:
         services.whmcs.close()
         services.redis.close()
         services.ledger.dispose()
+
+
+# --- orders in the ledger, in every state a customer may meet ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What has become of an order."""
+
+    status: str = "Pending Review"
+    state: str | None = None  # of its fulfillment, if it has one
+    error_code: str | None = None
+    placing: str = "placed"
+    steps: int = 0  # of the seven, how many are done
+
+
+#: Everything a customer's order can be in, by the name its screenshot gets.
+SITUATIONS = {
+    "placing": Situation(placing="placing"),
+    "pending-review": Situation(),
+    "activating": Situation("Activating", "running", steps=4),
+    "late": Situation("Activating", "needs_decision", "OUTCOME_UNCERTAIN", steps=4),
+    "provisioned": Situation("Provisioned", "provisioned", steps=7),
+    "payment-method-missing": Situation("Failed", "failed", "PAYMENT_METHOD_MISSING"),
+    "failed": Situation("Failed", "failed", "WHMCS_ADD_ORDER_FAILED", steps=4),
+    "refused": Situation("Failed", None, "FIELD_CUSTOM_VALIDATION_EXCEPTION", placing="refused"),
+    "withdrawn": Situation("Cancelled", None, "WITHDRAWN"),
+    "rejected": Situation("Cancelled", None, "REJECTED"),
+    "cancelled": Situation("Cancelled", "provisioned", steps=7),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """An order that was written into the ledger."""
+
+    reference: str
+    sf_order_id: str
+    domain: str
+
+
+_numbers = itertools.count(secrets.randbelow(10**9))
+
+
+def make_order(app: Flask, stack: Stack, situation: Situation = SITUATIONS["pending-review"], *,
+               customer: str = "ada", email: str | None = None) -> Made:  # fmt: skip
+    """Write an order in that situation into the ledger, for a customer of the seeds. No other side knows of it."""
+    from portal.fulfillment import ledger as fulfillment_ledger
+    from portal.fulfillment.model import Step, StepState, salesforce_id_18
+    from portal.ledger import orders
+    from portal.ledger.schema import fulfillments
+    from portal.services import Services
+
+    services: Services = app.extensions["portal"]
+    reference = f"PO-{secrets.token_hex(2)}-{secrets.token_hex(2)}".upper()
+    sf_order_id = salesforce_id_18(f"801Zz{next(_numbers):010d}")
+    domain = f"{secrets.token_hex(4)}.{customer}-only.example"
+    now = services.now()
+    items = [
+        orders.Item(name="Business Hosting", quantity=2, unitPrice="120.00", cycle="Annual", domain=domain,
+                    hostname=None, entryId=None),
+        orders.Item(name="Cloud Server S", quantity=1, unitPrice="15.00", cycle="Monthly", domain=None,
+                    hostname="server1.example.com", entryId=None),
+    ]  # fmt: skip
+    with services.ledger.write() as connection:
+        orders.insert_placed_here(
+            connection, reference=reference, checkout_key=secrets.token_hex(8),
+            account_id=stack.ids[f"account:{customer}"], email=email or email_of(customer), items=items,
+            currency="USD", total="255.00", now=now - 300,
+        )  # fmt: skip
+        if situation.placing == "placed":
+            orders.settle_placed(connection, reference, sf_order_id, now - 299)
+        elif situation.placing == "refused":
+            orders.settle_refused(connection, reference, situation.error_code or "", now - 299)
+        else:
+            orders.postpone_placement(connection, reference, now + 10**6)  # the sweep leaves it alone
+        if situation.state is not None:
+            fulfillment_ledger.request_fulfillment(connection, sf_order_id, now=now - 60, requested_at=now - 60)
+            for step in list(Step)[: situation.steps]:
+                number = fulfillment_ledger.begin_step(connection, sf_order_id, 1, 0, step, now=now - 50)
+                fulfillment_ledger.end_step(connection, number, StepState.DONE, None, now=now - 45)
+            connection.execute(
+                fulfillments.update()
+                .where(fulfillments.c.sf_order_id == sf_order_id)
+                .values(state=situation.state, client_id="1", error_code=situation.error_code, finished_at=now - 40)
+            )
+        connection.execute(
+            orders.orders.update()
+            .where(orders.orders.c.reference == reference)
+            .values(status=situation.status, error_code=situation.error_code)
+        )
+    return Made(reference, sf_order_id, domain)
+
+
+def make_session(app: Flask, stack: Stack, customer: str = "ada", email: str | None = None) -> str:
+    """Sign a browser in without a mail: the value of its `portal_session` cookie."""
+    from portal.ledger import sessions
+    from portal.links import digest
+    from portal.services import Services
+
+    services: Services = app.extensions["portal"]
+    secret, now = secrets.token_urlsafe(16), services.now()
+    with services.ledger.write() as connection:
+        sessions.insert(
+            connection,
+            sessions.Session(digest("session", secret), email or email_of(customer), stack.ids[f"contact:{customer}"],
+                             stack.ids[f"account:{customer}"], None, now, now + 3600),
+        )  # fmt: skip
+    return secret

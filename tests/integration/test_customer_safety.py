@@ -19,16 +19,13 @@ from werkzeug.test import TestResponse
 
 from portal.customers.mails import send_mail
 from portal.customers.visitor import ACCOUNT_COOKIE, ORDER_COOKIE
-from portal.fulfillment import ledger as fulfillment_ledger
-from portal.fulfillment.model import CustomerStatus, ErrorCode, State, salesforce_id_18
+from portal.fulfillment.model import CustomerStatus
 from portal.ledger import orders, sessions
-from portal.ledger.orders import Item
-from portal.ledger.schema import fulfillments
 from portal.ledger.schema import orders as orders_table
 from portal.ledger.sessions import Session
 from portal.links import Links, digest
 from portal.services import Services
-from tests.customers import application
+from tests.customers import SITUATIONS, application, make_order, make_session
 from tests.stack import Stack
 
 #: Routes anybody may open: they show nobody's orders.
@@ -43,8 +40,6 @@ PUBLIC = {
 OWN = {"sign_in.account", "orders.index", "checkout.review", "checkout.place_order"}
 #: Routes of one order, with what its owner gets there.
 ORDER: dict[str, Callable[[TestResponse, Case], bool]] = {}
-SECRET_DOMAIN = "ada-only.example"
-
 
 @dataclass
 class Case:
@@ -53,6 +48,7 @@ class Case:
     app: Flask
     reference: str
     sf_order_id: str
+    domain: str  # on its first line: nobody else's page may hold it
 
     @property
     def services(self) -> Services:
@@ -72,48 +68,15 @@ def app(stack: Stack) -> Iterator[Flask]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def ids() -> Iterator[str]:
-    """Salesforce ids no sandbox hands out."""
-    return (f"801Zz{number:010d}" for number in itertools.count(secrets.randbelow(10**9)))
-
-
-def new_order(app: Flask, stack: Stack, ids: Iterator[str], *, customer: str = "ada",
-              status: CustomerStatus = CustomerStatus.PENDING_REVIEW, error_code: str | None = None) -> Case:
-    """An order in the ledger; one past its review has a fulfillment that is over."""
-    services: Services = app.extensions["portal"]
-    reference = f"PO-{secrets.token_hex(2)}-{secrets.token_hex(2)}".upper()
-    sf_order_id = salesforce_id_18(next(ids))
-    now = services.now()
-    item = Item(name="Starter Hosting", quantity=1, unitPrice="5.00", cycle="Monthly", domain=SECRET_DOMAIN,
-                hostname=None, entryId=None)
-    with services.ledger.write() as connection:
-        orders.insert_placed_here(
-            connection, reference=reference, checkout_key=secrets.token_hex(8),
-            account_id=stack.ids[f"account:{customer}"], email=f"{customer}@safety.example", items=[item],
-            currency="USD", total="5.00", now=now,
-        )
-        orders.settle_placed(connection, reference, sf_order_id, now)
-        if status is not CustomerStatus.PENDING_REVIEW:
-            fulfillment_ledger.request_fulfillment(connection, sf_order_id, now=now, requested_at=now)
-            state = State.PROVISIONED if status is CustomerStatus.PROVISIONED else State.FAILED
-            connection.execute(fulfillments.update().where(fulfillments.c.sf_order_id == sf_order_id).values(
-                state=state.value, client_id="1", error_code=error_code, finished_at=now))
-            connection.execute(orders_table.update().where(orders_table.c.reference == reference).values(
-                status=status.value, error_code=error_code))
-    return Case(app, reference, sf_order_id)
+def new_order(app: Flask, stack: Stack, *, customer: str = "ada", situation: str = "pending-review") -> Case:
+    """An order in the ledger, and how to look at it."""
+    made = make_order(app, stack, SITUATIONS[situation], customer=customer, email=f"{customer}@safety.example")
+    return Case(app, made.reference, made.sf_order_id, made.domain)
 
 
 def signed_in(app: Flask, stack: Stack, customer: str) -> FlaskClient:
     """A browser that is signed in as a customer of the seeds."""
-    services: Services = app.extensions["portal"]
-    secret = secrets.token_urlsafe(16)
-    now = services.now()
-    with services.ledger.write() as connection:
-        sessions.insert(connection, Session(digest("session", secret), f"{customer}@safety.example",
-                                            stack.ids[f"contact:{customer}"], stack.ids[f"account:{customer}"], None,
-                                            now, now + 3600))
-    return browser(app, **{ACCOUNT_COOKIE: secret})
+    return browser(app, **{ACCOUNT_COOKIE: make_session(app, stack, customer, f"{customer}@safety.example")})
 
 
 def browser(app: Flask, **cookies: str) -> FlaskClient:
@@ -157,7 +120,7 @@ def order_route(endpoint: str) -> Callable[[Callable[[TestResponse, Case], bool]
 
 @order_route("orders.show")
 def _show(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 200 and SECRET_DOMAIN in answer.text
+    return answer.status_code == 200 and case.domain in answer.text
 
 
 @order_route("orders.status")
@@ -199,9 +162,9 @@ ORDER |= {"orders.add_payment_method": _into_whmcs, "orders.client_area": _into_
 
 #: Routes that only do something for an order that waits for a payment method, or is set up.
 WANTS = {
-    "orders.resume": (CustomerStatus.FAILED, ErrorCode.PAYMENT_METHOD_MISSING.value),
-    "orders.add_payment_method": (CustomerStatus.FAILED, ErrorCode.PAYMENT_METHOD_MISSING.value),
-    "orders.client_area": (CustomerStatus.PROVISIONED, None),
+    "orders.resume": "payment-method-missing",
+    "orders.add_payment_method": "payment-method-missing",
+    "orders.client_area": "provisioned",
 }
 
 
@@ -237,19 +200,19 @@ def test_every_route_is_known_here(app: Flask) -> None:
     assert endpoints >= PUBLIC | OWN | set(ORDER), "a route of these lists is gone"
 
 
-def test_one_orders_routes_are_its_owners_alone(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
+def test_one_orders_routes_are_its_owners_alone(app: Flask, stack: Stack) -> None:
     """By reference and by both forms of the Salesforce id: strangers get what nobody's order would get."""
     tried = 0
     for rule, method in rules_of(app):
         if rule.endpoint not in ORDER:
             continue
         for form in ("reference", "18", "15"):
-            status, code = WANTS.get(rule.endpoint, (CustomerStatus.PENDING_REVIEW, None))
-            case = new_order(app, stack, ids, status=status, error_code=code)
+            situation = WANTS.get(rule.endpoint, "pending-review")
+            case = new_order(app, stack, situation=situation)
             name = {"reference": case.reference, "18": case.sf_order_id, "15": case.sf_order_id[:15]}[form]
             path, nobodys = path_of(rule, name), path_of(rule, "PO-ZZZZ-ZZZZ")
             before = case.row()
-            other = new_order(app, stack, ids, customer="grace")
+            other = new_order(app, stack, customer="grace")
             for who, client in {
                 "nobody": browser(app),
                 "a made-up cookie": browser(app, **{ACCOUNT_COOKIE: "made-up", f"{ORDER_COOKIE}abcd1234": "made-up"}),
@@ -258,7 +221,7 @@ def test_one_orders_routes_are_its_owners_alone(app: Flask, stack: Stack, ids: I
             }.items():
                 answer, control = call(client, method, path), call(client, method, nobodys)
                 where = f"{who}: {method} {path} → {answer.status}"
-                assert SECRET_DOMAIN not in answer.text and case.sf_order_id not in answer.text, where
+                assert case.domain not in answer.text and case.sf_order_id not in answer.text, where
                 assert (answer.status_code, answer.data) == (control.status_code, control.data), where
                 assert fixed(answer) == fixed(control), where
                 if who == "another account":
@@ -289,14 +252,12 @@ def with_order_link(app: Flask, case: Case) -> FlaskClient:
     return client
 
 
-def test_an_orders_link_opens_its_routes_but_not_the_client_area(
-    app: Flask, stack: Stack, ids: Iterator[str]
-) -> None:
+def test_an_orders_link_opens_its_routes_but_not_the_client_area(app: Flask, stack: Stack) -> None:
     for rule, method in rules_of(app):
         if rule.endpoint not in ORDER:
             continue
-        status, code = WANTS.get(rule.endpoint, (CustomerStatus.PENDING_REVIEW, None))
-        case = new_order(app, stack, ids, status=status, error_code=code)
+        situation = WANTS.get(rule.endpoint, "pending-review")
+        case = new_order(app, stack, situation=situation)
         answer = call(with_order_link(app, case), method, path_of(rule, case.reference))
         if ORDER[rule.endpoint] is _into_whmcs:
             assert urlsplit(answer.headers["Location"]).path.endswith("/sign-in")
@@ -304,21 +265,21 @@ def test_an_orders_link_opens_its_routes_but_not_the_client_area(
             assert ORDER[rule.endpoint](answer, case), f"{method} {rule.rule} → {answer.status}"
 
 
-def test_no_route_at_all_shows_a_stranger_the_order(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
+def test_no_route_at_all_shows_a_stranger_the_order(app: Flask, stack: Stack) -> None:
     """Every route there is, the doors' and operators' too, with every argument set to somebody else's order."""
-    case = new_order(app, stack, ids)
+    case = new_order(app, stack)
     for client, (rule, method), name in itertools.product(
         (browser(app), signed_in(app, stack, "grace")), rules_of(app), (case.reference, case.sf_order_id)
     ):
         if rule.endpoint == "static" or not ("GET" in method or is_customers(rule)):
             continue
         answer = call(client, method, path_of(rule, name))
-        assert SECRET_DOMAIN not in answer.text, f"{method} {rule.rule}"
+        assert case.domain not in answer.text, f"{method} {rule.rule}"
         assert answer.status_code < 500 or not is_customers(rule), f"{method} {rule.rule} → {answer.status}"
 
 
-def test_own_pages_are_for_whoever_is_signed_in(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
-    mine, hers = new_order(app, stack, ids), new_order(app, stack, ids, customer="grace")
+def test_own_pages_are_for_whoever_is_signed_in(app: Flask, stack: Stack) -> None:
+    mine, hers = new_order(app, stack), new_order(app, stack, customer="grace")
     listed = call(signed_in(app, stack, "ada"), "GET", "/orders").text
     assert mine.reference in listed and hers.reference not in listed
     for rule, method in rules_of(app):
@@ -332,13 +293,13 @@ def test_own_pages_are_for_whoever_is_signed_in(app: Flask, stack: Stack, ids: I
 # --- forms, hosts, headers, cookies ---------------------------------------------------------------------------
 
 
-def test_no_form_works_without_its_token_or_from_another_site(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
+def test_no_form_works_without_its_token_or_from_another_site(app: Flask, stack: Stack) -> None:
     tried = 0
     for rule, method in rules_of(app):
         if method != "POST" or not is_customers(rule):
             continue
-        status, code = WANTS.get(rule.endpoint, (CustomerStatus.PENDING_REVIEW, None))
-        case = new_order(app, stack, ids, status=status, error_code=code)
+        situation = WANTS.get(rule.endpoint, "pending-review")
+        case = new_order(app, stack, situation=situation)
         client = signed_in(app, stack, "ada")
         path = path_of(rule, case.reference)
         before = case.row()
@@ -354,8 +315,8 @@ def test_no_form_works_without_its_token_or_from_another_site(app: Flask, stack:
     assert tried >= 12
 
 
-def test_pages_answer_under_their_own_host_alone(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
-    case = new_order(app, stack, ids)
+def test_pages_answer_under_their_own_host_alone(app: Flask, stack: Stack) -> None:
+    case = new_order(app, stack)
     client = signed_in(app, stack, "ada")
     for rule, method in rules_of(app):
         if method != "GET" or not is_customers(rule) or rule.endpoint in ("static", "brand_stylesheet"):
@@ -375,8 +336,8 @@ def test_mailed_links_never_take_their_address_from_a_request(app: Flask, stack:
     assert url.startswith(services.settings.portal_base_url + "/")
 
 
-def test_every_page_forbids_what_it_does_not_need(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
-    case = new_order(app, stack, ids)
+def test_every_page_forbids_what_it_does_not_need(app: Flask, stack: Stack) -> None:
+    case = new_order(app, stack)
     seen = 0
     for client in (browser(app), signed_in(app, stack, "ada")):
         for rule, method in rules_of(app):
@@ -410,9 +371,9 @@ def test_https_brings_hsts_and_secure_cookies(stack: Stack) -> None:
             assert part in cookie, cookie
 
 
-def test_everything_works_behind_a_path_prefix(stack: Stack, ids: Iterator[str]) -> None:
+def test_everything_works_behind_a_path_prefix(stack: Stack) -> None:
     with application(stack, PORTAL_BASE_URL="http://127.0.0.1:8000/a/shop") as app:
-        case = new_order(app, stack, ids)
+        case = new_order(app, stack)
         client = signed_in(app, stack, "ada")
         for stripped in (False, True):  # whether the proxy in front takes the prefix away
             for path in ("/", "/orders", f"/orders/{case.reference}", "/account", "/basket", "/nothing"):
@@ -567,16 +528,14 @@ def test_signing_out_here_and_everywhere(app: Flask, stack: Stack) -> None:
     assert call(hers, "GET", "/orders").status_code == 200
 
 
-def test_an_ended_session_leads_htmx_to_a_whole_page(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
-    case = new_order(app, stack, ids)
+def test_an_ended_session_leads_htmx_to_a_whole_page(app: Flask, stack: Stack) -> None:
+    case = new_order(app, stack)
     answer = call(browser(app), "GET", f"/orders/{case.reference}/status", **{"HX-Request": "true"})
     assert answer.status_code == 401 and answer.headers["HX-Redirect"] == "/sign-in" and answer.data == b""
 
 
-def test_one_comes_back_to_the_page_one_wanted_and_to_nowhere_else(
-    app: Flask, stack: Stack, ids: Iterator[str]
-) -> None:
-    case = new_order(app, stack, ids)
+def test_one_comes_back_to_the_page_one_wanted_and_to_nowhere_else(app: Flask, stack: Stack) -> None:
+    case = new_order(app, stack)
     ada = browser(app)
     call(ada, "GET", f"/orders/{case.reference}")
     assert call(ada, "POST", sign_in_link(app, stack)).headers["Location"] == f"/orders/{case.reference}"
@@ -587,8 +546,8 @@ def test_one_comes_back_to_the_page_one_wanted_and_to_nowhere_else(
     assert place.startswith("/orders") and not urlsplit(place).netloc
 
 
-def test_an_expired_order_link_offers_a_new_mail(app: Flask, stack: Stack, ids: Iterator[str]) -> None:
-    case = new_order(app, stack, ids)
+def test_an_expired_order_link_offers_a_new_mail(app: Flask, stack: Stack) -> None:
+    case = new_order(app, stack)
     order = case.row()
     url = Links(case.services.settings).order(reference=order.reference, account_id=order.account_id,
                                               now=case.services.now() - 31 * 24 * 3600)
