@@ -54,6 +54,7 @@ WORKERS, SLOTS, SWEEPS = 2, 4, 2
 ORDERS_A_SECOND = 3.0
 SENDERS = 32
 QUIET_SECONDS = 240.0
+SLOW_SECONDS = 4.5  # resumes that took longer are named
 
 #: What happens to an order, and to which share of all orders; the rest (about a quarter) are left alone.
 SHARES = {
@@ -165,7 +166,7 @@ def _script(planned: Planned, draw: random.Random) -> None:
         planned.whmcs.append({**add, "kind": "late_commit", "seconds": round(draw.uniform(0.5, 2.9), 2),
                               "close_after": round(draw.uniform(0.0, 0.3), 2)})
     elif trouble == "later commit":
-        planned.whmcs.append({**add, "kind": "late_commit", "seconds": round(draw.uniform(9.0, 12.0), 2)})
+        planned.whmcs.append({**add, "kind": "late_commit", "seconds": round(draw.uniform(8.8, 10.5), 2)})
     elif trouble == "half-built":
         planned.whmcs.append({**add, "kind": "half_built", "seconds": round(draw.uniform(0.5, 2.5), 2)})
     elif trouble == "half-built for good":
@@ -209,7 +210,7 @@ class Senders:
     def __init__(self, stack: CrashStack, plan: Sequence[Planned]) -> None:
         self.stack = stack
         self.answers: Counter[str] = Counter()
-        self.surprises: list[str] = []  # answers nobody should get
+        self.surprises: Counter[str] = Counter()  # answers nobody should get
         self._jobs: queue.PriorityQueue[tuple[float, int, Planned, bool, str | None]] = queue.PriorityQueue()
         self._number = itertools.count()
         self._keys: dict[int, str] = {}
@@ -245,7 +246,7 @@ class Senders:
                 else:
                     self._deliver(planned, key or self._keys[planned.wanted.number])
             except Exception as error:
-                self.surprises.append(f"order {planned.wanted.order}: {type(error).__name__}: {error}")
+                self.surprises[f"order {planned.wanted.order}: {type(error).__name__}: {error}"] += 1
             finally:
                 with self._lock:
                     self.left -= 1
@@ -261,7 +262,7 @@ class Senders:
             if self._known(order):
                 return
             time.sleep(1.0)
-        self.surprises.append(f"order {order}: never acknowledged")
+        self.surprises[f"order {order}: never acknowledged"] += 1
 
     def _known(self, order: str) -> bool:
         with suppress(Exception):
@@ -282,14 +283,14 @@ class Senders:
                 if answer.status < 500:
                     return
             time.sleep(0.5)
-        self.surprises.append(f"order {order}: never acknowledged")
+        self.surprises[f"order {order}: never acknowledged"] += 1
 
     def _note(self, order: str, status: int | None, body: str) -> None:
         with self._lock:
             self.answers[str(status or "none")] += 1
         decided = status == 409 and "needs_decision" in body
         if status is not None and status not in (200, 202, 502, 503) and not decided:
-            self.surprises.append(f"order {order}: answered {status} {body[:200]}")
+            self.surprises[f"order {order}: answered {status} {body[:200]}"] += 1
 
 
 # --- killing --------------------------------------------------------------------------------------------------------
@@ -559,13 +560,15 @@ def _report(
 ) -> bool:
     undecidable = frozenset(each.wanted.order for each in plan if each.trouble == "half-built for good")
     verdict = judge(stack, [each.wanted for each in plan], undecidable=undecidable)
-    verdict.inconsistent += senders.surprises
+    verdict.inconsistent += [f"{text} ({times} times)" for text, times in senders.surprises.items()]
     verdict.inconsistent += [f"process {pid} outlived its supervisor" for pid in trouble.outlived]
     false = false_takeovers(stack, trouble.touched)
     resumed = resume_times(stack, trouble.broken, [each.wanted for each in plan])
     by_kind: dict[str, list[float]] = {}
     for each, took in resumed.items():
         if took is not None:
+            if took > SLOW_SECONDS:
+                say(f"resumed slowly, after {took:.1f} s: {each}")
             by_kind.setdefault("stop" if each.how.startswith("stop") else "supervisor"
                                if each.how == "supervisor" else "kill", []).append(took)
         else:
