@@ -60,9 +60,9 @@ class Services:
             theirs = installation.get(connection, "belongs_to")
         if theirs is None:
             with self.ledger.write() as connection:
-                if installation.get(connection, "belongs_to") is None:
-                    installation.put(connection, "belongs_to", mine, now=self.now())
-        elif theirs != mine:
+                installation.put_first(connection, "belongs_to", mine, now=self.now())
+                theirs = installation.get(connection, "belongs_to")
+        if theirs != mine:
             changed = " and ".join(name.upper() for name in mine if theirs.get(name) != mine[name])
             raise WrongInstallation(
                 f"this ledger belongs to another {changed} than the one configured; if that is meant, "

@@ -26,6 +26,7 @@ from portal.fulfillment.model import (
 )
 from portal.fulfillment.protocol import Facts
 from portal.ledger import events, installation, orders, outbox
+from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, services, steps, workers
 
 _F = fulfillments.c
@@ -203,18 +204,7 @@ def _insert(
         "service_ids": [], "requested_at": requested_at, "requested_by": requested_by,
         "created_at": now, "updated_at": now,
     }  # fmt: skip
-    insert = _insert_for(connection)(fulfillments).values(values).on_conflict_do_nothing()
-    connection.execute(insert)
-
-
-def _insert_for(connection: Connection) -> Any:
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as pg_insert
-
-        return pg_insert
-    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-    return sqlite_insert
+    connection.execute(insert(connection, fulfillments).values(values).on_conflict_do_nothing())
 
 
 def start_again(
@@ -364,9 +354,10 @@ def _index_services(connection: Connection, sf_order_id: str, service_ids: Seque
     """Let events about these services find their order."""
     for service_id in service_ids:
         row = {"service_id": str(service_id), "sf_order_id": sf_order_id}
-        insert = _insert_for(connection)(services).values(row)
         connection.execute(
-            insert.on_conflict_do_update(index_elements=[services.c.service_id], set_={"sf_order_id": sf_order_id})
+            insert(connection, services)
+            .values(row)
+            .on_conflict_do_update(index_elements=[services.c.service_id], set_={"sf_order_id": sf_order_id})
         )
 
 

@@ -9,8 +9,15 @@ import sqlalchemy as sa
 
 from portal.fulfillment import ledger as book
 from portal.fulfillment.ledger import Fulfillment
-from portal.fulfillment.model import FINISHED_STATES, CustomerStatus, NeedsDecision, State, UpstreamError
-from portal.fulfillment.protocol import Do, decide_audit
+from portal.fulfillment.model import (
+    FINISHED_STATES,
+    CustomerStatus,
+    ErrorCode,
+    NeedsDecision,
+    State,
+    UpstreamError,
+)
+from portal.fulfillment.protocol import LIVE_SERVICE, Do, decide_audit
 from portal.fulfillment.pursuit import cancel_stray, look
 from portal.fulfillment.run import AUDITS, Run, Surroundings, write_back_fields
 from portal.ledger import events, orders, outbox
@@ -49,6 +56,7 @@ def audit(around: Surroundings, sf_order_id: str) -> bool:
             _audit_at(connection, row, around.now() + (error.retry_after or 15.0), row.audits)
         return True
     _settle(around, row, again=True)
+    _follow_elected(run, row)
     return True
 
 
@@ -66,6 +74,33 @@ def _look_after(run: Run) -> None:
             cancel_stray(run, move.order_id)
             _verify_cancelled(run, move.order_id)
             run.seen = run.seen.after_cancel(move.order_id)
+
+
+def _follow_elected(run: Run, row: Fulfillment) -> None:
+    """What became of the elected order in WHMCS after the fulfillment had ended there."""
+    order = run.seen.order
+    if order is None:
+        return
+    now = run.around.now()
+    if row.state is State.PROVISIONED and order.status in ("Cancelled", "Fraud"):
+        log.warning(
+            "A provisioned order was cancelled in WHMCS",
+            extra={"sfOrderId": row.sf_order_id, "whmcsOrderId": order.id, "status": order.status},
+        )
+        with run.around.ledger.write() as connection:
+            if orders.set_cancelled_in_whmcs(connection, row.sf_order_id, now):
+                events.record(
+                    connection, "cancelled_in_whmcs", now=now, subject=row.sf_order_id,
+                    detail={"whmcsOrderId": order.id, "status": order.status},
+                )  # fmt: skip
+                fields = {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}
+                outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
+    elif row.state is State.NEEDS_DECISION and row.error_code == ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
+        # Somebody may have set the service up in WHMCS since: then nothing is left to decide.
+        services = [s for s in run.around.whmcs.services(run.client_id) if s.order_id == order.id]
+        if services and all(service.status in LIVE_SERVICE for service in services):
+            with run.around.ledger.write() as connection:
+                book.start_again(connection, row, now=now, requested_by="whmcs")
 
 
 def _verify_cancelled(run: Run, order_id: str) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -20,6 +21,8 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 
 from portal.errors import PortalError
+
+BUSY_SECONDS = 30.0
 
 
 class LedgerUnavailable(PortalError):
@@ -109,19 +112,35 @@ class Ledger:
                 isolation_level="READ COMMITTED",
                 connect_args={"connect_timeout": 5},
             )
+        # How long a transaction waits for somebody else's lock (a backup's): `sqlite:///…?timeout=5` says otherwise.
+        timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))
         engine = sa.create_engine(
-            self.url, pool_size=self._pool_size, max_overflow=20, connect_args={"timeout": 30}
+            self.url, pool_size=self._pool_size, max_overflow=20, connect_args={"timeout": timeout}
         )
 
         @event.listens_for(engine, "connect")
         def _prepare(dbapi_connection: object, _record: object) -> None:
             dbapi_connection.isolation_level = None  # type: ignore[attr-defined]  # we say BEGIN ourselves
             cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 
         return engine
+
+
+def insert(connection: Connection, table: sa.Table) -> Any:
+    """An INSERT into `table` that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for either database.
+
+    Asking first and then inserting is enough on SQLite, where one transaction writes at a time, but not on PostgreSQL.
+    """
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(table)
+    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+    return insert_sqlite(table)
 
 
 class _SqliteGate:

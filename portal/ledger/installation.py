@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.ledger import events
+from portal.ledger.engine import insert
 from portal.ledger.schema import installation
 
 
@@ -22,11 +23,18 @@ def get(connection: Connection, key: str) -> Any:
 
 def put(connection: Connection, key: str, value: Any, *, now: float) -> None:
     """Keep a JSON value under `key`."""
-    done = connection.execute(
-        sa.update(installation).where(installation.c.key == key).values(value=value, updated_at=now)
+    row = {"value": value, "updated_at": now}
+    connection.execute(
+        insert(connection, installation)
+        .values(key=key, **row)
+        .on_conflict_do_update(index_elements=[installation.c.key], set_=row)
     )
-    if done.rowcount == 0:
-        connection.execute(sa.insert(installation).values(key=key, value=value, updated_at=now))
+
+
+def put_first(connection: Connection, key: str, value: Any, *, now: float) -> None:
+    """Keep a JSON value under `key`, unless there is one already."""
+    row = {"key": key, "value": value, "updated_at": now}
+    connection.execute(insert(connection, installation).values(row).on_conflict_do_nothing())
 
 
 def paused(connection: Connection) -> dict[str, Any] | None:

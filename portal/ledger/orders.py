@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Row
 
 from portal.fulfillment.model import FINAL_STATUSES, CustomerStatus, ErrorCode, SalesforceOrder, State
 from portal.ledger import outbox
+from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, orders
 
 PLACING: Final = "placing"  # Salesforce hasn't confirmed it yet
@@ -291,10 +292,12 @@ def learn(
     if known is None:
         told: dict[str, Any] = {"created_at": now, "status": CustomerStatus.PENDING_REVIEW.value, **seen}
         connection.execute(
-            orders.insert().values(
+            insert(connection, orders)
+            .values(
                 reference=reference or snapshot.id, sf_order_id=snapshot.id, placing=PLACED, place_tries=0,
                 updated_at=now, **told,
             )
+            .on_conflict_do_nothing()  # another process has learnt of it in the same moment
         )  # fmt: skip
     elif any(getattr(known, name) != value for name, value in seen.items()):
         connection.execute(
@@ -338,6 +341,16 @@ def set_status(
     template = _MAILS.get((status, error_code))
     if template is not None:
         put_mail(connection, order, template, now)
+
+
+def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, now: float) -> bool:
+    """A provisioned order was cancelled in WHMCS; False when the customer knows already, or nobody has the order."""
+    done = connection.execute(
+        orders.update()
+        .where(orders.c.sf_order_id == sf_order_id, orders.c.status != CustomerStatus.CANCELLED.value)
+        .values(status=CustomerStatus.CANCELLED.value, updated_at=now)
+    )
+    return done.rowcount == 1
 
 
 def put_mail(connection: Connection, order: Order, template: str, now: float) -> None:

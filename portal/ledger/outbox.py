@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from portal.ledger.engine import insert
 from portal.ledger.schema import outbox
 
 _O = outbox.c
@@ -45,19 +46,17 @@ def put(
     claimed_until: float | None = None,
 ) -> int | None:
     """Write one message; returns its id, or None when `once` was written before. Not sent before `due_at`."""
-    if once is not None:
-        known = connection.execute(sa.select(_O.id).where(_O.once == once)).scalar_one_or_none()
-        if known is not None:
-            return None
-    inserted = connection.execute(
-        sa.insert(outbox).values(
+    message_id = connection.execute(
+        insert(connection, outbox)
+        .values(
             kind=kind, subject=subject, once=once, payload=payload, state="pending", tries=0,
             due_at=now if due_at is None else due_at, claimed_by=claimed_by, claimed_until=claimed_until,
             created_at=now,
         )
-    )  # fmt: skip
-    assert inserted.inserted_primary_key is not None
-    return int(inserted.inserted_primary_key[0])
+        .on_conflict_do_nothing(index_elements=[_O.once])
+        .returning(_O.id)
+    ).scalar_one_or_none()  # fmt: skip
+    return None if message_id is None else int(message_id)
 
 
 def due(connection: Connection, kind: str, *, now: float, limit: int) -> list[Message]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from portal.ledger.engine import insert
 from portal.ledger.schema import upstreams
 
 _U = upstreams.c
@@ -33,27 +34,27 @@ def get(connection: Connection, name: str) -> Upstream | None:
 def note_ok(connection: Connection, name: str, *, now: float) -> None:
     """It answered: the circuit is closed."""
     values = {"failures": 0, "opened_at": None, "probe_at": None, "last_ok_at": now}
-    if connection.execute(sa.update(upstreams).where(_U.name == name).values(**values)).rowcount == 0:
-        connection.execute(sa.insert(upstreams).values(name=name, **values))
+    connection.execute(
+        insert(connection, upstreams)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=[_U.name], set_=values)
+    )
 
 
 def note_failure(connection: Connection, name: str, *, now: float, error: str, opens_at: int, pause: float) -> bool:
     """It didn't answer: after `opens_at` failures in a row the circuit opens for `pause` seconds. Returns if it is."""
-    row = get(connection, name)
-    failures = (row.failures if row else 0) + 1
-    opened = failures >= opens_at
-    values = {
-        "failures": failures,
-        "last_error_at": now,
-        "last_error": error[:255],
-        "opened_at": (row.opened_at if row and row.opened_at else now) if opened else None,
-        "probe_at": now + pause if opened else None,
-    }
-    if row is None:
-        connection.execute(sa.insert(upstreams).values(name=name, **values))
-    else:
-        connection.execute(sa.update(upstreams).where(_U.name == name).values(**values))
-    return opened
+    values = {"last_error_at": now, "last_error": error[:255]}
+    connection.execute(
+        insert(connection, upstreams)
+        .values(name=name, failures=1, **values)
+        .on_conflict_do_update(index_elements=[_U.name], set_={"failures": _U.failures + 1, **values})
+    )
+    opened = connection.execute(
+        sa.update(upstreams)
+        .where(_U.name == name, _U.failures >= opens_at)
+        .values(opened_at=sa.func.coalesce(_U.opened_at, now), probe_at=now + pause)
+    )
+    return opened.rowcount == 1
 
 
 def claim_probe(connection: Connection, name: str, *, now: float, next_at: float) -> bool:

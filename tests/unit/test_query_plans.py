@@ -158,6 +158,7 @@ def _customers(c: Connection) -> None:
             orders.settle_placed(c, reference, sf_order_id, NOW)
     orders.by_checkout_key(c, "key-P-1")
     orders.set_status(c, ORDER, CustomerStatus.ACTIVATING, NOW)
+    orders.set_cancelled_in_whmcs(c, "801000000000003AAA", NOW)
     for status in (None, CustomerStatus.PENDING_REVIEW):
         for before in (None, (NOW, "P-1")):
             orders.page_of_account(c, ACCOUNT, limit=9, status=status, before=before)
