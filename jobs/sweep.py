@@ -25,6 +25,7 @@ from portal.customers.placing import place
 from portal.errors import PortalError
 from portal.fulfillment import ledger as book
 from portal.fulfillment.model import salesforce_id_18
+from portal.fulfillment.protocol import SEND_WINDOW
 from portal.ledger import housekeeping, installation, orders, workers
 from portal.logs import set_up_logging
 from portal.services import Services, build_services
@@ -37,6 +38,9 @@ TICKETS_PER_SLOT = 3  # few tickets out: an old one is a lost one
 LOST_AFTER = 1.5  # seconds after which a ticket that is on no queue, and whose order nobody took, is lost
 AUDIT_TICKET_EVERY = 5.0
 LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
+EPOCH = "portal:epoch"
+EPOCH_SECONDS = 10.0
+DOUBT_SECONDS = 30 * 86_400.0  # how long a restored ledger vouches for nothing it doesn't know
 SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every ticket with it
 
 
@@ -50,6 +54,7 @@ class Sweep:
         self._looked = time.monotonic()
         self._ticketed_audits: dict[str, float] = {}
         self.acting = False
+        self._next_epoch = 0.0
 
     def start(self) -> None:
         """Register in the ledger."""
@@ -139,11 +144,33 @@ class Sweep:
             book.note_ticket(connection, sf_order_id, ticket, now=self.services.now())
 
     def _check_sentinel(self) -> None:
+        if time.monotonic() >= self._next_epoch:
+            self._count_epoch()
         if self.services.redis.set(SENTINEL, "1", nx=True):
             with self.services.ledger.write() as connection:
                 count = book.forget_tickets(connection)
             if count:
                 log.warning("Redis was flushed or replaced: tickets are sent again", extra={"orders": count})
+
+    def _count_epoch(self) -> None:
+        """Ledger and Redis count together; where Redis is ahead, the ledger has lost time: it was restored."""
+        services = self.services
+        remembered = int(services.redis.get(EPOCH) or 0)
+        now = services.now()
+        with services.ledger.write() as connection:
+            epoch = installation.next_epoch(connection, now=now)
+            if remembered >= epoch:
+                installation.note_restored(connection, now=now, doubt_seconds=DOUBT_SECONDS)
+                until = now + SEND_WINDOW + services.settings.whmcs_max_request_seconds
+                doubted = book.doubt_unfinished(connection, now=now, until=until)
+                installation.put(connection, "epoch", remembered + 1, now=now)
+                epoch = remembered + 1
+                log.error(
+                    "The ledger was restored from a backup: orders are looked for in WHMCS before they are created",
+                    extra={"unfinishedOrders": doubted},
+                )
+        services.redis.set(EPOCH, epoch)
+        self._next_epoch = time.monotonic() + EPOCH_SECONDS
 
     def _find_lost_tickets(self) -> None:
         """Tickets on no queue whose order nobody took: a worker died between taking and claiming."""

@@ -183,7 +183,7 @@ def request_unheard(connection: Connection, sf_order_id: str, *, now: float) -> 
     elif row.state == State.FAILED and row.told == CustomerStatus.FAILED:
         # It was Failed in Salesforce and is Requested again: a click we never heard of.
         row = start_again(connection, row, now=now)
-    elif row.state == State.PROVISIONED and row.told == CustomerStatus.PROVISIONED:
+    elif row.finished and row.told is not None:
         assert_in_salesforce(connection, sf_order_id, now=now, due_at=now)
     return row
 
@@ -227,7 +227,8 @@ def start_again(
             state=State.QUEUED, attempt=row.attempt + 1, tries=0, first_failed_at=None, due_at=now, waiting_for=None,
             owner=None, fence=_F.fence + 1, ticket=None, ticketed_at=None, error_code=None, error_message=None,
             requested_at=now if requested_at is None else requested_at,
-            requested_by=requested_by, updated_at=now, finished_at=None, audit_due_at=None, **changes,
+            requested_by=requested_by, updated_at=now, finished_at=None, audit_due_at=None,
+            **{"vouched": row.vouched and installation.vouched(connection), **changes},
         )
     )  # fmt: skip
     orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now)
@@ -459,6 +460,22 @@ def forget_ticket(connection: Connection, sf_order_id: str, ticket: str | None) 
     )
 
 
+def doubt_unfinished(connection: Connection, *, now: float, until: float) -> int:
+    """The ledger was restored: unfinished orders may have been created in WHMCS since its backup was made.
+
+    `until`: then nothing sent before can take effect any more. Returns how many orders are doubted.
+    """
+    count = 0
+    for state in (State.QUEUED, State.WAITING, State.RUNNING):
+        done = connection.execute(
+            sa.update(fulfillments)
+            .where(_F.state == state)
+            .values(vouched=False, add_until=until, updated_at=now)
+        )
+        count += done.rowcount
+    return count
+
+
 def forget_tickets(connection: Connection) -> int:
     """After a flush of Redis: no ticket is out. Returns how many orders are to be ticketed again."""
     count = 0
@@ -550,7 +567,7 @@ def adopt(connection: Connection, sf_order_id: str, whmcs_order_id: str, *, now:
     )
     return start_again(
         connection, row, now=now, requested_by=actor,
-        elected_whmcs_id=whmcs_order_id, answered_whmcs_id=None, adopt_whmcs_id=None, add_open=False,
+        elected_whmcs_id=whmcs_order_id, answered_whmcs_id=None, adopt_whmcs_id=whmcs_order_id, add_open=False,
         accept_open=False, accept_until=None, active=False, second_chance=True,
     )  # fmt: skip
 

@@ -271,12 +271,10 @@ def decide_audit(facts: Facts, seen: Seen) -> Move:
     if seen.look is None:
         return Move(Do.LOOK)
     if elected is None:
-        live = [e.order.id for e in seen.look.marked if e.order.status in (ACTIVE, PENDING)]
+        live = [each.order.id for each in seen.look.marked if each.order.status == ACTIVE]
         if live:
-            return Move(
-                Do.NEED_DECISION, why=f"WHMCS order {', '.join(live)} appeared after the fulfillment had ended"
-            )
-        return Move(Do.DONE)
+            return Move(Do.NEED_DECISION, why=f"WHMCS order {', '.join(live)} is Active although this order Failed")
+        return Move(Do.DONE)  # a Pending one does no harm: the next click finds and elects it
     others = [each.order for each in seen.look.marked if each.order.id != elected]
     active = [order.id for order in others if order.status == ACTIVE]
     if active:

@@ -132,11 +132,11 @@ def _settle(around: Surroundings, row: Fulfillment, *, again: bool) -> None:
     now = around.now()
     planned = _planned(around, row) if again else None
     early = planned is not None and now < planned[row.audits]
-    audits = row.audits if early else row.audits + 1
+    audits = row.audits if early or planned is None else row.audits + 1
     next_at = planned[audits] if planned is not None and audits < len(planned) else None
     with around.ledger.write() as connection:
         _audit_at(connection, row, next_at, audits)
-        if row.audits == 0 and not early:
+        if planned is not None and row.audits == 0 and not early:
             # A write-back that a stopped process sent late may have overtaken ours.
             book.assert_in_salesforce(connection, row.sf_order_id, now=now, due_at=now)
 

@@ -112,6 +112,9 @@ def sf_success_update(run: Run) -> JsonObject:
 def _believe_salesforce(run: Run, order: SalesforceOrder) -> None:
     """Hold what Salesforce tells of earlier attempts against what this ledger knows."""
     facts = run.facts
+    decided_by_person = facts.elected == facts.adopt if facts.elected else facts.second_chance
+    if decided_by_person:
+        return
     if order.whmcs_order_id and facts.elected and order.whmcs_order_id != facts.elected:
         raise NeedsDecision(
             f"Salesforce names WHMCS order {order.whmcs_order_id}, but this order is WHMCS order {facts.elected}"

@@ -54,6 +54,19 @@ def resume(connection: Connection, *, actor: str, why: str, now: float) -> None:
     events.record(connection, "unpaused", now=now, actor=actor, detail={"why": why})
 
 
+def note_restored(connection: Connection, *, now: float, doubt_seconds: float) -> None:
+    """This ledger was restored from a backup: for some time it can't vouch for what it doesn't know."""
+    put(connection, "doubt_until", now + doubt_seconds, now=now)
+    events.record(connection, "ledger_restored", now=now)
+
+
+def next_epoch(connection: Connection, *, now: float) -> int:
+    """Count on: a Redis that remembers a higher epoch than its ledger tells of a restored ledger."""
+    epoch = int(get(connection, "epoch") or 0) + 1
+    put(connection, "epoch", epoch, now=now)
+    return epoch
+
+
 def vouched(connection: Connection) -> bool:
     """Whether this ledger knows of every attempt there ever was: not for some time after it was restored."""
     doubt_until = get(connection, "doubt_until")

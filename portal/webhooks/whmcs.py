@@ -18,7 +18,6 @@ from sqlalchemy.engine import Connection
 
 from portal.fulfillment import ledger as fulfillments
 from portal.fulfillment.ledger import Fulfillment
-from portal.fulfillment.model import State
 from portal.ledger import deliveries, events
 from portal.problems import Problem
 from portal.web import services
@@ -29,8 +28,6 @@ log = logging.getLogger("portal.webhooks")
 
 blueprint = Blueprint("whmcs_door", __name__)
 blueprint.register_error_handler(RateLimitExceeded, doors.over_limit(doors.WHMCS))
-
-_GOOD_NEWS: Final = frozenset({"order.accepted", "service.active"})
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
@@ -95,8 +92,8 @@ def _look_again(connection: Connection, event: WhmcsEvent, now: float) -> list[s
     """Something happened to an order or a service: look at it in WHMCS as soon as may be."""
     row = _matching(connection, event)
     _remember(connection, event, None if row is None else row.sf_order_id, now)
-    if row is None or (row.state == State.PROVISIONED and event.event in _GOOD_NEWS):
-        return []  # nothing we don't know: most of these are the echo of our own AcceptOrder
+    if row is None:
+        return []
     if row.finished:
         fulfillments.audit_now(connection, row.sf_order_id, now=now)
         return []
