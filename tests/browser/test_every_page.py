@@ -1,0 +1,274 @@
+"""Every page of the application, in every situation an order can be in: axe finds nothing, nothing overflows.
+
+Both colour schemes, on a phone and on a desk; no rule of axe is disabled. A screenshot of each is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from flask import Flask
+from werkzeug.serving import make_server
+
+from portal.customers.catalogue import CatalogueUnavailable
+from portal.links import Links
+from portal.services import Services
+from tests.browser.conftest import Tab, Visit
+from tests.customers import SITUATIONS, Made, application, make_order, make_session
+from tests.stack import Stack
+
+pytestmark = pytest.mark.browser
+
+LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (390, 1280)]
+
+#: Routes whose answer is no page.
+NO_PAGE = {"static", "brand_stylesheet", "orders.as_json"}
+
+
+@dataclass
+class Site:
+    """What the pages are about."""
+
+    app: Flask
+    stack: Stack
+    session: str
+    orders: dict[str, Made] = field(default_factory=dict)
+
+    @property
+    def links(self) -> Links:
+        services: Services = self.app.extensions["portal"]
+        return Links(services.settings)
+
+    def now(self) -> float:
+        services: Services = self.app.extensions["portal"]
+        return services.now()
+
+
+@pytest.fixture(scope="module")
+def site(app: Flask, stack: Stack) -> Site:
+    made = {name: make_order(app, stack, situation) for name, situation in SITUATIONS.items()}
+    return Site(app, stack, make_session(app, stack), made)
+
+
+Go = Callable[[Tab, Site], None]
+
+
+def path(text: str) -> Go:
+    return lambda tab, site: tab.go(text) and None
+
+
+def order_page(name: str, rest: str = "") -> Go:
+    return lambda tab, site: tab.go(f"/orders/{site.orders[name].reference}{rest}") and None
+
+
+def filled_basket(tab: Tab, site: Site) -> None:
+    for entry, box in (("starter", "domain"), ("server", "hostname")):
+        tab.go("/")
+        card = tab.page.locator(".product", has=tab.page.locator(f"input[value='{site.stack.ids[f'entry:{entry}']}']"))
+        card.locator(f"input[name={box}]").fill("one.example.com")
+        card.get_by_role("button").click()
+        tab.page.wait_for_url("**/basket")
+
+
+def broken_line(tab: Tab, site: Site) -> None:
+    tab.go("/")
+    card = tab.page.locator(".product").first
+    card.locator("input[name=quantity]").fill("0")
+    for box in card.locator("input[name=domain], input[name=hostname]").all():
+        box.fill("one.example.com")
+    card.get_by_role("button").click()
+    tab.waits_for("There is a problem")
+
+
+def broken_quantity(tab: Tab, site: Site) -> None:
+    filled_basket(tab, site)
+    tab.page.locator("input[name=quantity]").first.fill("1000"[:2] + "x")
+    tab.page.locator("input[name=quantity]").first.fill("0")
+    tab.page.get_by_role("button", name="Update").first.click()
+    tab.waits_for("There is a problem")
+
+
+def review(tab: Tab, site: Site) -> None:
+    filled_basket(tab, site)
+    tab.go("/checkout")
+    tab.waits_for("Review your order")
+
+
+def broken_address(tab: Tab, site: Site) -> None:
+    tab.context.clear_cookies()
+    tab.go("/sign-in")
+    tab.page.get_by_label("Your e-mail address").fill("ada")
+    tab.page.get_by_role("button", name="E-mail me a link").click()
+    tab.waits_for("There is a problem")
+
+
+def asked_for_link(tab: Tab, site: Site) -> None:
+    tab.context.clear_cookies()
+    tab.go("/sign-in")
+    tab.page.get_by_label("Your e-mail address").fill("nobody@axe.example")
+    tab.page.get_by_role("button", name="E-mail me a link").click()
+    tab.page.wait_for_url("**/sign-in/sent")
+
+
+def signed_out(text: str) -> Go:
+    def go(tab: Tab, site: Site) -> None:
+        tab.context.clear_cookies()
+        tab.go(text)
+
+    return go
+
+
+def sign_in_link(ago: float) -> Go:
+    def go(tab: Tab, site: Site) -> None:
+        url = site.links.sign_in(email="ada@lovelace.example", contact_id=None,
+                                 account_id=site.stack.ids["account:ada"], now=site.now() - ago)
+        tab.go(urlsplit(url).path)
+
+    return go
+
+
+def order_link(days: float, good: bool = True) -> Go:
+    def go(tab: Tab, site: Site) -> None:
+        url = site.links.order(reference=site.orders["pending-review"].reference,
+                               account_id=site.stack.ids["account:ada"], now=site.now() - days * 86_400)
+        tab.go(urlsplit(url).path + ("" if good else "x"))
+
+    return go
+
+
+def renewed(tab: Tab, site: Site) -> None:
+    made = make_order(site.app, site.stack)
+    url = site.links.order(reference=made.reference, account_id=site.stack.ids["account:ada"],
+                           now=site.now() - 31 * 86_400)
+    tab.go(urlsplit(url).path)
+    tab.page.get_by_role("button", name="E-mail me a new link").click()
+    tab.waits_for("Check your e-mail")
+
+
+def renewed_too_often(tab: Tab, site: Site) -> None:
+    made = make_order(site.app, site.stack)
+    url = site.links.order(reference=made.reference, account_id=site.stack.ids["account:ada"],
+                           now=site.now() - 31 * 86_400)
+    for _ in range(4):
+        tab.go(urlsplit(url).path)
+        tab.page.get_by_role("button", name="E-mail me a new link").click()
+    tab.waits_for("Please wait a little")
+
+
+def stale_form(tab: Tab, site: Site) -> None:
+    tab.go("/account")
+    tab.page.evaluate("document.querySelector('input[name=csrf_token]').value = 'old'")
+    tab.page.get_by_role("button", name="Sign out", exact=True).click()
+    tab.waits_for("This page was open for too long")
+
+
+def fragment(tab: Tab, site: Site) -> None:
+    """The poll's answer, as it stands in the page it belongs to."""
+    tab.go(f"/orders/{site.orders['activating'].reference}")
+    with tab.page.expect_response("**/status?v=old"):
+        tab.page.evaluate("""() => {
+            const part = document.getElementById('progress');
+            part.setAttribute('hx-get', part.getAttribute('hx-get').replace(/v=.*/, 'v=old'));
+            htmx.process(part);
+            htmx.trigger(part, 'refresh');
+        }""")
+    tab.page.wait_for_function("!document.getElementById('progress').getAttribute('hx-get').endsWith('v=old')")
+
+
+#: What to look at for each route; the name is its screenshot's.
+PAGES: dict[str, dict[str, Go]] = {
+    "checkout.catalogue_page": {"catalogue": path("/"), "catalogue-fault": broken_line},
+    "checkout.basket_page": {"basket-empty": path("/basket"), "basket": filled_basket, "basket-fault": broken_quantity},
+    "checkout.review": {"review": review},
+    "sign_in.ask": {"sign-in": signed_out("/sign-in"), "sign-in-fault": broken_address},
+    "sign_in.sent": {"sign-in-sent": asked_for_link},
+    "sign_in.open_link": {"sign-in-confirm": sign_in_link(0), "sign-in-link-over": sign_in_link(10_000)},
+    "sign_in.open_order_link": {
+        "order-link": order_link(0), "order-link-over": order_link(31), "order-link-unknown": order_link(0, good=False),
+        "order-link-sent": renewed, "too-often": renewed_too_often,
+    },
+    "sign_in.account": {"account": path("/account"), "stale-form": stale_form},
+    "orders.index": {"orders": path("/orders"), "orders-filtered": path("/orders?status=failed")},
+    "orders.show": {f"order-{name}": order_page(name) for name in SITUATIONS},
+    "orders.status": {"order-after-poll": fragment},
+    "orders.placed": {"placed": order_page("pending-review", "/placed")},
+    "orders.ask_withdraw": {"withdraw": order_page("pending-review", "/withdraw")},
+    "": {"not-found": path("/nothing/here")},
+}  # fmt: skip
+#: Pages whose answer is an error, which Chromium notes in the console.
+REFUSALS = {"catalogue-fault", "basket-fault", "sign-in-fault", "sign-in-link-over", "order-link-over", "too-often",
+            "order-link-unknown", "order-link-sent", "stale-form", "not-found"}  # fmt: skip
+
+
+def test_every_page_of_the_application_is_looked_at(app: Flask) -> None:
+    pages = {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        if "GET" in (rule.methods or ())
+        and (rule.endpoint.split(".")[0] in ("checkout", "sign_in", "orders") or "." not in rule.endpoint)
+    }
+    ours = {each for each in pages if "." in each or each in NO_PAGE}
+    assert ours - NO_PAGE == set(PAGES) - {""}
+
+
+@pytest.mark.parametrize(
+    ("name", "go"), [(name, go) for pages in PAGES.values() for name, go in pages.items()],
+    ids=[name for pages in PAGES.values() for name in pages],
+)
+def test_axe_finds_nothing_and_nothing_overflows(visit: Visit, site: Site, name: str, go: Go) -> None:
+    with visit(session=site.session, complaints=name in REFUSALS) as tab:
+        go(tab, site)
+        look(tab, name)
+
+
+def look(tab: Tab, name: str) -> None:
+    """In every scheme and width: a screenshot, axe, and no sideways scrolling."""
+    for scheme, width in LOOKS:
+        tab.page.emulate_media(color_scheme=scheme)
+        tab.page.set_viewport_size({"width": width, "height": 844 if width < 700 else 800})
+        tab.shot(f"{name}-{scheme}-{width}")
+        results = Axe().run(tab.page, options={"resultTypes": ["violations"]})
+        assert results.violations_count == 0, f"{scheme} {width}: {results.generate_report()}"
+        wide = tab.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{scheme} {width}: {wide} pixels wider than the window"
+
+
+def test_axe_would_find_something(visit: Visit) -> None:
+    """The control: a page with a fault isn't let through."""
+    with visit() as tab:
+        tab.go("/sign-in")
+        tab.page.evaluate("document.querySelector('label').remove()")
+        tab.page.evaluate("document.querySelector('h1').style.color = '#ddd'")
+        found = {each["id"] for each in Axe().run(tab.page).response["violations"]}
+        assert {"label", "color-contrast"} <= found
+
+
+@pytest.fixture
+def without_catalogue(stack: Stack) -> Iterator[str]:
+    """The application where nothing is known of the catalogue; its address."""
+
+    class Nothing:
+        def current(self) -> None:
+            raise CatalogueUnavailable("nothing known")
+
+    with application(stack) as made:
+        made.extensions["portal_catalogue"] = Nothing()
+        server = make_server("127.0.0.1", 0, made, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_catalogue_that_is_away_says_so(visit: Visit, without_catalogue: str) -> None:
+    with visit(portal=without_catalogue, complaints=True) as tab:
+        tab.go("/")
+        tab.waits_for("We can’t show our products just now")
+        look(tab, "catalogue-away")
