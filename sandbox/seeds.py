@@ -7,7 +7,7 @@ import json
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-PRICEBOOK = "Customer portal"
+PRICEBOOK = "01s000000PORTALAQ5"  # the portal's settings name it before the org is there
 
 #: The product custom field for the portal's mark (WHMCS_MARKER_CUSTOM_FIELD), and the products that have it.
 MARKER_CUSTOM_FIELD = "sfOrderId"
@@ -98,9 +98,8 @@ def call(method: str, url: str, path: str, body: Any = None) -> Any:
 def _found(salesforce: str) -> dict[str, str]:
     state = call("GET", salesforce, "state?objects=Pricebook2,PricebookEntry,Product2,Account,Contact")
     found: dict[str, str] = {}
-    for row in state["Pricebook2"]:
-        if row["Name"] == PRICEBOOK:
-            found["pricebook"] = row["Id"]
+    if any(row["Id"] == PRICEBOOK for row in state["Pricebook2"]):
+        found["pricebook"] = PRICEBOOK
     products = {row["Name"]: row["Id"] for row in state["Product2"]}
     entries = {row["Product2Id"]: row["Id"] for row in state["PricebookEntry"]
                if row["Pricebook2Id"] == found.get("pricebook")}
@@ -118,7 +117,7 @@ def _found(salesforce: str) -> dict[str, str]:
 def _salesforce() -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = [
         {"type": "Pricebook2", "ref": "standard", "Name": "Standard Price Book", "IsActive": True, "IsStandard": True},
-        {"type": "Pricebook2", "ref": "book", "Name": PRICEBOOK, "IsActive": True},
+        {"type": "Pricebook2", "ref": "book", "Id": PRICEBOOK, "Name": "Customer portal", "IsActive": True},
     ]
     for key, product in (PRODUCTS | UNFINISHED).items():
         records.append({

@@ -20,9 +20,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sandbox.processes import Child, ProcessFailed, port_or_free, stop_all
-from sandbox.seeds import seed
+from sandbox.seeds import PRICEBOOK, seed
 
 USUAL_PORTS = {"portal": 8000, "salesforce": 8001, "whmcs": 8002, "mailbox": 8003}
+
+SANDBOXES = ("salesforce", "whmcs", "mailbox")
+
+# How Python's servers and gunicorn say that somebody else listens there.
+PORT_TAKEN = ("Address already in use", "Connection in use", "Can't connect to ('127.0.0.1'")
 
 # A name each for what must be secret and differ from start to start afresh.
 SECRETS = ("secret_key", "sf_webhook_secret", "whmcs_webhook_secret", "whmcs_api_identifier", "whmcs_api_secret")
@@ -49,8 +54,9 @@ class Stack:
         self.var = var.resolve()
         self.logs = (logs or var / "log").resolve()
         self.settings = dict(settings or {})
-        self.ports = dict.fromkeys(USUAL_PORTS, 0) | dict(ports or {})
+        self.ports = dict.fromkeys((*USUAL_PORTS, "smtp"), 0) | dict(ports or {})
         self.urls: dict[str, str] = {}
+        self.smtp_url = ""
         self.children: dict[str, Child] = {}
         self.environ: dict[str, str] = {}
         self.ids: dict[str, str] = {}  # Salesforce's, by the names of sandbox.seeds
@@ -59,12 +65,21 @@ class Stack:
     # --- up and down ---------------------------------------------------------------------------------------------
 
     def start(self, patience: float = 60.0) -> None:
-        """Bring everything up and wait until the portal accepts work. Raises ProcessFailed; stops what it started."""
-        try:
-            self._start(time.monotonic() + patience)
-        except BaseException:
-            self.stop()
-            raise
+        """Bring everything up and wait until the portal accepts work. Raises ProcessFailed; stops what it started.
+
+        Where somebody else took one of the ports between choosing and listening, other ones are chosen.
+        """
+        for attempt in (1, 2, 3):
+            try:
+                self._start(time.monotonic() + patience)
+                return
+            except ProcessFailed as error:
+                self.stop()
+                if attempt == 3 or not any(words in str(error) for words in PORT_TAKEN):
+                    raise
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self, grace: float = 10.0) -> None:
         """End every process: first those that hold work, then those they talk to."""
@@ -82,24 +97,31 @@ class Stack:
     def _start(self, deadline: float) -> None:
         self._prepare_folder()
         remembered = self._remembered_ports()
-        portal = self._port("portal", remembered)
-        self.urls["portal"] = f"http://127.0.0.1:{portal}"
+        ports = {name: self._port(name, remembered) for name in self.ports}
+        self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items() if name != "smtp"}
+        self.smtp_url = f"smtp://127.0.0.1:{ports['smtp']}"
         self._start_valkey()
-        for name in ("mailbox", "whmcs", "salesforce"):
-            self._add(name, self._sandbox_argv(name, self._port(name, remembered)), self._sandbox_environ()).start()
-        ready = {name: self.children[name].ready_line(deadline) for name in ("mailbox", "whmcs", "salesforce")}
-        for name, line in ready.items():
-            self.urls[name] = line["url"]
-        self.smtp_url = str(ready["mailbox"]["smtp"])
-        self.ids = seed(self.urls["salesforce"], self.urls["whmcs"])
+        for name in SANDBOXES:
+            self._add(name, self._sandbox_argv(name, ports), self._sandbox_environ()).start()
         self.environ = self._product_environ()
-        self.wait_for_valkey(deadline)
         self._write_environ()
         self.run("upgrade", ["flask", "db", "upgrade"], deadline)
-        for name, argv in self._product_argv(portal).items():
+        self._accept_moved_sides(deadline)
+        self.wait_for_valkey(deadline)
+        for name, argv in self._product_argv(ports["portal"]).items():
             self._add(name, argv, self.environ).start()
+        for name in SANDBOXES:
+            self.children[name].ready_line(deadline)
+        self.ids = seed(self.urls["salesforce"], self.urls["whmcs"])
         self.wait_for_health(deadline)
         self._remember_ports()
+
+    def _accept_moved_sides(self, deadline: float) -> None:
+        """The ledger refuses another WHMCS than it knows. Here it is the same one on another port."""
+        place, sides = self.var / "sides", f"{self.urls['salesforce']} {self.urls['whmcs']}"
+        if place.exists() and place.read_text(encoding="utf-8") != sides:
+            self.run("installation", ["flask", "installation", "accept"], deadline)
+        place.write_text(sides, encoding="utf-8")
 
     def run(self, name: str, command: list[str], deadline: float | None = None) -> str:
         """Run a command of the product (`["flask", …]`) to its end; returns what it printed. Raises ProcessFailed."""
@@ -165,9 +187,11 @@ class Stack:
         finally:
             connection.close()
 
-    def _sandbox_argv(self, name: str, port: int) -> list[str]:
+    def _sandbox_argv(self, name: str, ports: Mapping[str, int]) -> list[str]:
         flag = "--http-port" if name == "mailbox" else "--port"
-        argv = [sys.executable, "-m", f"sandbox.{name}", flag, str(port), "--data", str(self.var / "sandbox")]
+        argv = [sys.executable, "-m", f"sandbox.{name}", flag, str(ports[name]), "--data", str(self.var / "sandbox")]
+        if name == "mailbox":
+            argv += ["--smtp-port", str(ports["smtp"])]
         if name == "salesforce":
             argv += ["--portal-url", self.urls["portal"], "--public-key", str(self.secret_path("sf-public.pem")),
                      "--client-id", SF_CLIENT_ID, "--username", SF_USERNAME]
@@ -205,7 +229,7 @@ class Stack:
             "SF_AUDIENCE": "https://test.salesforce.com",
             "SF_CLIENT_ID": SF_CLIENT_ID,
             "SF_USERNAME": SF_USERNAME,
-            "PORTAL_PRICEBOOK_ID": self.ids["pricebook"],
+            "PORTAL_PRICEBOOK_ID": PRICEBOOK,
             "SF_PRIVATE_KEY_PATH": str(self.secret_path("sf-private.key")),
             "WHMCS_API_URL": f"{self.urls['whmcs']}/includes/api.php",
             "WHMCS_CLIENT_AREA_URL": self.urls["whmcs"],
@@ -243,7 +267,7 @@ class Stack:
         return self.secret_path(name).read_text(encoding="ascii")
 
     def _prepare_folder(self) -> None:
-        self.var.mkdir(parents=True, exist_ok=True)
+        self.var.mkdir(mode=0o700, parents=True, exist_ok=True)  # the ledger and the mailbox hold personal data
         folder = self.var / "secrets"
         folder.mkdir(mode=0o700, exist_ok=True)
         for name in SECRETS:
@@ -281,7 +305,7 @@ class Stack:
         return {}
 
     def _remember_ports(self) -> None:
-        ports = {name: urlsplit(url).port for name, url in self.urls.items()}
+        ports = {name: urlsplit(url).port for name, url in {**self.urls, "smtp": self.smtp_url}.items()}
         (self.var / "ports.json").write_text(json.dumps(ports), encoding="utf-8")
 
 

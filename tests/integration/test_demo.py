@@ -212,6 +212,13 @@ def test_the_next_start_finds_its_data_and_addresses_and_reset_forgets_them(
     assert len(call("GET", urls["salesforce"], "state?objects=Account")["Account"]) == 4, "seeded once"
     assert again.end() == 0
 
+    with socket.create_server(("127.0.0.1", int(urls["whmcs"].rpartition(":")[2]))):
+        elsewhere = start()
+        moved = elsewhere.ready()
+        assert moved["whmcs"] != urls["whmcs"], "somebody else listens there now"
+        assert orders_in(moved["salesforce"]) == order
+        assert elsewhere.end() == 0
+
     afresh = start("--reset")
     assert orders_in(afresh.ready()["salesforce"]) == []
     assert afresh.end() == 0
