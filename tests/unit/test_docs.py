@@ -11,6 +11,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from flask import Flask
 from packaging.requirements import Requirement
@@ -88,7 +89,7 @@ def test_no_page_names_a_setting_there_is_not() -> None:
         for name in re.findall(r"`([A-Z][A-Z0-9_]+)[`=]", text_of_all())
         if name.startswith(prefixes) and name not in known | error_codes
     }
-    assert not wrong - {"PORTAL_TEST_NO_SKIPS"}  # the tests' own
+    assert not wrong - {"PORTAL_TEST_NO_SKIPS", "PORTAL_URL"}  # the tests' own, and that of the examples for senders
 
 
 # --- make ----------------------------------------------------------------------------------------------------------
@@ -162,6 +163,18 @@ def application(tmp_path: Path, private_key: Path) -> Flask:
         "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php", "WHMCS_API_IDENTIFIER": "i", "WHMCS_API_SECRET": "s",
         "WHMCS_WEBHOOK_SECRET": "w" * 32, "METRICS_TOKEN": "m" * 32,
         "DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}", "REDIS_URL": f"unix://{tmp_path / 'none.sock'}"}))
+
+
+def test_every_flask_command_in_the_docs_exists_and_the_other_way_round(application: Flask) -> None:
+    there = {
+        (group, name)
+        for group, command in application.cli.commands.items()
+        for name in getattr(command, "commands", {"": None})
+    }
+    written = set()
+    for group, name in re.findall(r"flask ([a-z-]+)(?: ([a-z-]+))?", text_of_all()):
+        written.add((group, name if isinstance(application.cli.commands.get(group), click.Group) else ""))
+    assert written == there
 
 
 # --- dependencies --------------------------------------------------------------------------------------------------
