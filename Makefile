@@ -59,10 +59,10 @@ $(BIN)/python:
 
 $(VENV)/.run: requirements.txt sandbox/requirements.txt | $(BIN)/python
 	@echo "Installing what the portal and the demo need …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r sandbox/requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r sandbox/requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements.txt sandbox/requirements.txt | $(BIN)/python
 	@echo "Installing what the tests and the checks need …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run
