@@ -28,7 +28,7 @@ SETUP = ROOT / "docs" / "setup.md"
 BEGIN = "<!-- settings: written by `python -m tests.unit.test_docs` -->"
 END = "<!-- end of settings -->"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")),
-         *sorted((ROOT / "integrations").glob("*/README.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+         *sorted((ROOT / "integrations").glob("*/*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
 
 
 def text_of_all() -> str:
