@@ -54,7 +54,7 @@ def test_an_example_runs_as_it_stands_on_the_page(portal: RunningPortal, number:
     done = subprocess.run(
         command, input=code, capture_output=True, text=True, timeout=120, check=False,
         env={
-            "PATH": os.environ["PATH"], "PORTAL_URL": f"http://127.0.0.1:{portal.port}", "ORDER_ID": order_id,
+            "PATH": os.environ["PATH"], "PORTAL_BASE_URL": f"http://127.0.0.1:{portal.port}", "ORDER_ID": order_id,
             "SF_WEBHOOK_SECRET": SF_SECRET, "WHMCS_WEBHOOK_SECRET": WHMCS_SECRET,
         },
     )  # fmt: skip

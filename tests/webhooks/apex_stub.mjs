@@ -1,5 +1,5 @@
 // Runs the Apex of docs/webhooks.md: rewrites the little of the language it uses into JavaScript, with stand-ins for
-// the platform's classes. Reads the Apex from standard input; PORTAL_URL, SF_WEBHOOK_SECRET, ORDER_ID as elsewhere.
+// the platform's classes. Reads the Apex from standard input; PORTAL_BASE_URL, SF_WEBHOOK_SECRET, ORDER_ID as elsewhere.
 import { execFileSync } from "node:child_process";
 import { createHmac, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -26,7 +26,7 @@ const System = {
 };
 class HttpRequest {
   headers = [];
-  setEndpoint(address) { this.url = address.replace("callout:Portal_BFF", process.env.PORTAL_URL); }
+  setEndpoint(address) { this.url = address.replace("callout:Portal_BFF", process.env.PORTAL_BASE_URL); }
   setMethod(method) { this.method = method; }
   setHeader(name, value) { this.headers.push(`${name}: ${value}`); }
   setBody(body) { this.body = body; }
