@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from portal.fulfillment import ledger as fulfillments
 from portal.fulfillment.ledger import Fulfillment
+from portal.fulfillment.model import State
 from portal.ledger import deliveries, events
 from portal.problems import Problem
 from portal.web import services
@@ -92,12 +93,22 @@ def _look_again(connection: Connection, event: WhmcsEvent, now: float) -> list[s
     """Something happened to an order or a service: look at it in WHMCS as soon as may be."""
     row = _matching(connection, event)
     _remember(connection, event, None if row is None else row.sf_order_id, now)
-    if row is None:
+    if row is None or _is_echo(event, row):
         return []
     if row.finished:
         fulfillments.audit_now(connection, row.sf_order_id, now=now)
         return []
     return [row.sf_order_id] if fulfillments.hurry(connection, row.sf_order_id, now=now) else []
+
+
+def _is_echo(event: WhmcsEvent, row: Fulfillment) -> bool:
+    """Whether this only tells what our own AcceptOrder did: the run has seen that itself, another look costs calls."""
+    return (
+        row.state == State.PROVISIONED
+        and event.event in ("order.accepted", "service.active")
+        and row.finished_at is not None
+        and event.occurred_at <= row.finished_at
+    )
 
 
 def _resume_unpaid(connection: Connection, event: WhmcsEvent, now: float) -> list[str]:
