@@ -48,7 +48,7 @@ class Org(Sandbox):
 
     def describe(self, request: Request) -> dict[str, Any]:
         """The action's name is `token`, `query`, `composite`, `create:Order`, `collections.update`, `web`, …"""
-        body = request.body[:20000].decode("utf-8", "replace")
+        body = request.body[:200_000].decode("utf-8", "replace")
         if not request.path.startswith("/services/"):
             found = ORDER_ID.search(request.path)
             return {"action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
@@ -82,7 +82,7 @@ class Org(Sandbox):
                 action = parts[0]
         found = ORDER_ID.search(request.path) or ORDER_ID.search(args.get("q", "")) or ORDER_ID.search(body)
         return {"action": action, "order": ids.to_18(found.group()) if found else None,
-                "params": {"q": args["q"]} if "q" in args else body[:2000] or None}
+                "params": {"q": args["q"]} if "q" in args else body[:200_000] or None}
 
     def outcome(self, response: Response) -> Any:
         """Refusals in full; of the rest the length (tokens and customer data stay out)."""

@@ -1,0 +1,290 @@
+"""Every reason for which an order can't be fulfilled: its code and words in Salesforce, ledger, answer, page and log;
+and how it goes on once the reason is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sandbox.visitor import Visitor
+from tests.customers import sign_in
+from tests.fulfilling import (
+    calls_of,
+    check_answer,
+    check_failure,
+    check_nothing_told,
+    customer,
+    logged,
+    page_json,
+    provisioned,
+    sends,
+    told,
+    whmcs_orders,
+    whmcs_services,
+)
+from tests.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def ada(stack: Stack) -> Iterator[Visitor]:
+    """The customer Ada, signed in."""
+    with Visitor() as visitor:
+        sign_in(stack, visitor)
+        yield visitor
+
+
+@pytest.fixture
+def silent(stack: Stack) -> Iterator[None]:
+    """WHMCS sends no events, so that nothing goes on by itself."""
+    stack.whmcs.post("settings", {"webhooks": False})
+    yield
+    stack.whmcs.post("settings", {"webhooks": True})
+
+
+def refused(stack: Stack, order: str, code: str, status: int = 422) -> str:
+    """Click, and hold everybody's word for the failure together. Returns the message."""
+    since = stack.whmcs.last()
+    answer = stack.fulfill(order)
+    message = check_failure(stack, order, code)
+    check_answer(answer, status, code.lower(), stack.fulfillment(order))
+    if not code.startswith("WHMCS_"):
+        assert calls_of(stack.whmcs, since, "AddOrder") == []
+    return message
+
+
+def test_an_order_salesforce_doesnt_know(stack: Stack) -> None:
+    order = stack.order("starter")
+    stack.salesforce.post("seed", {"delete": [{"type": "Order", "Id": order}]})
+    since = stack.salesforce.last()
+    answer = stack.fulfill(order)
+    row = stack.finished(order)
+    assert (row["state"], row["error_code"]) == ("failed", "ORDER_NOT_FOUND")
+    check_answer(answer, 404, "order_not_found", row)
+    assert logged(stack, "Order fulfillment failed", "worker", sfOrderId=order, code="ORDER_NOT_FOUND")
+    written = calls_of(stack.salesforce, since, "update:Order", "collections.update")
+    assert [entry for entry in written if entry["order"] == order] == []
+
+
+@pytest.mark.parametrize("status", ["Draft", "Cancelled", "Rejected"])
+def test_a_status_that_isnt_fulfilled(stack: Stack, ada: Visitor, status: str) -> None:
+    order = stack.order("starter", status=status)
+    answer = stack.fulfill(order)
+    row = stack.finished(order)
+    assert (row["state"], row["error_code"]) == ("failed", "ORDER_NOT_FULFILLABLE") and status in row["error_message"]
+    check_answer(answer, 422, "order_not_fulfillable", row)
+    record = stack.wait_for(
+        lambda: next((r for r in [stack.salesforce_order(order)] if r["Provisioning_Error_Code__c"]), None))
+    assert record["Provisioning_Status__c"] == "Failed" and record["Status"] == status
+    assert record["Provisioning_Error_Message__c"] == row["error_message"]
+    assert page_json(stack, ada, order)["status"] == "Failed"
+    assert sends(stack, order, "AddOrder") == 0
+
+
+def test_an_order_without_items(stack: Stack, ada: Visitor) -> None:
+    order = stack.order()
+    refused(stack, order, "ORDER_HAS_NO_ITEMS")
+    assert page_json(stack, ada, order)["status"] == "Failed"
+    # Items were added: the next click goes on, and Salesforce's error fields are cleared.
+    since = stack.salesforce.last()
+    stack.salesforce.post("seed", {"records": [{
+        "type": "OrderItem", "OrderId": order, "PricebookEntryId": stack.ids["entry:starter"],
+        "Product2Id": stack.ids["product:starter"], "Quantity": 1, "UnitPrice": 5.0}]})  # fmt: skip
+    assert stack.fulfill(order).status == 200
+    provisioned(stack, order)
+    assert told(stack, order, since) == ["Activating", "Provisioned"]
+    assert page_json(stack, ada, order)["status"] == "Provisioned"
+
+
+def test_every_faulty_item_is_named(stack: Stack, ada: Visitor) -> None:
+    order = stack.order("starter", "unmapped", "oddcycle")
+    message = refused(stack, order, "PRODUCT_MAPPING_MISSING")
+    (report,) = logged(stack, "Item mapping report", "worker", sfOrderId=order)
+    assert report["level"] == "error" and len(report["items"]) == 3 and len(report["faults"]) == 2
+    for text in (message, " ".join(report["faults"])):
+        assert "Site Builder has no WH_Product_ID__c" in text
+        assert "Fortnightly Report has the Billing_Cycle__c 'Fortnightly', unknown to WHMCS" in text
+        assert "Starter Hosting" not in text
+    assert page_json(stack, ada, order)["status"] == "Failed"
+
+
+# --- clients -------------------------------------------------------------------------------------------------
+
+
+def test_a_client_without_number_and_address(stack: Stack) -> None:
+    who, _ = customer(stack, client=False, mapped=False, salesforce_email="")
+    assert "no contact with an e-mail address" in refused(
+        stack, stack.order("starter", customer=who), "CLIENT_NOT_MAPPED")
+
+
+def test_an_address_that_two_accounts_share_maps_nobody(stack: Stack) -> None:
+    first, _ = customer(stack, mapped=False, email="shared@customers.example")
+    customer(stack, client=False, mapped=False, email="shared@customers.example")
+    message = refused(stack, stack.order("starter", customer=first), "CLIENT_NOT_MAPPED")
+    assert "several accounts" in message and "@" not in message
+
+
+def test_an_address_whmcs_doesnt_know(stack: Stack) -> None:
+    message = refused(stack, stack.order("starter", customer="mary"), "CLIENT_NOT_MAPPED")
+    assert "WHMCS has no client" in message and "@" not in message
+
+
+def test_a_number_whmcs_doesnt_know(stack: Stack) -> None:
+    who, _ = customer(stack, client=False, mapped=False)
+    account = stack.ids[f"account:{who}"]
+    stack.salesforce.post("seed", {"update": [{"type": "Account", "Id": account, "WHMCS_Client_ID__c": "987654"}]})
+    assert "987654" in refused(stack, stack.order("starter", customer=who), "CLIENT_NOT_MAPPED")
+
+
+def test_a_client_found_by_its_address_is_written_back_to_the_account(stack: Stack) -> None:
+    who, number = customer(stack, mapped=False)
+    order = stack.order("starter", customer=who)
+    assert stack.fulfill(order).status == 200
+    active = provisioned(stack, order)
+    assert str(active["userid"]) == number
+
+    def written() -> bool:
+        accounts = stack.salesforce.get("state", objects="Account")["Account"]
+        return any(a["Id"] == stack.ids[f"account:{who}"] and a["WHMCS_Client_ID__c"] == number for a in accounts)
+
+    stack.wait_for(written, "the client's number in Salesforce")
+
+
+# --- payment -------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_payment_method_and_a_new_click_once_it_is_there(stack: Stack, silent: None) -> None:
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    message = refused(stack, order, "PAYMENT_METHOD_MISSING", 409)
+    assert "payment method" in message
+    stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
+    assert stack.fulfill(order).status == 200
+    provisioned(stack, order)
+    row = stack.fulfillment(order)
+    assert row is not None and row["attempt"] == 2
+
+
+def test_a_payment_method_that_is_added_resumes_the_order_by_itself(stack: Stack) -> None:
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    refused(stack, order, "PAYMENT_METHOD_MISSING", 409)
+    stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
+    stack.wait_for(lambda: (stack.fulfillment(order) or {})["attempt"] == 2, "the second attempt")
+    provisioned(stack, order)
+
+
+def test_the_same_key_repeats_the_refusal_it_got(stack: Stack, silent: None) -> None:
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    first = stack.fulfill(order, key="one-click-of-" + order)
+    assert first.status == 409
+    stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
+    again = stack.fulfill(order, key="one-click-of-" + order)
+    assert (again.status, again.body) == (409, first.body)
+    row = stack.fulfillment(order)
+    assert row is not None and row["attempt"] == 1
+
+
+# --- WHMCS says no -------------------------------------------------------------------------------------------
+
+
+def test_an_add_order_that_is_refused(stack: Stack) -> None:
+    who, number = customer(stack, status="Closed")
+    order = stack.order("starter", customer=who)
+    assert "client status is Closed" in refused(stack, order, "WHMCS_ADD_ORDER_FAILED")
+    stack.whmcs.post("seed", {"update": [{"kind": "clients", "id": int(number), "status": "Active"}]})
+    assert stack.fulfill(order).status == 200
+    provisioned(stack, order)
+    assert len(whmcs_orders(stack, order)) == 1
+
+
+def test_a_long_refusal_is_cut_and_cleaned(stack: Stack) -> None:
+    order = stack.order("starter")
+    words = "Domain taken by ada@lovelace.example password: hunter2secret " + "and so on " * 60
+    stack.whmcs.fault("error", action="AddOrder", order=order, status=200,
+                      body={"result": "error", "message": words})  # fmt: skip
+    message = refused(stack, order, "WHMCS_ADD_ORDER_FAILED")
+    assert len(message) == 255 and "Domain taken by" in message
+    assert "ada@" not in message and "hunter2secret" not in message
+
+
+def test_an_accept_that_is_refused_keeps_its_order_for_the_next_click(stack: Stack, ada: Visitor) -> None:
+    order = stack.order("support")
+    stack.whmcs.post("settings", {"module_failure_order_status": "Pending"})
+    stack.whmcs.post("module-failures", {"pid": 5, "message": "Could not connect to Saturn", "count": 1})
+    try:
+        assert "Could not connect to Saturn" in refused(stack, order, "WHMCS_ACCEPT_ORDER_FAILED")
+    finally:
+        stack.whmcs.post("settings", {"module_failure_order_status": "Active"})
+        stack.whmcs.delete("module-failures")
+    assert [row["status"] for row in whmcs_orders(stack, order)] == ["Pending"]
+    assert page_json(stack, ada, order)["status"] == "Failed"
+    assert stack.fulfill(order).status == 200
+    active = provisioned(stack, order)
+    assert [row["id"] for row in whmcs_orders(stack, order)] == [active["id"]]
+    assert sends(stack, order, "AddOrder") == 1 and sends(stack, order, "AcceptOrder") == 2
+
+
+def test_a_service_that_isnt_set_up_waits_for_an_operators_module_create(
+    stack: Stack, ada: Visitor, silent: None
+) -> None:
+    order = stack.order("starter", "support")
+    stack.whmcs.post("module-failures", {"pid": 5, "message": "Could not connect to Saturn", "count": 2})
+    try:
+        answer = stack.fulfill(order)
+        message = check_failure(stack, order, "WHMCS_SERVICE_NOT_ACTIVE", state="needs_decision")
+        check_answer(answer, 409, "needs_decision", stack.fulfillment(order))
+        (made,) = whmcs_orders(stack, order)
+        good, bad = whmcs_services(stack, made["id"])
+        assert (good["status"], bad["status"]) == ("Active", "Pending")
+        assert f"{bad['id']} (Priority Support: Pending)" in message and f"service {good['id']}" not in message
+        assert page_json(stack, ada, order)["status"] == "Activating"
+        check_answer(stack.fulfill(order), 409, "needs_decision", stack.fulfillment(order))
+        with pytest.raises(Exception, match="Could not connect to Saturn"):
+            stack.flask("fulfillments", "module-create", order, str(bad["id"]))
+    finally:
+        stack.whmcs.delete("module-failures")
+    with pytest.raises(Exception, match="isn't one of this order's"):
+        stack.flask("fulfillments", "module-create", order, "999999")
+    since = stack.whmcs.last()
+    stack.flask("fulfillments", "module-create", order, str(bad["id"]))
+    active = provisioned(stack, order)
+    assert active["id"] == made["id"]
+    assert [e["params"]["serviceid"] for e in calls_of(stack.whmcs, since, "ModuleCreate")] == [str(bad["id"])]
+    assert calls_of(stack.whmcs, since, "AddOrder", "AcceptOrder") == []
+    row = stack.fulfillment(order)
+    assert row is not None and json.loads(row["service_ids"]) == [str(good["id"]), str(bad["id"])]
+
+
+@pytest.mark.parametrize(("fault", "words"), [
+    ("AUTHENTICATION_FAILED", "Authentication Failed"), ("INVALID_IP", "Invalid IP"), ("RATE_LIMITED", "429"),
+])  # fmt: skip
+def test_a_key_or_address_whmcs_refuses_is_a_setting_to_mend_not_the_orders_end(
+    stack: Stack, fault: str, words: str
+) -> None:
+    order = stack.order("starter")
+    stack.whmcs.fault(fault, action="AddOrder", order=order, count=1)
+    assert stack.fulfill(order).status == 200
+    provisioned(stack, order)
+    assert sends(stack, order, "AddOrder") == 2 and len(whmcs_orders(stack, order)) == 1
+    failed = [json.loads(step["detail"])["error"] for step in stack.steps(order) if step["state"] != "done"]
+    assert len(failed) == 1 and "WHMCS" in failed[0]
+
+
+@pytest.mark.parametrize("fault", ["UNABLE_TO_LOCK_ROW", "ENTITY_IS_LOCKED", "REQUEST_LIMIT_EXCEEDED"])
+def test_a_locked_row_in_salesforce_holds_nothing_up_and_is_told_later(stack: Stack, fault: str) -> None:
+    order = stack.order("starter")
+    since = stack.salesforce.last()
+    stack.salesforce.fault(fault, action="update:Order", order=order, count=2)
+    assert stack.fulfill(order).status == 200
+    provisioned(stack, order)
+    assert told(stack, order, since) == ["Activating", "Provisioned"]
+    failed: list[dict[str, Any]] = logged(stack, "Failed to update order status in Salesforce", sfOrderId=order)
+    assert failed and failed[0]["status"] == "Activating" and failed[0]["error"] and failed[0]["level"] == "error"
+
+
+def test_nothing_secret_or_personal_is_told_anywhere(stack: Stack) -> None:
+    check_nothing_told(stack, ["hunter2secret"])
