@@ -1,0 +1,125 @@
+"""The security digest on its whole way: refused at the door, gathered in the ledger, carried until it is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from portal.fulfillment.model import UpstreamError
+from portal.settings import Settings
+from portal.webhooks.alerts import alert_secret, send_alert
+from tests.stack import Stack
+
+
+class Receiver(ThreadingHTTPServer):
+    """Takes digests; answers what `statuses` say, the last of them from then on."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.received: list[tuple[dict[str, str], bytes]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/secret-path"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        status = self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0]
+        self.send_response(status)
+        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def receiving(*statuses: int) -> Iterator[Receiver]:
+    server = Receiver(*statuses)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def send(url: str | None, **settings: str) -> None:
+    services = SimpleNamespace(settings=Settings(security_alert_webhook=url, secret_key="k" * 32, **settings))
+    send_alert(services, {"url_setting": "security_alert_webhook", "body": {"text": "hello"}})  # type: ignore[arg-type]
+
+
+def test_an_alert_is_signed() -> None:
+    with receiving(204) as server:
+        send(server.url, security_alert_secret="shared")
+        send(server.url)
+    for (headers, body), key in zip(
+        server.received,
+        ("shared", hmac.new(b"k" * 32, b"security alerts", hashlib.sha256).hexdigest()),  # as docs/webhooks.md has it
+        strict=True,
+    ):
+        assert headers["x-portal-signature"] == hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+        assert headers["content-type"] == "application/json" and json.loads(body) == {"text": "hello"}
+    assert alert_secret(Settings(security_alert_secret="shared")) == "shared"
+
+
+@pytest.mark.parametrize(
+    ("status", "permanent"), [(500, False), (503, False), (429, False), (404, True), (400, True), (302, True)]
+)
+def test_an_alert_that_is_not_taken_says_whether_trying_again_can_help(status: int, permanent: bool) -> None:
+    with receiving(status) as server, pytest.raises(UpstreamError) as caught:
+        send(server.url)
+    assert caught.value.permanent is permanent and caught.value.status == status
+    assert len(server.received) == 1  # redirects aren't followed: the signature is for this receiver
+
+
+def test_errors_never_name_the_address() -> None:
+    with pytest.raises(UpstreamError) as caught:
+        send("http://127.0.0.1:9/secret-path")
+    assert not caught.value.permanent and "secret-path" not in str(caught.value)
+    with pytest.raises(UpstreamError) as caught:
+        send(None)
+    assert caught.value.permanent
+
+
+def test_a_flood_of_forgeries_becomes_one_digest_that_is_tried_until_taken(tmp_path: Path) -> None:
+    with receiving(500, 503, 200) as server:
+        settings = {"SECURITY_ALERT_WEBHOOK": server.url, "SECURITY_ALERT_EVENTS": "10"}
+        with Stack(tmp_path, settings=settings) as stack:
+            order = stack.order("starter")
+            for _ in range(25):
+                assert stack.fulfill(order, secret="forged").status == 401
+            stack.wait_for(lambda: len(server.received) >= 3, "the digest to be taken", 60)
+            assert stack.fulfill(order).status == 200  # honest requests never minded
+            stack.wait_for(
+                lambda: stack.ledger("SELECT state FROM outbox WHERE kind = 'alert'") == [{"state": "sent"}],
+                "the outbox to know",
+            )
+            counted = "SELECT value FROM counters WHERE name = 'webhook_security_events_total' AND label = ?"
+            assert stack.ledger(counted, "invalid_signature") == [{"value": 25.0}]
+            secret = hmac.new(stack.secret("secret_key").encode(), b"security alerts", hashlib.sha256).hexdigest()
+        bodies = {body for _, body in server.received}
+        assert len(server.received) == 3 and len(bodies) == 1
+        headers, body = server.received[-1]
+        assert headers["x-portal-signature"] == hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        told = json.loads(body)
+        assert told["events"]["invalid_signature"] >= 10 and "127.0.0.1" in told["text"]
