@@ -6,6 +6,7 @@ with the row, so that a mail that went out twice (killed between the server's 25
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import smtplib
 import ssl
@@ -59,8 +60,13 @@ class Mailer:
             self._keep(message, str(payload["message_id"]))
             return
         try:
-            with _connect(urlsplit(self._settings.smtp_url)) as server:
+            server = _connect(urlsplit(self._settings.smtp_url))
+            try:
                 server.send_message(message)
+                with contextlib.suppress(OSError, smtplib.SMTPException):
+                    server.quit()  # taken is taken: a clumsy farewell must not send it again
+            finally:
+                server.close()
         except smtplib.SMTPRecipientsRefused as error:
             codes = [code for code, _ in error.recipients.values()]
             raise _failure("the recipient was refused", permanent=all(500 <= code < 600 for code in codes)) from None

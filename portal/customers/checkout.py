@@ -83,7 +83,10 @@ def _basket(fault: LineFault | None = None, index: int = -1) -> str | tuple[str,
     catalogue = _known_catalogue()
     if catalogue is None:
         return render_template("catalogue_away.html"), 503
-    page = render_template("basket.html", basket=Basket(session, catalogue), fault=fault, fault_index=index)
+    page = render_template(
+        "basket.html", basket=Basket(session, catalogue), fault=fault, fault_index=index,
+        entered=request.form.get("quantity", ""),
+    )  # fmt: skip
     return (page, 400) if fault else page
 
 

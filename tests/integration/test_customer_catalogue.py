@@ -1,0 +1,142 @@
+"""The catalogue costs Salesforce nothing per visitor and stays on show without it; the usual duration is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from portal.customers.catalogue import FRESH_SECONDS, CatalogueCache, CatalogueUnavailable
+from portal.customers.typical import FEWEST, SAMPLE, Typical, typical_seconds
+from portal.fulfillment import ledger as fulfillment_ledger
+from portal.fulfillment.model import UpstreamError
+from portal.ledger.engine import Ledger
+from portal.ledger.schema import fulfillments, metadata
+from portal.services import Services
+from tests.customers import application
+from tests.stack import Stack, http
+
+
+@pytest.fixture
+def app(stack: Stack) -> Iterator[Flask]:
+    with application(stack) as made:
+        yield made
+
+
+def queries(stack: Stack, since: int) -> int:
+    entries = stack.salesforce.journal(since=since, action="query")
+    return sum("PricebookEntry" in str(entry["params"]) for entry in entries)
+
+
+def test_fifty_visitors_cost_salesforce_nothing(stack: Stack) -> None:
+    portal = stack.urls["portal"]
+    assert http("GET", f"{portal}/").status == 200
+    since = stack.salesforce.last()
+    for _ in range(50):
+        assert "Starter Hosting" in http("GET", f"{portal}/").text
+    assert queries(stack, since) == 0
+
+
+def test_an_old_catalogue_is_shown_while_one_of_all_processes_reads_it_anew(app: Flask, stack: Stack) -> None:
+    services: Services = app.extensions["portal"]
+    caches = [CatalogueCache(services) for _ in range(4)]
+    read_at = {cache.current().read_at for cache in caches}
+    assert len(read_at) == 1
+    later = time.time() + FRESH_SECONDS + 1
+    services.now = lambda: later
+    since = stack.salesforce.last()
+    assert {cache.current().read_at for cache in caches} == read_at, "nobody waits for Salesforce"
+    stack.wait_for(lambda: all(cache.current().read_at == later for cache in caches), "the new catalogue")
+    assert queries(stack, since) == 1
+    services.redis.delete("portal:catalogue", "portal:catalogue:refreshing")
+
+
+def test_without_salesforce_the_last_known_catalogue_stays(app: Flask) -> None:
+    services: Services = app.extensions["portal"]
+    cache = CatalogueCache(services)
+    known = cache.current()
+
+    def away(_: float) -> None:
+        raise UpstreamError("Salesforce", "away", permanent=False, reached=False)
+
+    services.salesforce.before_send = away
+    services.now = lambda: time.time() + 10 * FRESH_SECONDS
+    assert cache.current() == known
+    assert CatalogueCache(services).current().products == known.products, "a new process finds it in Redis"
+    services.redis.delete("portal:catalogue", "portal:catalogue:refreshing")
+    with pytest.raises(CatalogueUnavailable):
+        CatalogueCache(services).current()
+
+
+def test_what_another_version_left_in_redis_is_read_anew(app: Flask) -> None:
+    services: Services = app.extensions["portal"]
+    for nonsense in (b"{", b"[]", b'{"readAt": 1, "products": [{"colour": "red"}]}'):
+        services.redis.set("portal:catalogue", nonsense)
+        assert CatalogueCache(services).current().product("nothing") is None
+        assert len(CatalogueCache(services).current().products) >= 5
+
+
+# --- how long it usually takes --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    metadata.create_all(made.engine)
+    yield made
+    made.dispose()
+
+
+def provisioned(ledger: Ledger, number: int, took: float, state: str = "provisioned") -> None:
+    with ledger.write() as connection:
+        sf_order_id = f"801{number:015d}"
+        at = 1000.0 + number
+        fulfillment_ledger.request_fulfillment(connection, sf_order_id, now=at, requested_at=at)
+        connection.execute(fulfillments.update().where(fulfillments.c.sf_order_id == sf_order_id).values(
+            state=state, finished_at=at + took))
+
+
+def test_nothing_is_said_where_too_few_are_known(ledger: Ledger) -> None:
+    for number in range(FEWEST - 1):
+        provisioned(ledger, number, 10)
+    provisioned(ledger, 500, 10, state="failed")
+    with ledger.read() as connection:
+        assert typical_seconds(connection) is None
+    provisioned(ledger, FEWEST, 10)
+    with ledger.read() as connection:
+        assert typical_seconds(connection) == 10
+
+
+def test_three_of_four_recent_orders_were_done_within_it(ledger: Ledger) -> None:
+    for number in range(100):
+        provisioned(ledger, number, number)
+    with ledger.read() as connection:
+        found = typical_seconds(connection)
+    assert found is not None and 73 <= found <= 77
+
+
+def test_only_recent_orders_count_and_no_more_are_read(ledger: Ledger) -> None:
+    for number in range(SAMPLE + 50):
+        provisioned(ledger, number, 1000 if number < 50 else 20)
+    with ledger.read() as connection:
+        assert typical_seconds(connection) == 20
+
+
+def test_the_figure_is_kept_for_a_minute(ledger: Ledger, app: Flask) -> None:
+    services: Services = app.extensions["portal"]
+    moment = [1000.0]
+    services.now = lambda: moment[0]
+    typical = Typical(services)
+    asked: list[str] = []
+    sa.event.listen(ledger.engine, "before_cursor_execute", lambda *args: asked.append(str(args[2])))
+    with ledger.read() as connection:
+        for _ in range(10):
+            typical.seconds(connection)
+        assert len(asked) == 1
+        moment[0] += 61
+        typical.seconds(connection)
+        assert len(asked) == 2
