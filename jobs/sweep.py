@@ -275,7 +275,7 @@ def main() -> int:
     try:
         services = build_services(Settings.from_environ(os.environ))
         services.require_migrated()
-        services.require_same_installation()
+        services.require_same_installation(ask_salesforce=True)
         sweep = Sweep(services)
         sweep.start()
     except (SettingsError, PortalError) as error:

@@ -141,7 +141,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         self._services.require_migrated()
-        self._services.require_same_installation()
+        self._services.require_same_installation(ask_salesforce=True)
         self._services.ledger.dispose()
         gc.freeze()
         for _ in range(self._services.settings.fulfillment_slots):

@@ -48,24 +48,39 @@ class Services:
         """Raises LedgerNotMigrated when the ledger's tables aren't those of this version."""
         require_migrated(self.ledger)
 
+    def require_same_installation(self, *, ask_salesforce: bool = False) -> None:
+        """Raises WrongInstallation when the ledger belongs to another WHMCS or Salesforce org than the configured one.
 
-    def belongs_to(self) -> dict[str, str]:
-        """The other sides this installation is configured for; a ledger belongs to one such pair."""
-        return {"whmcs": self.settings.whmcs_api_url, "salesforce": self.settings.sf_client_id}
+        Which org it is only Salesforce can tell: with ask_salesforce it is asked, and believed unseen while it is away.
+        """
+        self._require_same("whmcs_address", self.settings.whmcs_api_url, "WHMCS")
+        if not ask_salesforce:
+            return
+        try:
+            org = self.salesforce.organization_id()
+        except UpstreamError as error:
+            log.warning("Couldn't ask Salesforce which org it is", extra={"error": str(error)})
+            return
+        if org is not None:
+            self._require_same("salesforce_org", org, "Salesforce org")
 
-    def require_same_installation(self) -> None:
-        """Raises WrongInstallation when the ledger belongs to another Salesforce org or WHMCS."""
-        mine = self.belongs_to()
+    def accept_installation(self) -> None:
+        """From now on the ledger belongs to the configured WHMCS, and to the Salesforce org that next tells its id."""
+        with self.ledger.write() as connection:
+            installation.put(connection, "whmcs_address", self.settings.whmcs_api_url, now=self.now())
+            installation.put(connection, "salesforce_org", None, now=self.now())
+
+    def _require_same(self, key: str, mine: str, what: str) -> None:
         with self.ledger.read() as connection:
-            theirs = installation.get(connection, "belongs_to")
+            theirs = installation.get(connection, key)
         if theirs is None:
             with self.ledger.write() as connection:
-                installation.put_first(connection, "belongs_to", mine, now=self.now())
-                theirs = installation.get(connection, "belongs_to")
+                if installation.get(connection, key) is None:
+                    installation.put(connection, key, mine, now=self.now())
+                theirs = installation.get(connection, key)
         if theirs != mine:
-            changed = " and ".join(name.upper() for name in mine if theirs.get(name) != mine[name])
             raise WrongInstallation(
-                f"this ledger belongs to another {changed} than the one configured; if that is meant, "
+                f"this ledger belongs to another {what} ({theirs}) than the one configured ({mine}); if that is meant, "
                 "run `flask installation accept`"
             )
 

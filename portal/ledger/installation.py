@@ -31,12 +31,6 @@ def put(connection: Connection, key: str, value: Any, *, now: float) -> None:
     )
 
 
-def put_first(connection: Connection, key: str, value: Any, *, now: float) -> None:
-    """Keep a JSON value under `key`, unless there is one already."""
-    row = {"key": key, "value": value, "updated_at": now}
-    connection.execute(insert(connection, installation).values(row).on_conflict_do_nothing())
-
-
 def paused(connection: Connection) -> dict[str, Any] | None:
     """Who paused fulfillments, when and why; None when they run."""
     value = get(connection, "paused")

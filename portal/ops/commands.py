@@ -169,7 +169,7 @@ def _order_id(text: str) -> str:
 def accept() -> None:
     """Accept that this ledger now belongs to the configured Salesforce org and WHMCS."""
     services = _services()
+    services.accept_installation()
     with services.ledger.write() as connection:
-        installation.put(connection, "belongs_to", services.belongs_to(), now=services.now())
         events.record(connection, "installation_accepted", now=services.now(), actor=getpass.getuser())
     click.echo("Accepted.")

@@ -129,8 +129,6 @@ def _workers_and_messages(c: Connection) -> None:
     events.of_subject(c, ORDER)
     installation.put(c, "key", 1, now=NOW)
     installation.put(c, "key", 2, now=NOW)
-    installation.put_first(c, "key", 3, now=NOW)
-    installation.put_first(c, "key", 1, now=NOW)
     upstreams.get(c, "whmcs")
     upstreams.note_ok(c, "whmcs", now=NOW)
     upstreams.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
