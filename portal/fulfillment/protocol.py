@@ -219,14 +219,9 @@ def decide_accept(facts: Facts, seen: Seen, now: float) -> Move:
     assert elected is not None
     if facts.second_chance and seen.look is None:
         return Move(Do.LOOK)
-    if seen.look is not None:
-        others = [each.order for each in seen.look.marked if each.order.id != elected]
-        active = [order.id for order in others if order.status == ACTIVE]
-        if active:
-            return Move(Do.NEED_DECISION, why=_two_active([elected, *active]))
-        strays = [o.id for o in others if o.status == PENDING and o.id not in seen.cancelled]
-        if strays:
-            return Move(Do.CANCEL_STRAY, strays[0])
+    about_others = _others(elected, seen)
+    if about_others is not None:
+        return about_others
     if not seen.order_read:
         return Move(Do.READ_ORDER, elected)
     if seen.order is None:
@@ -275,14 +270,19 @@ def decide_audit(facts: Facts, seen: Seen) -> Move:
         if live:
             return Move(Do.NEED_DECISION, why=f"WHMCS order {', '.join(live)} is Active although this order Failed")
         return Move(Do.DONE)  # a Pending one does no harm: the next click finds and elects it
+    return _others(elected, seen) or Move(Do.DONE)
+
+
+def _others(elected: str, seen: Seen) -> Move | None:
+    """What the marked orders beside the elected one ask for: an Active one a person, a Pending one its end."""
+    if seen.look is None:
+        return None
     others = [each.order for each in seen.look.marked if each.order.id != elected]
     active = [order.id for order in others if order.status == ACTIVE]
     if active:
         return Move(Do.NEED_DECISION, why=_two_active([elected, *active]))
-    strays = [o.id for o in others if o.status == PENDING and o.id not in seen.cancelled]
-    if strays:
-        return Move(Do.CANCEL_STRAY, strays[0])
-    return Move(Do.DONE)
+    strays = [order.id for order in others if order.status == PENDING and order.id not in seen.cancelled]
+    return Move(Do.CANCEL_STRAY, strays[0]) if strays else None
 
 
 # --- what intents and outcomes change ------------------------------------------------------------------
