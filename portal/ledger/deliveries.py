@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.base import Executable
 
 from portal.ledger.schema import deliveries, idempotency_keys
 
@@ -34,40 +35,54 @@ class Key:
     new: bool = False  # made by the call that returned this
 
 
+# Built once: this is what every accepted request goes through.
+_KEY_OF = sa.select(_K.key, _K.sf_order_id, _K.attempt, _K.answer_status, _K.answer_body).where(
+    _K.key == sa.bindparam("key"), _K.expires_at > sa.bindparam("now")
+)
+_FREE_EXPIRED = sa.delete(idempotency_keys).where(_K.key == sa.bindparam("key"), _K.expires_at <= sa.bindparam("now"))
+_SET_ATTEMPT = (
+    sa.update(idempotency_keys).where(_K.key == sa.bindparam("which")).values(attempt=sa.bindparam("new_attempt"))
+)
+_KEEP_ANSWER = (
+    sa.update(idempotency_keys)
+    .where(_K.key == sa.bindparam("which"), _K.answer_status.is_(None))
+    .values(answer_status=sa.bindparam("status"), answer_body=sa.bindparam("body", type_=sa.JSON))
+)
+_INSERTS: Final[dict[tuple[str, str], Executable]] = {
+    (dialect, table.name): insert(table).on_conflict_do_nothing()
+    for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+    for table in (deliveries, idempotency_keys)
+}
+
+
 def key_of(connection: Connection, key: str, *, now: float) -> Key | None:
     """What is known of a key; None for a free one."""
-    query = sa.select(_K.key, _K.sf_order_id, _K.attempt, _K.answer_status, _K.answer_body).where(
-        _K.key == key, _K.expires_at > now
-    )
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_KEY_OF, {"key": key, "now": now}).one_or_none()
     return None if row is None else Key(*row)
 
 
 def claim_key(connection: Connection, key: str, sf_order_id: str, *, now: float) -> Key:
     """The key's row: a new one for this order when the key was free, else the one there is (of whatever order)."""
-    connection.execute(sa.delete(idempotency_keys).where(_K.key == key, _K.expires_at <= now))
     values = {
-        "key": key, "sf_order_id": sf_order_id, "attempt": 0, "created_at": now, "expires_at": now + KEY_SECONDS,
+        "key": key, "sf_order_id": sf_order_id, "attempt": 0,
+        "created_at": now, "expires_at": now + KEY_SECONDS,
     }  # fmt: skip
-    if _insert_unless_there(connection, idempotency_keys, values):
-        return Key(key, sf_order_id, 0, None, None, new=True)
-    known = key_of(connection, key, now=now)
-    assert known is not None  # the insert met it, and this transaction holds it
-    return known
+    while not _insert_unless_there(connection, idempotency_keys, values):
+        known = key_of(connection, key, now=now)
+        if known is not None:
+            return known
+        connection.execute(_FREE_EXPIRED, {"key": key, "now": now})
+    return Key(key, sf_order_id, 0, None, None, new=True)
 
 
 def set_attempt(connection: Connection, key: str, attempt: int) -> None:
     """Note which attempt of the fulfillment a new key asked for."""
-    connection.execute(sa.update(idempotency_keys).where(_K.key == key).values(attempt=attempt))
+    connection.execute(_SET_ATTEMPT, {"which": key, "new_attempt": attempt})
 
 
 def keep_answer(connection: Connection, key: str, status: int, body: dict[str, Any]) -> None:
     """Keep a key's final answer; the first one stands."""
-    connection.execute(
-        sa.update(idempotency_keys)
-        .where(_K.key == key, _K.answer_status.is_(None))
-        .values(answer_status=status, answer_body=body)
-    )
+    connection.execute(_KEEP_ANSWER, {"which": key, "status": status, "body": body})
 
 
 def record(
@@ -107,8 +122,4 @@ def forget_expired(connection: Connection, *, now: float, limit: int = 500) -> i
 
 def _insert_unless_there(connection: Connection, table: sa.Table, values: dict[str, Any]) -> bool:
     """Insert, or leave what has the same primary key; waits for a concurrent insert of it to be decided."""
-    if connection.dialect.name == "postgresql":
-        done = connection.execute(postgresql.insert(table).values(values).on_conflict_do_nothing())
-    else:
-        done = connection.execute(sqlite.insert(table).values(values).on_conflict_do_nothing())
-    return done.rowcount == 1
+    return connection.execute(_INSERTS[connection.dialect.name, table.name], values).rowcount == 1
