@@ -181,10 +181,10 @@ def postpone_placement(connection: Connection, reference: str, until: float) -> 
 
 
 def settle_placed(connection: Connection, reference: str, sf_order_id: str, now: float) -> None:
-    """Salesforce has the order. One withdrawn meanwhile is cancelled there in the same breath."""
+    """Salesforce has the order, perhaps later than anybody thought. One withdrawn meanwhile is cancelled there, too."""
     settled = connection.execute(
         orders.update()
-        .where(orders.c.reference == reference, orders.c.placing == PLACING)
+        .where(orders.c.reference == reference, orders.c.sf_order_id.is_(None))
         .values(placing=PLACED, place_due_at=None, sf_order_id=sf_order_id, updated_at=now)
     ).rowcount
     order = get(connection, reference) if settled else None

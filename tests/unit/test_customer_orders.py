@@ -1,0 +1,342 @@
+"""The ledger's orders: placing under a lease, withdrawing at every moment, learning without forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from portal.customers.learning import told_as
+from portal.customers.placing import SCHEDULE, place
+from portal.fulfillment import ledger as fulfillment_ledger
+from portal.fulfillment.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
+from portal.ledger import orders
+from portal.ledger.engine import Ledger
+from portal.ledger.orders import PLACE_LEASE_SECONDS, Order
+from portal.ledger.schema import fulfillments, metadata, outbox
+from portal.upstream.salesforce import NewOrder, OrderChange
+
+NOW = 1_700_000_000.0
+REF, SF, ACCOUNT = "PO-AAAA-BBBB", "801000000000001AAA", "001000000000001AAA"
+
+SNAPSHOT = SalesforceOrder(
+    id=SF, order_number="00000100", status="Pending Review", account_id=ACCOUNT, account_name="Lovelace",
+    whmcs_client_id="1", email=None, provisioning_status=None, whmcs_order_id=None, portal_reference=None,
+    items=(SalesforceItem("802", "Starter Hosting", 1, "5.00", "1", "Monthly"),), total="5.00",
+)  # fmt: skip
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    metadata.create_all(made.engine)
+    yield made
+    made.dispose()
+
+
+def insert(ledger: Ledger, reference: str = REF, key: str = "key") -> None:
+    item = orders.Item(name="Starter", quantity=1, unitPrice="5.00", cycle="Monthly", domain="a.example", hostname=None,
+                       entryId="01u000000000001AAA")  # fmt: skip
+    with ledger.write() as connection:
+        orders.insert_placed_here(
+            connection, reference=reference, checkout_key=key, account_id=ACCOUNT, email="ada@lovelace.example",
+            items=[item], currency="USD", total="5.00", now=NOW,
+        )  # fmt: skip
+
+
+def row(ledger: Ledger, reference: str = REF) -> Order:
+    with ledger.read() as connection:
+        found = orders.get(connection, reference)
+    assert found is not None
+    return found
+
+
+def told_salesforce(ledger: Ledger) -> list[Any]:
+    with ledger.read() as connection:
+        return list(connection.execute(sa.select(outbox.c.payload).where(outbox.c.kind == "salesforce")).scalars())
+
+
+CANCELLED_THERE = [{"fields": {"Provisioning_Status__c": "Cancelled"}}]
+
+
+# --- placing --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Org:
+    """A Salesforce that does as it is told; `answers` are what each create_order gives or raises."""
+
+    answers: list[Any]
+    known: dict[str, str]
+    calls: list[str]
+
+    def create_order(self, order: NewOrder) -> str:
+        self.calls.append("create")
+        assert order.items[0].domain == "a.example" and order.effective_date.year == 2023
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    def find_order_by_reference(self, reference: str) -> str | None:
+        self.calls.append("find")
+        return self.known.get(reference)
+
+
+def portal(ledger: Ledger, *answers: Any, known: dict[str, str] | None = None) -> Any:
+    clock = [NOW]
+    return SimpleNamespace(
+        ledger=ledger, salesforce=Org(list(answers), known or {}, []), now=lambda: clock[0], clock=clock,
+        settings=SimpleNamespace(portal_pricebook_id="01s000000000001AAA"),
+    )  # fmt: skip
+
+
+def failure(code: str = "", *, permanent: bool = False, unknown: bool = False) -> UpstreamError:
+    return UpstreamError("Salesforce", "no", permanent=permanent, unknown=unknown, code=code, status=400)
+
+
+def test_a_form_is_one_row(ledger: Ledger) -> None:
+    insert(ledger)
+    with pytest.raises(IntegrityError):
+        insert(ledger, "PO-CCCC-DDDD", "key")
+    with ledger.read() as connection:
+        found = orders.by_checkout_key(connection, "key")
+    assert found is not None and found.reference == REF
+
+
+def test_the_usual_way_is_one_call(ledger: Ledger) -> None:
+    insert(ledger)
+    services = portal(ledger, SF)
+    place(services, REF)
+    assert services.salesforce.calls == ["create"]
+    assert (row(ledger).placing, row(ledger).sf_order_id, row(ledger).place_due_at) == ("placed", SF, None)
+    place(services, REF)
+    assert services.salesforce.calls == ["create"], "settled is settled"
+
+
+def test_one_tries_at_a_time_and_a_dead_one_is_followed_after_its_lease(ledger: Ledger) -> None:
+    insert(ledger)
+    with ledger.write() as connection:
+        assert orders.claim_placement(connection, REF, NOW) is not None
+        assert orders.claim_placement(connection, REF, NOW + PLACE_LEASE_SECONDS - 1) is None
+        assert orders.due_placements(connection, NOW + PLACE_LEASE_SECONDS - 1, 10) == []
+        assert orders.due_placements(connection, NOW + PLACE_LEASE_SECONDS, 10) == [REF]
+        assert orders.claim_placement(connection, REF, NOW + PLACE_LEASE_SECONDS) is not None
+
+
+@pytest.mark.parametrize("first", [failure(unknown=True), failure("UNABLE_TO_LOCK_ROW"),
+                                   failure("INSUFFICIENT_ACCESS_OR_READONLY", permanent=True),
+                                   failure("INVALID_FIELD", permanent=True)])  # fmt: skip
+def test_what_says_nothing_about_the_order_is_tried_again_after_a_look(ledger: Ledger, first: UpstreamError) -> None:
+    insert(ledger)
+    services = portal(ledger, first, SF)
+    place(services, REF)
+    assert row(ledger).placing == "placing" and row(ledger).place_due_at == NOW + SCHEDULE[0]
+    place(services, REF)
+    assert services.salesforce.calls == ["create"], "not due yet"
+    services.clock[0] += SCHEDULE[0]
+    place(services, REF)
+    assert services.salesforce.calls == ["create", "find", "create"] and row(ledger).sf_order_id == SF
+
+
+def test_an_order_that_arrived_without_an_answer_is_found_and_not_sent_again(ledger: Ledger) -> None:
+    insert(ledger)
+    services = portal(ledger, failure(unknown=True), known={})
+    place(services, REF)
+    services.salesforce.known[REF] = SF
+    services.clock[0] += 100
+    place(services, REF)
+    assert services.salesforce.calls == ["create", "find"] and row(ledger).sf_order_id == SF
+
+
+def test_a_reference_that_is_taken_means_it_arrived(ledger: Ledger) -> None:
+    insert(ledger)
+    services = portal(ledger, failure("DUPLICATE_VALUE", permanent=True), known={REF: SF})
+    place(services, REF)
+    assert row(ledger).placing == "placed" and row(ledger).sf_order_id == SF
+
+
+def test_taken_but_not_yet_to_be_seen_waits(ledger: Ledger) -> None:
+    insert(ledger)
+    place(portal(ledger, failure("DUPLICATE_VALUE", permanent=True)), REF)
+    assert row(ledger).placing == "placing" and row(ledger).place_due_at == NOW + SCHEDULE[0]
+
+
+def test_pauses_grow_and_stay(ledger: Ledger) -> None:
+    insert(ledger)
+    services = portal(ledger, *[failure(unknown=True)] * 8)
+    pauses = []
+    for _ in range(8):
+        place(services, REF)
+        due = row(ledger).place_due_at
+        assert due is not None
+        pauses.append(due - services.clock[0])
+        services.clock[0] = due
+    assert pauses == [*SCHEDULE, SCHEDULE[-1], SCHEDULE[-1], SCHEDULE[-1]]
+
+
+def test_a_definite_refusal_ends_it(ledger: Ledger) -> None:
+    insert(ledger)
+    place(portal(ledger, failure("FIELD_CUSTOM_VALIDATION_EXCEPTION", permanent=True)), REF)
+    settled = row(ledger)
+    assert (settled.placing, settled.status, settled.place_due_at) == ("refused", CustomerStatus.FAILED, None)
+
+
+# --- withdrawing ----------------------------------------------------------------------------------------------
+
+
+def withdraw(ledger: Ledger) -> bool:
+    with ledger.write() as connection:
+        return orders.withdraw(connection, REF, NOW)
+
+
+def test_withdrawn_before_it_was_ever_sent(ledger: Ledger) -> None:
+    insert(ledger)
+    assert withdraw(ledger) and not withdraw(ledger)
+    services = portal(ledger, SF)
+    place(services, REF)
+    assert services.salesforce.calls == [] and told_salesforce(ledger) == []
+    assert row(ledger).status is CustomerStatus.CANCELLED
+
+
+def test_withdrawn_while_it_is_on_its_way(ledger: Ledger) -> None:
+    insert(ledger)
+    with ledger.write() as connection:
+        assert orders.claim_placement(connection, REF, NOW) is not None
+    assert withdraw(ledger)
+    assert told_salesforce(ledger) == []
+    with ledger.write() as connection:
+        orders.settle_placed(connection, REF, SF, NOW)
+    assert told_salesforce(ledger) == CANCELLED_THERE
+    assert row(ledger).status is CustomerStatus.CANCELLED
+
+
+def test_withdrawn_when_nobody_knows_whether_it_arrived(ledger: Ledger) -> None:
+    """Not found, so settled; it commits late all the same, is learnt, and is cancelled in Salesforce."""
+    insert(ledger)
+    services = portal(ledger, failure(unknown=True))
+    place(services, REF)
+    assert withdraw(ledger)
+    services.clock[0] += 100
+    place(services, REF)
+    assert services.salesforce.calls == ["create", "find"], "never sent again"
+    assert (row(ledger).placing, row(ledger).status) == ("refused", CustomerStatus.CANCELLED)
+    with ledger.write() as connection:
+        orders.learn(connection, replace(SNAPSHOT, portal_reference=REF), NOW, status=CustomerStatus.PENDING_REVIEW)
+    assert told_salesforce(ledger) == CANCELLED_THERE
+    assert (row(ledger).sf_order_id, row(ledger).status) == (SF, CustomerStatus.CANCELLED)
+
+
+def test_withdrawn_in_review(ledger: Ledger) -> None:
+    insert(ledger)
+    place(portal(ledger, SF), REF)
+    assert withdraw(ledger) and told_salesforce(ledger) == CANCELLED_THERE
+    with ledger.write() as connection:
+        assert orders.withdrawn(connection, SF)
+        orders.set_status(connection, SF, CustomerStatus.ACTIVATING, NOW)
+        orders.set_status(connection, SF, CustomerStatus.FAILED, NOW, error_code="ORDER_NOT_FULFILLABLE")
+    assert row(ledger).status is CustomerStatus.CANCELLED
+    with ledger.write() as connection:
+        orders.set_status(connection, SF, CustomerStatus.PROVISIONED, NOW)
+    assert row(ledger).status is CustomerStatus.PROVISIONED, "what is true is said"
+
+
+def test_once_it_is_asked_for_it_cannot_be_withdrawn(ledger: Ledger) -> None:
+    insert(ledger)
+    place(portal(ledger, SF), REF)
+    with ledger.write() as connection:
+        fulfillment_ledger.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
+    assert not withdraw(ledger) and told_salesforce(ledger) == []
+
+
+# --- learning -------------------------------------------------------------------------------------------------
+
+
+def learn(ledger: Ledger, snapshot: SalesforceOrder, **more: Any) -> None:
+    with ledger.write() as connection:
+        orders.learn(connection, snapshot, NOW, **more)
+
+
+def test_an_order_of_another_channel_goes_by_its_salesforce_id(ledger: Ledger) -> None:
+    learn(ledger, SNAPSHOT, created_at=NOW - 1000, status=CustomerStatus.PENDING_REVIEW)
+    found = row(ledger, SF)
+    assert (found.sf_order_id, found.created_at, found.items[0]["name"]) == (SF, NOW - 1000, "Starter Hosting")
+    learn(ledger, replace(SNAPSHOT, items=(), total="9.00"))
+    assert row(ledger, SF).items == [] and row(ledger, SF).total == "9.00"
+
+
+def test_what_was_placed_here_keeps_what_its_customer_saw(ledger: Ledger) -> None:
+    insert(ledger)
+    place(portal(ledger, SF), REF)
+    learn(ledger, replace(SNAPSHOT, portal_reference=REF, items=(), total="9.00", status="Activated"))
+    found = row(ledger)
+    assert (found.total, found.sf_status, found.order_number) == ("5.00", "Activated", "00000100")
+    assert found.items[0]["name"] == "Starter" and found.created_at == NOW
+
+
+def test_a_webhook_may_be_quicker_than_salesforces_answer_to_us(ledger: Ledger) -> None:
+    insert(ledger)
+    learn(ledger, replace(SNAPSHOT, portal_reference=REF))
+    assert (row(ledger).sf_order_id, row(ledger).placing) == (SF, "placed")
+
+
+def test_somebody_elses_reference_is_not_believed(ledger: Ledger) -> None:
+    insert(ledger)
+    learn(ledger, replace(SNAPSHOT, portal_reference=REF, account_id="001000000000002AAA"))
+    assert row(ledger).sf_order_id is None
+    assert row(ledger, SF).account_id == "001000000000002AAA"
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "expected"),
+    [
+        (None, CustomerStatus.CANCELLED, CustomerStatus.CANCELLED),
+        (None, CustomerStatus.PROVISIONED, CustomerStatus.PROVISIONED),
+        (State.RUNNING, CustomerStatus.CANCELLED, CustomerStatus.ACTIVATING),
+        (State.RUNNING, CustomerStatus.FAILED, CustomerStatus.ACTIVATING),
+        (State.PROVISIONED, CustomerStatus.FAILED, CustomerStatus.PROVISIONED),
+        (State.PROVISIONED, CustomerStatus.CANCELLED, CustomerStatus.CANCELLED),
+        (State.FAILED, CustomerStatus.CANCELLED, CustomerStatus.CANCELLED),
+        (State.NEEDS_DECISION, CustomerStatus.FAILED, CustomerStatus.ACTIVATING),
+    ],
+)
+def test_the_ledgers_own_outcome_stands(
+    ledger: Ledger, state: State | None, status: CustomerStatus, expected: CustomerStatus
+) -> None:
+    insert(ledger)
+    place(portal(ledger, SF), REF)
+    if state is not None:
+        own = CustomerStatus.PROVISIONED if state is State.PROVISIONED else CustomerStatus.ACTIVATING
+        with ledger.write() as connection:
+            fulfillment_ledger.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
+            connection.execute(fulfillments.update().where(fulfillments.c.sf_order_id == SF).values(state=state.value))
+            orders.set_status(connection, SF, own, NOW)
+    learn(ledger, replace(SNAPSHOT, portal_reference=REF), status=status)
+    assert row(ledger).status is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "provisioning", "expected"),
+    [
+        ("Pending Review", None, (CustomerStatus.PENDING_REVIEW, None)),
+        ("Pending Review", "Requested", (CustomerStatus.PENDING_REVIEW, None)),
+        ("Activated", "Provisioned", (CustomerStatus.PROVISIONED, None)),
+        ("Pending Review", "Failed", (CustomerStatus.FAILED, None)),
+        ("Rejected", "Failed", (CustomerStatus.CANCELLED, orders.UNWANTED)),
+        ("canceled", None, (CustomerStatus.CANCELLED, None)),
+        ("Pending Review", "Cancelled", (CustomerStatus.CANCELLED, None)),
+        ("Draft", None, (None, None)),
+        ("Draft", "Activating", (CustomerStatus.ACTIVATING, None)),
+    ],
+)
+def test_salesforces_words_become_the_customers(
+    status: str, provisioning: str | None, expected: tuple[CustomerStatus | None, str | None]
+) -> None:
+    change = OrderChange(replace(SNAPSHOT, status=status, provisioning_status=provisioning), NOW, NOW)
+    assert told_as(change) == expected
