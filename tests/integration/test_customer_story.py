@@ -283,7 +283,7 @@ def test_orders_of_other_channels_and_rejections_are_learnt_in_bulk(stack: Stack
         calls = [entry for entry in stack.salesforce.journal(since=before) if entry["action"] == "query"]
         assert len(calls) == 1, "one query for all of them"
         listed = ada.get(f"{stack.urls['portal']}/orders").text
-        assert listed.count("Business Hosting × 2") == 3 and reference in listed, listed
+        assert listed.count("Business Hosting × 2 ") == 3 and reference in listed, listed
         assert quote not in listed and others not in listed
         assert "We couldn’t accept this order" in ada.get(f"{stack.urls['portal']}/orders/{reference}").text
         assert "This order was cancelled" in ada.get(f"{stack.urls['portal']}/orders/{elsewhere[0]}").text
