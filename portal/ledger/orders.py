@@ -71,6 +71,11 @@ class Order:
 
 _COLUMNS = [orders.c[field.name] for field in fields(Order)]
 
+# Made once: every poll of every customer runs the first, and building a statement costs more than running it.
+_BY_REFERENCE = sa.select(*_COLUMNS).where(orders.c.reference == sa.bindparam("wanted"))
+_BY_SF_ORDER_ID = sa.select(*_COLUMNS).where(orders.c.sf_order_id == sa.bindparam("wanted"))
+_BY_CHECKOUT_KEY = sa.select(*_COLUMNS).where(orders.c.checkout_key == sa.bindparam("wanted"))
+
 
 def _order(row: Row[Any] | None) -> Order | None:
     if row is None:
@@ -84,17 +89,17 @@ def _order(row: Row[Any] | None) -> Order | None:
 
 def get(connection: Connection, reference: str) -> Order | None:
     """The order of that reference (as stored: case matters)."""
-    return _order(connection.execute(sa.select(*_COLUMNS).where(orders.c.reference == reference)).first())
+    return _order(connection.execute(_BY_REFERENCE, {"wanted": reference}).first())
 
 
 def by_sf_order_id(connection: Connection, sf_order_id: str) -> Order | None:
     """The order of that Salesforce id (18 characters)."""
-    return _order(connection.execute(sa.select(*_COLUMNS).where(orders.c.sf_order_id == sf_order_id)).first())
+    return _order(connection.execute(_BY_SF_ORDER_ID, {"wanted": sf_order_id}).first())
 
 
 def by_checkout_key(connection: Connection, checkout_key: str) -> Order | None:
     """The order a checkout form has already become."""
-    return _order(connection.execute(sa.select(*_COLUMNS).where(orders.c.checkout_key == checkout_key)).first())
+    return _order(connection.execute(_BY_CHECKOUT_KEY, {"wanted": checkout_key}).first())
 
 
 def page_of_account(
