@@ -45,6 +45,7 @@ from tests.crash.harness import (
     runs,
     seed_orders,
     send_signal,
+    stop_outside_a_transaction,
     unsettled,
     wait_until_settled,
 )
@@ -352,7 +353,7 @@ class Trouble:
 
     def _strike(self, holder: Holder, planned: Planned, during: str) -> bool:
         """Kill or stop a process while it surely holds the order: stopped first, then looked at again."""
-        if holder.pid in self.stopped or not send_signal(holder.pid, signal.SIGSTOP):
+        if holder.pid in self.stopped or not stop_outside_a_transaction(holder.pid):
             return False
         again = self.stack.holder(holder.sf_order_id)
         if again != holder:
@@ -401,7 +402,7 @@ class Trouble:
             self._lock_ledger(TTL_SECONDS + 1.5)
         else:
             child = self.stack.child(self._draw.choice(self.stack.sweep_names))
-            if child.alive and child.pid not in self.stopped and send_signal(child.pid, signal.SIGSTOP):
+            if child.alive and child.pid not in self.stopped and stop_outside_a_transaction(child.pid):
                 self.sigstops += 1
                 self.touched.add(child.pid)
                 self.stopped.add(child.pid)

@@ -38,17 +38,18 @@ class CrashStack(Stack):
     """The whole portal with as many supervisors and sweeps as asked for, over SQLite or a PostgreSQL.
 
     worker        what follows `python -m` for a worker
+    web           gunicorn's application
     database_url  a PostgreSQL's; None: SQLite under `folder`
     """
 
     def __init__(
         self, folder: Path, *, workers: int = 1, sweeps: int = 1, worker: Sequence[str] = ("jobs.worker",),
-        settings: Mapping[str, str] | None = None, database_url: str | None = None,
+        web: str = "wsgi:app", settings: Mapping[str, str] | None = None, database_url: str | None = None,
     ) -> None:
         more = {"DATABASE_URL": database_url} if database_url else {}
         super().__init__(folder, start=False, settings={**SETTINGS, **more, **(settings or {})})
         self.database_url = database_url
-        self._workers, self._sweeps, self._worker = workers, sweeps, tuple(worker)
+        self._workers, self._sweeps, self._worker, self._web = workers, sweeps, tuple(worker), web
         self._local = threading.local()
 
     @property
@@ -61,6 +62,7 @@ class CrashStack(Stack):
 
     def _product_argv(self, port: int) -> dict[str, list[str]]:
         argv = super()._product_argv(port)
+        argv["web"] = [self._web if word == "wsgi:app" else word for word in argv["web"]]
         sweep = argv.pop("sweep")
         argv |= dict.fromkeys(self.worker_names, [sys.executable, "-m", *self._worker])
         return argv | dict.fromkeys(self.sweep_names, sweep)
@@ -140,9 +142,33 @@ def children_of(pid: int) -> list[int]:
 
 def runs(pid: int) -> bool:
     """Whether the process is there and hasn't ended (one nobody reaped yet has)."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] not in ("Z", "X")
+    return _state(pid) not in ("Z", "X", "")
+
+
+def stop_outside_a_transaction(pid: int) -> bool:
+    """SIGSTOP a process, but not while it holds SQLite's write lock (there one stopped process stops the ledger, as
+    docs/reliability.md says); whether it was there to be stopped."""
+    for _ in range(500):
+        if not send_signal(pid, signal.SIGSTOP):
+            return False
+        while _state(pid) not in ("T", "Z", "X", ""):
+            time.sleep(0.001)
+        if not _holds_lock(pid):
+            return True
+        send_signal(pid, signal.SIGCONT)
+        time.sleep(0.005)
     return False
+
+
+def _holds_lock(pid: int) -> bool:
+    lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
+    return any(words[1] == "FLOCK" and words[4] == str(pid) for words in lines if "->" not in words)
+
+
+def _state(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
+    return ""
 
 
 def send_signal(pid: int, number: signal.Signals) -> bool:
@@ -374,7 +400,8 @@ def unsettled(stack: CrashStack, orders: Sequence[str]) -> list[str]:
     found += [f"{order}: audit to come" for order, row in rows.items()
               if row["audit_due_at"] is not None and row["audit_due_at"] < soon]
     found += [f"{row['subject']}: write-back to come" for row in stack.ledger(
-        "SELECT subject FROM outbox WHERE kind = 'salesforce' AND state = 'pending'")]
+        "SELECT subject FROM outbox WHERE kind IN ('salesforce', 'assertion') AND state = 'pending' AND due_at < ?",
+        soon)]
     return found
 
 

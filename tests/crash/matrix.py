@@ -1,0 +1,442 @@
+"""The crash matrix: every upstream call of an order × every moment around it × every way its process can end.
+
+A cell is one order that is brought to one moment and whose worker is then struck. Many cells stand in their moments at
+once, on one stack; `run_matrix` strikes them together and holds each against both sides afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from sandbox.control import SandboxError
+from tests.crash.harness import (
+    CrashStack,
+    Holder,
+    Wanted,
+    children_of,
+    judge,
+    runs,
+    seed_orders,
+    send_signal,
+    stop_outside_a_transaction,
+    unsettled,
+)
+from tests.stack import http
+
+MAX_REQUEST_SECONDS = 4.0
+TRIES = 3
+SLOTS = 26  # as many cells stand in their moments at once
+PATIENCE = 45.0  # seconds for all cells of a batch to get through one phase
+
+# The moments.
+NOT_SENT = "killed before sending"
+LOST = "done but answer lost"
+UNRECORDED = "answered but not recorded"
+LATE = "committed after the maximum request time"
+BETWEEN = "between two calls"
+
+# What happens to the process that runs the order.
+KILL = "SIGKILL"
+STOP = "SIGSTOP longer than the TTL, then going on"
+STOP_LONG = "SIGSTOP until another has finished, then going on"
+SUPERVISOR = "SIGKILL of its supervisor"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One upstream call of an order, how the journal shows it, and the fault points around it."""
+
+    name: str
+    side: str  # salesforce | whmcs
+    action: str  # in the journal
+    point: str  # our name of it
+    nth: int = 1
+    contains: str = ""
+    by: str = "order"  # what the journal knows the call by: order | client | nothing
+    effect: bool = False
+    second_chance: bool = False  # happens only where an AddOrder's outcome was unknown
+    before: str = ""  # the product's own fault points, where it has some
+    after: str = ""
+
+
+CALLS = (
+    Call("token", "salesforce", "token", "sign_in", by="nothing"),
+    Call("query", "salesforce", "query", "fetch_order"),
+    Call("Activating", "salesforce", "update:Order", "update_order", contains="Activating", effect=True),
+    Call("GetPayMethods", "whmcs", "GetPayMethods", "GetPayMethods", by="client"),
+    Call("GetClientsDetails", "whmcs", "GetClientsDetails", "GetClientsDetails", by="client"),
+    Call("AddOrder", "whmcs", "AddOrder", "AddOrder", effect=True,
+         before="add_order:intended", after="add_order:answered"),
+    Call("GetOrders (read back)", "whmcs", "GetOrders", "GetOrders"),
+    Call("AcceptOrder", "whmcs", "AcceptOrder", "AcceptOrder", effect=True,
+         before="accept_order:intended", after="accept_order:answered"),
+    Call("GetClientsProducts", "whmcs", "GetClientsProducts", "GetClientsProducts", by="client"),
+    Call("Provisioned", "salesforce", "update:Order", "update_order", nth=2, contains="Provisioned", effect=True),
+    Call("GetOrders (look)", "whmcs", "GetOrders", "GetOrders", by="client", second_chance=True),
+    Call("CancelOrder", "whmcs", "CancelOrder", "CancelOrder", effect=True, second_chance=True,
+         before="cancel_stray:intended", after="cancel_stray:answered"),
+)
+
+#: Moments that belong to no call's before or after: the product's other points, and right before the bytes leave.
+OTHER_POINTS = ("claimed", "add_order:recorded", "accept_order:recorded", "elected", "AddOrder:sending",
+                "AcceptOrder:sending", "CancelOrder:sending")
+
+
+@dataclass(eq=False)
+class Cell:
+    """One square of the matrix, with the order that was brought there."""
+
+    what: str  # the call's or the point's name
+    moment: str
+    strike: str
+    call: Call | None
+    wanted: Wanted = field(default_factory=lambda: Wanted(0, 0, []))
+    holder: Holder | None = None
+    struck_at: float = 0.0
+    first: dict[str, int] = field(default_factory=dict)  # last journal ids before the order was asked for
+    held: dict[str, Any] | None = None  # the held call's journal entry
+    updated_at: float = 0.0  # of the order's row at the strike
+    trouble: str = ""  # why the cell didn't come about, or what was wrong with it
+
+    @property
+    def in_call(self) -> bool:
+        """Whether the sandbox holds the call, instead of a fault point the process."""
+        return self.moment in (LOST, LATE)
+
+    @property
+    def name(self) -> str:
+        return f"{self.what} | {self.moment} | {self.strike}"
+
+
+def all_cells() -> list[Cell]:
+    """The whole matrix."""
+    cells = []
+    for strike in (KILL, STOP, STOP_LONG, SUPERVISOR):
+        for call in CALLS:
+            if strike == STOP_LONG and not call.effect:
+                continue  # the same as STOP: nothing depends on how late a read ends
+            moments = [NOT_SENT, LOST, UNRECORDED] + ([LATE] if call.effect and strike != STOP_LONG else [])
+            cells += [Cell(call.name, moment, strike, call) for moment in moments]
+        if strike != STOP_LONG:
+            cells += [Cell(point, BETWEEN, strike, None) for point in OTHER_POINTS]
+    return cells
+
+
+def _batches(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells of one strike each, no more than there are slots, and one of the token's at most: no journal says whose it
+    is. When a supervisor is to die with all of them, few calls may be held at once, for they must all still be held.
+    """
+    batches = []
+    for _, same in itertools.groupby(cells, key=lambda cell: cell.strike):
+        waiting = list(same)
+        while waiting:
+            batch: list[Cell] = []
+            for cell in waiting:
+                in_call = sum(each.in_call for each in batch)
+                crowded = cell.strike == SUPERVISOR and cell.in_call and in_call >= 8
+                second_token = cell.what == "token" and any(each.what == "token" for each in batch)
+                if len(batch) < SLOTS and not crowded and not second_token:
+                    batch.append(cell)
+            waiting = [cell for cell in waiting if cell not in batch]
+            batches.append(batch)
+    return batches
+
+
+class Matrix:
+    """Runs cells on a stack whose workers are tests.crash.worker_under_test."""
+
+    def __init__(self, stack: CrashStack, points: Path, say: Callable[[str], None]) -> None:
+        self.stack = stack
+        self.points = points
+        self.say = say
+        self._numbers = itertools.count(1)
+        self._deadline = 0.0
+
+    def run(self, cells: Sequence[Cell]) -> None:
+        """Run them all; every cell says afterwards what was wrong with it.
+
+        One whose process had moved on before it could be struck (a call waits for its answer for so long only) is
+        brought there again, with another order.
+        """
+        for _ in range(TRIES):
+            missed = [cell for cell in cells if not cell.struck_at]
+            for cell in missed:
+                number = next(self._numbers)
+                cell.trouble, cell.held, cell.holder = "", None, None
+                cell.wanted = Wanted(number, 5000 + number, [("starter", 1), ("server", 2)][: 1 + number % 2])
+            seed_orders(self.stack, [cell.wanted for cell in missed])
+            for batch in _batches(missed):
+                begun = time.monotonic()
+                self._batch(batch)
+                good = sum(not cell.trouble for cell in batch)
+                self.say(f"{batch[0].strike}: {good} of {len(batch)} cells in {time.monotonic() - begun:.0f} s")
+                for cell in batch:
+                    if cell.trouble:
+                        self.say(f"  {cell.name}: {cell.trouble}")
+        self._judge(cells)
+
+    # --- one batch ---
+
+    def _batch(self, batch: Sequence[Cell]) -> None:
+        # Those that stand at a fault point stay there; a held call is given up after a while, so it comes last.
+        token = [cell for cell in batch if cell.what == "token"]
+        patient = [cell for cell in batch if cell not in token and not cell.in_call]
+        for cells in (token, patient):
+            self._phase(cells, self._bring)
+            self._phase(cells, self._wait_in_place)
+        hasty = [cell for cell in batch if cell.in_call and cell not in token]
+        self._phase(hasty, self._bring)
+        if batch[0].strike == SUPERVISOR:
+            self._phase(hasty, self._wait_in_place)
+            self._phase(batch, self._look_before_strike)
+            self._strike_supervisor([cell for cell in batch if not cell.trouble])
+        else:
+            for cells in (token, patient, hasty):
+                self._phase(cells, self._strike if cells is not hasty else self._wait_and_strike)
+        self._phase(batch, self._taken_over)
+        self._phase([cell for cell in batch if cell.strike == STOP], self._go_on)
+        # A lost answer is lost at once; a late commit comes after the new run has ended.
+        self._phase([cell for cell in batch if cell.moment == LOST], self._release)
+        self._phase(batch, self._finished)
+        self._phase([cell for cell in batch if cell.strike == STOP_LONG], self._go_on)
+        self._phase([cell for cell in batch if cell.moment == LATE], self._release)
+        for cell in batch:  # nobody stays where it could hold up others
+            (self.points / f"{cell.wanted.order}.go").touch()
+            if cell.holder is not None:
+                send_signal(cell.holder.pid, signal.SIGCONT)
+        for side in (self.stack.org, self.stack.shop):
+            side.clear_faults()
+            side.release()
+
+    def _phase(self, cells: Sequence[Cell], do: Callable[[Cell], None]) -> None:
+        """Do the same with all cells, within one common deadline."""
+        self._deadline = time.monotonic() + PATIENCE
+        for cell in cells:
+            self._try(cell, do)
+
+    @property
+    def _left(self) -> float:
+        return max(1.0, self._deadline - time.monotonic())
+
+    def _try(self, cell: Cell, do: Callable[[Cell], None]) -> None:
+        """Note what goes wrong instead of ending the other cells with it."""
+        if cell.trouble:
+            return
+        try:
+            do(cell)
+        except (AssertionError, SandboxError) as error:
+            cell.trouble = f"{do.__name__.strip('_')}: {error}"
+
+    def _side(self, cell: Cell) -> Any:
+        assert cell.call is not None
+        return self.stack.org if cell.call.side == "salesforce" else self.stack.shop
+
+    def _bring(self, cell: Cell) -> None:
+        """Script what brings the order to its moment, and ask for it."""
+        order, call = cell.wanted.order, cell.call
+        cell.first = {"salesforce": self.stack.org.last_entry(), "whmcs": self.stack.shop.last_entry()}
+        second_chance = call.second_chance if call else cell.what in ("elected", "CancelOrder:sending")
+        if cell.what in ("CancelOrder", "CancelOrder:sending"):
+            self._place_stray(cell)
+        if second_chance:
+            self.stack.shop.fault("drop_after", action="AddOrder", order=order)
+        if cell.what == "token":
+            self.stack.org.fault("INVALID_SESSION_ID", action="query", order=order)
+        if cell.in_call:
+            assert call is not None
+            when = "after" if cell.moment == LOST else "before"
+            if call.by == "nothing":
+                self._stop_at(cell, f"{call.point}:sending", 1)  # the call itself is caught once it stands there
+            else:
+                self._side(cell).fault("pause_point", action=call.action, when=when, seconds=120, label=order,
+                                       **self._about(cell))
+        elif call is None:
+            self._stop_at(cell, cell.what, 1)
+        else:
+            point = call.before or f"{call.point}:sending"
+            if cell.moment == UNRECORDED:
+                point = call.after or f"{call.point}:answered"
+            self._stop_at(cell, point, 1 if call.before else call.nth)
+        answer = self.stack.fulfill(order, prefer="respond-async")
+        assert answer.status in (200, 202), answer.text
+
+    def _about(self, cell: Cell) -> dict[str, Any]:
+        call = cell.call
+        assert call is not None
+        about: dict[str, Any] = {"client": cell.wanted.client} if call.by == "client" else {"order": cell.wanted.order}
+        return about | ({"contains": call.contains} if call.contains else {})
+
+    def _place_stray(self, cell: Cell) -> None:
+        """The order a call sent long ago left behind: made as the portal would make it, under its mark."""
+        form = {"identifier": self.stack.secret("whmcs_api_identifier"),
+                "secret": self.stack.secret("whmcs_api_secret"), "action": "AddOrder", "responsetype": "json",
+                "clientid": str(cell.wanted.client), "paymentmethod": "stripe",
+                "notes": f"sfOrderId={cell.wanted.order}"}
+        for index, (pid, quantity, cycle, name) in enumerate(cell.wanted.asked):
+            form |= {f"pid[{index}]": str(pid), f"qty[{index}]": str(quantity), f"billingcycle[{index}]": cycle,
+                     f"domain[{index}]": name}
+        answer = http("POST", self.stack.shop.api_url, urlencode(form).encode(),
+                      {"Content-Type": "application/x-www-form-urlencoded"})
+        assert answer.json()["result"] == "success", answer.text
+
+    def _stop_at(self, cell: Cell, point: str, nth: int) -> None:
+        (self.points / f"{cell.wanted.order}.stop").write_text(f"{point} {nth}", encoding="ascii")
+
+    def _wait_in_place(self, cell: Cell) -> None:
+        """Until the order's process stands in its moment."""
+        order, call = cell.wanted.order, cell.call
+        if not cell.in_call:
+            self._wait_at_point(cell)
+        else:
+            assert call is not None
+            if call.by == "nothing":
+                self._wait_at_point(cell)
+                self.stack.org.fault("pause_point", action="token", when="after", seconds=120, label=order)
+                (self.points / f"{order}.go").touch()
+            cell.held = self.stack.wait_for(
+                lambda: next((entry for entry in self._side(cell).journal(held=True)
+                              if entry["fault"]["label"] == order), None), f"{cell.name} to be held", self._left)
+        cell.holder = self.stack.wait_for(lambda: self.stack.holder(order), f"a holder of {cell.name}", self._left)
+
+    def _wait_at_point(self, cell: Cell) -> None:
+        here = self.points / f"{cell.wanted.order}.here"
+        self.stack.wait_for(here.exists, f"{cell.name} to be reached", self._left)
+
+    def _look_before_strike(self, cell: Cell) -> None:
+        row = self.stack.fulfillment(cell.wanted.order)
+        assert row is not None
+        assert row["state"] == "running" and cell.holder is not None and row["owner"] == cell.holder.incarnation, (
+            f"it isn't being run where it was: {row['state']}")
+        if cell.held is not None:
+            held = [entry for entry in self._side(cell).journal(held=True) if entry["id"] == cell.held["id"]]
+            assert held and held[0]["gone"] is None, "the call had been given up"
+        cell.updated_at = row["updated_at"]
+
+    def _wait_and_strike(self, cell: Cell) -> None:
+        self._wait_in_place(cell)
+        self._strike(cell)
+
+    def _strike(self, cell: Cell) -> None:
+        """Stopped first, then looked at, so that it surely still was where it was to be struck."""
+        assert cell.holder is not None
+        pid = cell.holder.pid
+        assert stop_outside_a_transaction(pid), "its process had ended already"
+        try:
+            self._look_before_strike(cell)
+        except AssertionError:
+            send_signal(pid, signal.SIGCONT)
+            raise
+        cell.struck_at = time.time()
+        if cell.strike == KILL:
+            send_signal(pid, signal.SIGKILL)
+
+    def _strike_supervisor(self, cells: Sequence[Cell]) -> None:
+        child = self.stack.child("worker")
+        slots = children_of(child.pid)
+        for cell in cells:
+            cell.struck_at = time.time()
+            if cell.holder is None or cell.holder.pid not in slots:
+                cell.trouble = "its process isn't the supervisor's child"
+        send_signal(child.pid, signal.SIGKILL)  # alone: its children must end by themselves
+        self.stack.wait_for(lambda: not any(map(runs, slots)), "the supervisor's children to end with it", 10)
+        child.kill()
+        child.start()
+
+    def _taken_over(self, cell: Cell) -> None:
+        holder = cell.holder
+        assert holder is not None
+
+        def raised() -> bool:
+            row = self.stack.fulfillment(cell.wanted.order)
+            return row is not None and row["fence"] > holder.fence
+
+        self.stack.wait_for(raised, f"{cell.name} to be taken over", self._left)
+
+    def _go_on(self, cell: Cell) -> None:
+        assert cell.holder is not None
+        send_signal(cell.holder.pid, signal.SIGCONT)
+        (self.points / f"{cell.wanted.order}.go").touch()
+
+    def _release(self, cell: Cell) -> None:
+        assert cell.held is not None
+        self._side(cell).release(cell.held["id"], then="drop" if cell.moment == LOST else "continue")
+
+    def _finished(self, cell: Cell) -> None:
+        self.stack.finished(cell.wanted.order, self._left)
+
+    # --- afterwards ---
+
+    def _judge(self, cells: Sequence[Cell]) -> None:
+        orders = [cell.wanted.order for cell in cells if not cell.trouble]
+        deadline = time.monotonic() + 180
+        while (left := unsettled(self.stack, orders)) and time.monotonic() < deadline:
+            time.sleep(0.25)
+        journals = {"salesforce": self.stack.org.journal(direction="in"),
+                    "whmcs": self.stack.shop.journal(direction="in")}
+        for cell in cells:
+            if not cell.trouble:
+                cell.trouble = "; ".join([
+                    *self._not_in_its_window(cell, journals),
+                    *(line for line in left if line.startswith(cell.wanted.order)),
+                    *self._wrong_outcome(cell)])
+
+    def _wrong_outcome(self, cell: Cell) -> list[str]:
+        verdict = judge(self.stack, [cell.wanted])
+        return verdict.lines() if not verdict.good or verdict.exactly_once == 1 else ["no exactly-once"]
+
+    def _not_in_its_window(self, cell: Cell, journals: dict[str, list[dict[str, Any]]]) -> list[str]:
+        """What in the journal contradicts that the strike fell where it was meant to."""
+        call = cell.call
+        if call is None:
+            return self._not_between(cell, journals["whmcs"])
+        entries = [entry for entry in journals[call.side] if self._is(cell, call, entry)]
+        before = [entry for entry in entries if entry["received"] <= cell.struck_at]
+        faults = []
+        if cell.moment == NOT_SENT:
+            if before and call.by != "nothing":
+                faults.append(f"the call had been sent: {before[0]}")
+        elif cell.moment == UNRECORDED:
+            answered = [entry for entry in before if entry["answered"] is not None]
+            if not answered:
+                faults.append("the call hadn't been answered")
+            elif answered[-1]["answered"] > cell.struck_at or cell.updated_at > answered[-1]["answered"]:
+                faults.append(f"the answer of {answered[-1]['answered']} was recorded at {cell.updated_at}")
+        else:
+            assert cell.held is not None
+            entry = next(entry for entry in journals[call.side] if entry["id"] == cell.held["id"])
+            done = entry["effect"] if call.effect else entry["received"]
+            if entry["answered"] is not None and cell.strike in (KILL, SUPERVISOR):
+                faults.append("somebody got the answer")
+            if cell.moment == LOST and (entry["held"] != "after" or done is None or done > cell.struck_at):
+                faults.append(f"it wasn't done before the strike: {entry}")
+            if cell.moment == LATE:
+                refused = (entry["outcome"] or {}).get("result") == "error" if isinstance(entry["outcome"], dict) else 0
+                if entry["held"] != "before" or not (refused or (done or 0) - entry["received"] > MAX_REQUEST_SECONDS):
+                    faults.append(f"it wasn't committed late: {entry}")
+        return faults
+
+    def _not_between(self, cell: Cell, entries: Sequence[dict[str, Any]]) -> list[str]:
+        """The product's other points: which WHMCS calls with an effect must have been answered, and which not sent."""
+        passed = {"claimed": (), "add_order:recorded": ("AddOrder",), "elected": ("AddOrder",),
+                  "accept_order:recorded": ("AddOrder", "AcceptOrder"), "AddOrder:sending": (),
+                  "AcceptOrder:sending": ("AddOrder",), "CancelOrder:sending": ("AddOrder",)}[cell.what]
+        seen = {entry["action"] for entry in entries if entry["mark"] == cell.wanted.order
+                and entry["received"] <= cell.struck_at and entry["id"] > cell.first["whmcs"]
+                and entry["action"] in ("AddOrder", "AcceptOrder", "CancelOrder")}
+        return [] if seen == set(passed) else [f"calls before the strike were {sorted(seen)}"]
+
+    def _is(self, cell: Cell, call: Call, entry: dict[str, Any]) -> bool:
+        if entry["action"] != call.action or entry["id"] <= cell.first[call.side]:
+            return False
+        if call.contains and call.contains not in str(entry["params"]):
+            return False
+        if call.by == "client":
+            return entry["client"] == str(cell.wanted.client)
+        return call.by == "nothing" or cell.wanted.order in (entry["order"], entry["mark"])

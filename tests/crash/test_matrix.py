@@ -1,0 +1,41 @@
+"""The crash matrix (`make matrix`): any call, any moment, any end: one Active WHMCS order comes of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.crash.harness import CrashStack
+from tests.crash.matrix import MAX_REQUEST_SECONDS, SLOTS, Cell, Matrix, all_cells
+
+CELLS = all_cells()
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cell]]:
+    """Every cell, run."""
+    points = tmp_path_factory.mktemp("points")
+    settings = {"FULFILLMENT_SLOTS": str(SLOTS + 2), "WHMCS_MAX_REQUEST_SECONDS": str(MAX_REQUEST_SECONDS),
+                "WHMCS_MAX_IN_FLIGHT": "500"}
+    stack = CrashStack(tmp_path_factory.mktemp("matrix"), settings=settings,
+                       worker=("tests.crash.worker_under_test", str(points)))
+    with stack:
+        stack.start()
+        cells = all_cells()
+        Matrix(stack, points, lambda text: print(text, file=sys.stderr, flush=True)).run(cells)
+        yield {cell.name: cell for cell in cells}
+
+
+@pytest.mark.parametrize("name", [cell.name for cell in CELLS])
+def test_cell(matrix: dict[str, Cell], name: str) -> None:
+    """The strike fell into its window, and the order became exactly one Active WHMCS order that Salesforce shows."""
+    assert matrix[name].trouble == ""
+
+
+def test_every_cell_was_run(matrix: dict[str, Cell]) -> None:
+    """None was skipped: each has a process that was struck."""
+    run = [cell for cell in matrix.values() if cell.struck_at]
+    print(f"\ncrash matrix: {len(CELLS)} cells expected, {len(run)} run", file=sys.__stderr__, flush=True)
+    assert len(run) == len(CELLS) == len(matrix)

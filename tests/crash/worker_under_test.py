@@ -1,0 +1,90 @@
+"""`python -m tests.crash.worker_under_test FOLDER`: the product's worker whose fault points a test can stop at.
+
+This is the only way to switch fault points on: `python -m jobs.worker` passes none. A test writes FOLDER/<order>.stop
+("<point> <nth>"); the process that gets there with this order renames it to <order>.here and waits for <order>.go.
+
+Beside the product's own points (between a call's intent, its answer and their records) there are two around every
+upstream call: `<action>:sending`, after the last check and right before the first byte leaves, and `<action>:answered`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs import fulfill, worker
+from portal.upstream.http import UpstreamClient
+
+
+class FaultPoints:
+    """Where this process stops. One order at a time runs in a process, all in its main thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._order = ""
+        self._passed: Counter[str] = Counter()
+
+    def around_orders(self, run: Callable[[str], None]) -> Callable[[str], None]:
+        """`run`, while we remember which order it runs."""
+
+        def running(sf_order_id: str) -> None:
+            self._order, self._passed = sf_order_id, Counter()
+            try:
+                run(sf_order_id)
+            finally:
+                self._order = ""
+
+        return running
+
+    def around_calls(self, exchange: Callable[..., Any]) -> Callable[..., Any]:
+        """UpstreamClient.exchange with a point right before the bytes leave, and one after the answer."""
+
+        def exchanging(client: UpstreamClient, action: str, *args: Any, **kwargs: Any) -> Any:
+            check = client.before_send
+
+            def before_send(left: float) -> None:
+                if check is not None:
+                    check(left)
+                self.reached(f"{action}:sending")
+
+            client.before_send = before_send
+            try:
+                result = exchange(client, action, *args, **kwargs)
+            finally:
+                client.before_send = check
+            self.reached(f"{action}:answered")
+            return result
+
+        return exchanging
+
+    def reached(self, name: str) -> None:
+        """Stop here if the test says so."""
+        if not self._order:
+            return
+        stop = self._folder / f"{self._order}.stop"
+        try:
+            point, nth = stop.read_text(encoding="ascii").split()
+        except FileNotFoundError:
+            return
+        self._passed[name] += 1
+        if name != point or self._passed[name] != int(nth):
+            return
+        stop.rename(stop.with_suffix(".here"))
+        while not stop.with_suffix(".go").exists():
+            time.sleep(0.01)
+
+
+def main(folder: str) -> int:
+    """The worker's process; returns its exit code."""
+    points = FaultPoints(Path(folder))
+    fulfill.fulfill_order = points.around_orders(fulfill.fulfill_order)
+    UpstreamClient.exchange = points.around_calls(UpstreamClient.exchange)  # type: ignore[method-assign]
+    return worker.main(fault_point=points.reached)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
