@@ -18,6 +18,8 @@ from portal.customers.catalogue import Catalogue, Product
 
 MOST_LINES: Final = 20
 MOST_QUANTITY: Final = 99
+#: Characters of all domains and hostnames together: a cookie holds 4 KB, and browsers drop a larger one in silence.
+MOST_NAMES: Final = 1800
 
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"(?=.{{4,253}}$)(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
@@ -108,6 +110,9 @@ class Basket:
             domain=read_domain(domain) if product.needs == "domain" else None,
             hostname=read_hostname(hostname) if product.needs == "hostname" else None,
         )
+        names = [row[2] or row[3] or "" for row in self._rows] + [line.domain or line.hostname or ""]
+        if sum(map(len, names)) > MOST_NAMES:
+            raise LineFault("product", "This basket is full: place this order first, then start another")
         self._rows.append([entry_id, line.quantity, line.domain, line.hostname])
         self._save()
         return line

@@ -387,6 +387,23 @@ def test_everything_works_behind_a_path_prefix(stack: Stack) -> None:
         assert url.startswith("http://127.0.0.1:8000/a/shop/o/")
 
 
+def test_a_brand_of_ones_own_touches_no_template(stack: Stack) -> None:
+    brand = {"BRAND_NAME": "Söhne & Co", "BRAND_LOGO_URL": "https://cdn.soehne.example/logo.svg",
+             "BRAND_ACCENT": "#ffee00", "BRAND_SUPPORT_EMAIL": "hilfe@soehne.example"}  # fmt: skip
+    with application(stack, **brand) as app:
+        page = call(browser(app), "GET", "/")
+        assert 'alt="Söhne &amp; Co"' in page.text and "mailto:hilfe@soehne.example" in page.text
+        assert "img-src 'self' https://cdn.soehne.example;" in page.headers["Content-Security-Policy"]
+        colours = re.search(r'href="(/brand\.css\?v=[0-9a-f]+)"', page.text)
+        assert colours and "#ffee00" in call(browser(app), "GET", colours.group(1)).text  # on dark it reads as it is
+        services: Services = app.extensions["portal"]
+        mail = services.mailer.compose({
+            "to": "a@b.example", "template": "order_link", "account_id": "001", "message_id": "x",
+            "context": {"reference": "PO-AAAA-BBBB"},
+        })  # fmt: skip
+        assert "Söhne & Co" in mail["From"] and "hilfe@soehne.example" in mail.as_string()
+
+
 # --- signing in -----------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from portal.customers.basket import (
     MOST_LINES,
@@ -87,6 +89,21 @@ def test_a_basket_is_bounded_because_it_lives_in_a_cookie() -> None:
         basket(store).add("a", "1", "", "")
     with pytest.raises(LineFault, match="holds 20 lines"):
         basket(store).add("a", "1", "", "")
+
+
+def test_the_fullest_basket_fits_a_cookie() -> None:
+    app = Flask(__name__)
+    app.secret_key = "k" * 64
+    store: dict[str, Any] = {"csrf_token": secrets.token_hex(20), "next": "/orders/" + secrets.token_hex(20)}
+    lines = 0
+    with pytest.raises(LineFault):
+        for _ in range(MOST_LINES + 1):
+            labels = ".".join(secrets.token_hex(30) for _ in range(3))
+            basket(store).add("b", "99", f"{labels}.example", "")
+            lines += 1
+    assert lines >= 5
+    serializer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]
+    assert len(serializer.dumps(store)) + len("portal_forms=; HttpOnly; Path=/; SameSite=Lax; Secure") <= 4093
 
 
 def test_one_key_from_the_first_line_to_the_order() -> None:
