@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from portal.ledger import installation, outbox
-from portal.ledger.engine import Ledger
+from portal.ledger.engine import Ledger, insert
 from portal.ledger.schema import counters
 from portal.ledger.schema import installation as installation_table
 from portal.settings import Settings
@@ -82,14 +81,18 @@ class SecurityEvents:
             with self._lock:
                 self._gathered.update(gathered)
                 self._senders.update(senders)
+                self._soon()
 
     def _gather(self, name: str, label: str) -> None:
         with self._lock:
             self._gathered[name, label] += 1
-            if self._timer is None or not self._timer.is_alive():
-                self._timer = threading.Timer(_GATHER_SECONDS, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+            self._soon()
+
+    def _soon(self) -> None:
+        if self._timer is None or not self._timer.is_alive():
+            self._timer = threading.Timer(_GATHER_SECONDS, self.flush)
+            self._timer.daemon = True
+            self._timer.start()
 
 
 def flush_all() -> None:
@@ -100,9 +103,7 @@ def flush_all() -> None:
 
 def add(connection: Connection, name: str, label: str, count: float) -> None:
     """Add to a counter of the ledger."""
-    values = {"name": name, "label": label, "value": count}
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(counters).values(values)
+    statement = insert(connection, counters).values(name=name, label=label, value=count)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[counters.c.name, counters.c.label],

@@ -12,7 +12,9 @@ import contextlib
 import errno
 import json
 import re
+import selectors
 import socket
+import struct
 import time
 from concurrent.futures import Future
 from functools import partial
@@ -35,7 +37,7 @@ MAX_HEAD: Final = 32 * 1024
 MAX_BODY: Final = 64 * 1024
 _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 256 * 1024
-_SEND_SECONDS: Final = 10
+_SEND_TIMEOUT: Final = struct.pack("@ll", 10, 0)  # a struct timeval: a reader who stalls gives its thread back
 _ACCEPT_AT_ONCE: Final = 64
 
 #: Header fields that mean one thing or nothing: two of them are no list.
@@ -198,8 +200,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
                     raise
                 return
             self.nr_conns += 1
-            seconds = _SEND_SECONDS.to_bytes(8, "little") + bytes(8)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
             conn = Connection(self, sock, peer, listener.getsockname())
             self._expect(conn, REQUEST_SECONDS)
             self._readable(conn, conn.sock)
@@ -209,7 +210,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         conn.sock.setblocking(False)
         conn.deadline = time.monotonic() + seconds
         self.incomplete[conn.sock.fileno()] = conn
-        self.poller.register(conn.sock, 1, partial(self._readable, conn))
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._readable, conn))
         while len(self.incomplete) > MAX_INCOMPLETE:
             self._close(next(iter(self.incomplete.values())))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -139,35 +140,38 @@ def test_refusals_are_counted_and_told_as_one_digest(portal: RunningPortal) -> N
 # --- the hook file, under PHP ------------------------------------------------------------------------------------
 
 
+Act = tuple[str, dict[str, Any]]  # a hook and its variables, or what is to be done to a table ("insert:tblorders")
+
+
 class Whmcs:
     """A WHMCS of one hook file: a database, and hooks that fire."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.options = options
-        self.database = folder / "whmcs.sqlite3"
+        self.database = folder / "whmcs.json"
         self.run(
-            sql=[
-                "CREATE TABLE tblhosting (id INTEGER, orderid INTEGER, password TEXT)",
-                "CREATE TABLE tblorders (id INTEGER, userid INTEGER)",
-                "CREATE TABLE tblpaymethods (id INTEGER, userid INTEGER, description TEXT)",
-            ]
+            ("insert:tblhosting", {"id": 1, "orderid": 1, "password": "x"}),
+            ("insert:tblorders", {"id": 1, "userid": 2}),
+            ("insert:tblpaymethods", {"id": 1, "userid": 5, "description": "old card 4242"}),
         )
 
-    def run(self, *hooks: tuple[str, dict[str, Any]], sql: list[str] = (), **environ: str) -> str:  # type: ignore[assignment]
+    def run(self, *acts: Act, **environ: str) -> str:
         """Change the database, fire hooks; returns the activity log."""
-        acts = [{"sql": each} for each in sql] + [{"hook": name, "vars": variables} for name, variables in hooks]
+        told = []
+        for name, values in acts:
+            what, colon, table = name.partition(":")
+            told.append({what: table, "row": values} if colon else {"hook": name, "vars": values})
         done = subprocess.run(
             ["php", "-d", "display_errors=stderr", *self.options, str(STUB), str(self.database), str(HOOK_FILE)],
-            input=json.dumps(acts), capture_output=True, text=True, timeout=120, check=False,
-            env={"PATH": "/usr/bin:/bin", **environ},
+            input=json.dumps(told), capture_output=True, text=True, timeout=120, check=False,
+            env={"PATH": os.environ["PATH"], **environ},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def outbox(self) -> list[tuple[str, dict[str, Any], int]]:
-        with closing(sqlite3.connect(self.database)) as database:
-            rows = database.execute("SELECT event, data, attempts FROM mod_order_portal_outbox ORDER BY id").fetchall()
-        return [(event, json.loads(data), attempts) for event, data, attempts in rows]
+        rows = json.loads(self.database.read_text())["mod_order_portal_outbox"]["rows"]
+        return [(row["event"], json.loads(row["data"]), row["attempts"]) for row in rows]
 
 
 @pytest.fixture(params=["as installed", "without cURL"])
@@ -191,8 +195,11 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
     order_id = known_order(portal, state="provisioned", elected_whmcs_id=str(number))
     unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="77")
     settings = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}/", "ORDER_PORTAL_SECRET": WHMCS_SECRET}
-    whmcs.run(CRON, sql=["INSERT INTO tblpaymethods VALUES (1, 5, 'old card 4242')"], **settings)
+    assert whmcs.run(CRON, **settings) == "" and whmcs.outbox() == []  # cards that were there already are no news
     log = whmcs.run(
+        ("insert:tblhosting", {"id": 31, "orderid": number, "password": "hunter2-never-sent"}),
+        ("insert:tblorders", {"id": number, "userid": 42}),
+        ("insert:tblpaymethods", {"id": 2, "userid": 77, "description": "new card 4242"}),
         ("AcceptOrder", {"orderid": number}),
         ("AfterModuleCreate", {"params": MODULE}),
         ("AfterModuleCreateFailed", {"params": MODULE, "failureResponseMessage": "hunter2-never-sent"}),
@@ -201,11 +208,6 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
         ("AfterModuleTerminate", {"params": MODULE}),
         ("CancelOrder", {"orderid": number}),
         ("FraudOrder", {"orderid": number}),
-        sql=[
-            f"INSERT INTO tblhosting VALUES (31, {number}, 'hunter2-never-sent')",
-            f"INSERT INTO tblorders VALUES ({number}, 42)",
-            "INSERT INTO tblpaymethods VALUES (2, 77, 'new card 4242')",
-        ],
     )
     assert log == ""
     kept = whmcs.outbox()
@@ -217,8 +219,7 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
     assert kept[2][1] == {
         "serviceId": "31", "orderId": str(number), "clientId": "42", "productId": "5", "status": "Pending",
     }  # fmt: skip
-    content = whmcs.database.read_bytes().split(b"mod_order_portal_outbox")[-1]
-    assert b"person@example.com" not in content and all("hunter2" not in json.dumps(data) for _, data, _ in kept)
+    assert all(secret not in json.dumps(kept) for secret in ("hunter2", "person@example.com", "4242"))
 
     assert whmcs.run(CRON, **settings) == ""  # the real receiver took all of them, the new payment method, too
     assert whmcs.outbox() == []
@@ -226,28 +227,32 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
     assert fulfillment(portal, unpaid)["state"] == "queued"
 
 
+DUE = ("change:mod_order_portal_outbox", {"next_try": 0})
+
+
 @pytest.mark.example
 def test_what_is_not_taken_is_tried_again_later_and_nobody_waits(portal: RunningPortal, whmcs: Whmcs) -> None:
-    wrong = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}", "ORDER_PORTAL_SECRET": "wrong"}
-    whmcs.run(("AcceptOrder", {"orderid": 1}), sql=["INSERT INTO tblorders VALUES (1, 2)"])
-    assert "HTTP 401" in whmcs.run(CRON, **wrong) and "wrong" not in whmcs.run(**wrong)
+    wrong = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}", "ORDER_PORTAL_SECRET": "wrong-secret"}
+    assert whmcs.run(("AcceptOrder", {"orderid": 1})) == ""
+    told = whmcs.run(CRON, **wrong)
+    assert "HTTP 401" in told and "wrong-secret" not in told
     assert [attempts for _, _, attempts in whmcs.outbox()] == [1]
     assert whmcs.run(CRON, **wrong) == ""  # not due yet
-    whmcs.run(sql=["UPDATE mod_order_portal_outbox SET next_try = 0"])
     nobody = {**wrong, "ORDER_PORTAL_URL": "http://127.0.0.1:9"}
-    assert "no answer, attempt 2" in whmcs.run(CRON, **nobody)
-    whmcs.run(sql=["UPDATE mod_order_portal_outbox SET next_try = 0"])
+    assert "no answer, attempt 2" in whmcs.run(DUE, CRON, **nobody)
     right = {**wrong, "ORDER_PORTAL_SECRET": WHMCS_SECRET}
-    assert whmcs.run(CRON, **right) == "" and whmcs.outbox() == []
+    assert whmcs.run(DUE, CRON, **right) == "" and whmcs.outbox() == []
     # too old to be of use
     whmcs.run(("AcceptOrder", {"orderid": 1}))
-    whmcs.run(sql=["UPDATE mod_order_portal_outbox SET created = created - 700000, next_try = 0"])
-    assert whmcs.run(CRON, **nobody) == "" and whmcs.outbox() == []
+    old = ("change:mod_order_portal_outbox", {"created": int(time.time()) - 700_000})
+    assert whmcs.run(old, CRON, **nobody) == "" and whmcs.outbox() == []
 
 
 @pytest.mark.example
 def test_a_broken_database_never_disturbs_whmcs(whmcs: Whmcs) -> None:
-    whmcs.run(sql=["DROP TABLE tblhosting", "DROP TABLE tblpaymethods"])
-    log = whmcs.run(("AfterModuleCreate", {"params": MODULE}), ("AfterModuleCreate", {}), CRON)
+    log = whmcs.run(
+        ("drop:tblhosting", {}), ("drop:tblpaymethods", {}),
+        ("AfterModuleCreate", {"params": MODULE}), ("AfterModuleCreate", {}), CRON,
+    )  # fmt: skip
     assert "could not look up the order of service 31" in log and "hunter2" not in log
     assert whmcs.outbox()[0][1]["serviceId"] == "31"
