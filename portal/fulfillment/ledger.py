@@ -559,9 +559,13 @@ def claim_audit(connection: Connection, row: Fulfillment, *, due_again_at: float
 def adopt(connection: Connection, sf_order_id: str, whmcs_order_id: str, *, now: float, actor: str) -> Fulfillment:
     """A person names the WHMCS order that is this Salesforce order; the fulfillment goes on with it.
 
-    Raises NotFound for an order nobody asked to fulfil, ValueError while it is being run.
+    Raises NotFound for an order nobody asked to fulfil, ValueError while it is being run and for a WHMCS order that is
+    another Salesforce order's.
     """
     row = _to_decide(connection, sf_order_id)
+    taken = by_elected(connection, whmcs_order_id)
+    if taken is not None and taken.sf_order_id != sf_order_id:
+        raise ValueError(f"WHMCS order {whmcs_order_id} is already Salesforce order {taken.sf_order_id}")
     events.record(
         connection, "adopted", now=now, subject=sf_order_id, actor=actor, detail={"whmcsOrderId": whmcs_order_id}
     )

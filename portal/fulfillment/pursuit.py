@@ -67,6 +67,11 @@ def pursue(run: Run, decide: Callable[[float], Move]) -> None:
 def _read_order(run: Run, move: Move) -> None:
     assert move.order_id is not None
     order = run.around.whmcs.order(move.order_id)
+    if order is not None and order.client_id not in ("", run.client_id):
+        # Named by Salesforce or by a person: a slip of the pen must not set up, and bill, somebody else's order.
+        raise NeedsDecision(
+            f"WHMCS order {order.id} belongs to WHMCS client {order.client_id}, this order to client {run.client_id}"
+        )
     run.seen = run.seen.with_order(order)
     if order is not None and run.facts.adds and not run.seen.look:
         _learn_about_marks(run, order)
@@ -205,6 +210,9 @@ def _mark_fields(run: Run) -> dict[str, dict[str, str]]:
 def _elect(run: Run, move: Move) -> None:
     assert move.order_id is not None
     with run.around.ledger.write() as connection:
+        taken = book.by_elected(connection, move.order_id)
+        if taken is not None and taken.sf_order_id != run.id:
+            raise NeedsDecision(f"WHMCS order {move.order_id} is already Salesforce order {taken.sf_order_id}")
         elected = book.elect(connection, run.id, run.fence, move.order_id, now=run.around.now())
         facts = after_election(run.facts, elected)
         run.save_facts(connection, facts)
