@@ -13,6 +13,7 @@ import redis
 from sandbox.seeds import CUSTOMERS
 from sandbox.stack import SECRETS
 from sandbox.visitor import Visitor
+from tests.customers import application
 from tests.stack import Answer, Control, Stack
 
 STEPS = (
@@ -225,6 +226,14 @@ def queue_of(stack: Stack) -> Any:
         yield client
     finally:
         client.close()
+
+
+def command(stack: Stack, *arguments: str) -> str:
+    """Run a `flask` command over the stack's ledger, in this process; returns what it printed. Fails if it refuses."""
+    with application(stack) as app:
+        result = app.test_cli_runner().invoke(args=list(arguments))
+    assert result.exit_code == 0, result.output
+    return str(result.output)
 
 
 def until(stack: Stack, order: str, good: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
