@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,13 @@ from portal import problems, webhooks
 from portal.fulfillment import ledger as fulfillments
 from portal.fulfillment.model import State
 from portal.ledger import deliveries
-from portal.ledger.engine import Ledger, LedgerUnavailable
+from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
+from portal.ledger.schema import counters, idempotency_keys, metadata, outbox
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import fulfillments as table
-from portal.ledger.schema import idempotency_keys, metadata
 from portal.settings import Settings
 from portal.tickets import FINISHED_CHANNEL
-from tests.webhooks.callout import SF_SECRET, Call, signature
+from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, Call, Event, signature
 
 
 class Tickets:
@@ -110,6 +111,7 @@ def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
         portal_env="production",
         portal_base_url="https://portal.example/shop",
         sf_webhook_secret=SF_SECRET,
+        whmcs_webhook_secret=WHMCS_SECRET,
         fulfillment_wait_seconds=20.0,
     )
     portal = Portal(settings, ledger, store)
@@ -409,6 +411,73 @@ def test_a_ledger_that_fails_gives_the_nonce_back(
         assert code(answer) == (503, "ledger_unavailable") and int(answer.headers["Retry-After"]) > 0
     assert count(portal, deliveries_table) == 0
     assert post(client, call).status_code == 202
+
+
+class LostAtCommit:
+    """A ledger whose connection is lost while a transaction commits: before it took effect, or after."""
+
+    def __init__(self, ledger: Ledger, *, committed: bool) -> None:
+        self.ledger = ledger
+        self.committed = committed
+        self.read = ledger.read
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        try:
+            with self.ledger.write() as connection:
+                yield connection
+                if not self.committed:
+                    raise CommitUnknown("lost")
+        finally:
+            if self.committed:
+                raise CommitUnknown("lost")
+
+
+def test_a_commit_of_unknown_outcome_is_looked_up(portal: Portal) -> None:
+    real, call = portal.ledger, Call()
+    portal.ledger = LostAtCommit(real, committed=False)  # type: ignore[assignment]
+    client = application(portal).test_client()
+    assert code(post(client, call)) == (503, "ledger_unavailable")
+    assert count(Portal(portal.settings, real, portal.redis), table) == 0
+    portal.ledger = LostAtCommit(real, committed=True)  # type: ignore[assignment]
+    assert post(client, call).status_code == 202  # the nonce had been given back, and the order is there
+    assert portal.tickets.sent == [call.order_id]
+    portal.ledger = real
+    assert count(portal, table) == 1
+    assert code(post(client, call)) == (401, "nonce_already_used")
+
+
+def test_refusals_are_counted_and_told_on_either_database(portal: Portal) -> None:
+    portal.settings = replace(portal.settings, security_alert_webhook="https://alerts.example", security_alert_events=3)
+    app = application(portal)
+    for _ in range(2):
+        post(app.test_client(), Call(secret="forged"))
+    app.extensions["portal-doors"].security.flush()
+    assert count(portal, outbox) == 0
+    post(app.test_client(), Call(timestamp=5))
+    post(app.test_client(), Call())
+    app.extensions["portal-doors"].security.flush()
+    with portal.ledger.read() as connection:
+        counted = {row.label: row.value for row in connection.execute(sa.select(counters))}
+        alerts = connection.execute(sa.select(outbox.c.payload)).scalars().all()
+    assert counted == {"invalid_signature": 2, "stale_timestamp": 1, "sf:current": 1}
+    assert [each["body"]["events"] for each in alerts] == [{"invalid_signature": 2, "stale_timestamp": 1}]
+
+
+def test_events_of_whmcs_on_either_database(portal: Portal) -> None:
+    client = application(portal).test_client()
+    call, event = Call(), Event("paymethod.added", {"clientId": "9"}, dated=True)
+    post(client, call)
+    finish(portal, call.order_id, client_id="9", **NO_PAYMENT)
+    answer = client.post(event.path, data=event.body(), headers=event.headers())
+    assert (answer.status_code, answer.json) == (202, {"status": "accepted"})
+    with portal.ledger.read() as connection:
+        row = fulfillments.get(connection, call.order_id)
+        assert row is not None and row.state == State.QUEUED and row.attempt == 2
+    again = Event("paymethod.added", {"clientId": "9"}, id=event.id)
+    assert client.post(again.path, data=again.body(), headers=again.headers()).json == {"status": "duplicate"}
+    replay = client.post(event.path, data=event.body(), headers=event.headers())
+    assert code(replay) == (401, "nonce_already_used")
 
 
 def test_without_redis_production_refuses_and_development_goes_on(
