@@ -1,0 +1,45 @@
+"""A short `make chaos`: enough kills, stops and late commits to matter, few enough orders for every run of the tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash.chaos import make_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = [
+    "orders", "kills", "killsWhileHolding", "killsDuringAddOrder", "sigstops", "faults", "lateCommits",
+    "maxRequestSeconds", "exactlyOnce", "duplicates", "lost", "stuck", "needsDecision", "strays", "inconsistent",
+    "falseTakeovers", "resumeP50", "resumeP95",
+]
+
+
+@pytest.mark.parametrize(("orders", "seed", "database"), [(110, 1, "sqlite"), (30, 2, "postgresql")])
+def test_chaos(orders: int, seed: int, database: str, tmp_path: Path) -> None:
+    """Every order exactly once, on both databases; the long runs are in docs/reliability.md."""
+    command = [sys.executable, "-m", "tests.crash.chaos", "--orders", str(orders), "--seed", str(seed),
+               "--database", database, "--keep", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    print(done.stderr, file=sys.stderr)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(figures), file=sys.__stderr__, flush=True)
+    assert list(figures) == KEYS
+    assert done.returncode == 0
+    wrong = {name: figures[name] for name in ("duplicates", "lost", "stuck", "strays", "inconsistent")}
+    assert wrong == dict.fromkeys(wrong, 0)
+    assert figures["exactlyOnce"] + figures["needsDecision"] == figures["orders"] == orders
+    if database == "sqlite":
+        assert figures["killsWhileHolding"] >= 15
+        assert figures["killsDuringAddOrder"] >= 5
+        assert figures["lateCommits"] >= 5
+
+
+def test_the_same_seed_plans_the_same_run() -> None:
+    """What happens to which order is the seed's; other seeds do otherwise."""
+    assert make_plan(50, 7, 0.0) == make_plan(50, 7, 0.0)
+    assert make_plan(50, 7, 0.0) != make_plan(50, 8, 0.0)
