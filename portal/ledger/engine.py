@@ -110,7 +110,8 @@ class Ledger:
                 pool_pre_ping=True,
                 pool_timeout=10,
                 isolation_level="READ COMMITTED",
-                connect_args={"connect_timeout": 5},
+                # A process stopped inside a transaction must not keep the rows it has written locked for ever.
+                connect_args={"connect_timeout": 5, "options": "-c idle_in_transaction_session_timeout=5s"},
             )
         # How long a transaction waits for somebody else's lock (a backup's): `sqlite:///…?timeout=5` says otherwise.
         timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))
