@@ -1,4 +1,4 @@
-"""A short `make chaos`: enough kills, stops and late commits to matter, few enough orders for every run of the tests."""
+"""A short `make chaos`: enough kills, stops and late commits to matter, few enough orders for every test run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_chaos(orders: int, seed: int, database: str, tmp_path: Path) -> None:
     """Every order exactly once, on both databases; the long runs are in docs/reliability.md."""
     command = [sys.executable, "-m", "tests.crash.chaos", "--orders", str(orders), "--seed", str(seed),
                "--database", database, "--keep", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stderr, file=sys.stderr)
     figures = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps(figures), file=sys.__stderr__, flush=True)
