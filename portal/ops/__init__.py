@@ -1,4 +1,4 @@
-"""What operators and monitors use: health, and the commands."""
+"""What operators and monitors use: health, metrics, and the commands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from flask import Flask
 
 from portal.ops.commands import register_commands
 from portal.ops.health import blueprint as health
+from portal.ops.metrics import blueprint as metrics
 
 
 def register(app: Flask) -> None:
     """Add the ops routes and the `flask` commands."""
     app.register_blueprint(health)
+    app.register_blueprint(metrics)
     register_commands(app)

@@ -16,9 +16,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.ledger import installation, outbox
-from portal.ledger.engine import Ledger, insert
-from portal.ledger.schema import counters
+from portal.ledger import counters, installation, outbox
+from portal.ledger.engine import Ledger
 from portal.ledger.schema import installation as installation_table
 from portal.settings import Settings
 from portal.webhooks.verifier import Secret
@@ -72,7 +71,7 @@ class SecurityEvents:
         try:
             with self._ledger.write() as connection:
                 for (name, label), count in sorted(gathered.items()):
-                    add(connection, name, label, count)
+                    counters.add(connection, name, label, count)
                 refused = Counter({label: count for (name, label), count in gathered.items() if name == COUNTER})
                 if refused and self._settings.security_alert_webhook:
                     _watch(connection, self._settings, refused, senders, self._now())
@@ -99,17 +98,6 @@ def flush_all() -> None:
     """The process is about to end: write what was gathered."""
     for events in _instances:
         events.flush()
-
-
-def add(connection: Connection, name: str, label: str, count: float) -> None:
-    """Add to a counter of the ledger."""
-    statement = insert(connection, counters).values(name=name, label=label, value=count)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[counters.c.name, counters.c.label],
-            set_={"value": counters.c.value + sa.literal(count)},
-        )
-    )
 
 
 def _watch(
