@@ -89,8 +89,11 @@ def read_body() -> bytes:
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
         _too_large()
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        return b""  # neither length nor chunks: there is no body, and a server's raw stream would wait for one
+    wanted = MAX_BODY_BYTES + 1 if length is None else length
     try:
-        body = cast(bytes, request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1))
+        body = cast(bytes, request.environ["wsgi.input"].read(wanted))
     except Exception as error:  # gunicorn raises whatever it found wrong with the framing
         raise Problem(400, "unreadable_body", "Unreadable body", "The body couldn't be read to its end.") from error
     if len(body) > MAX_BODY_BYTES:
