@@ -46,6 +46,7 @@ class SecurityEvents:
         self._gathered: Counter[tuple[str, str]] = Counter()
         self._senders: Counter[str] = Counter()  # addresses of the events gathered
         self._timer: threading.Timer | None = None
+        self._closed = False
         _instances.append(self)
 
     def record(self, door: str, event: str, address: str) -> None:
@@ -82,22 +83,27 @@ class SecurityEvents:
                 self._senders.update(senders)
                 self._soon()
 
+    def close(self) -> None:
+        """Write what was gathered, for the last time: the process is about to end."""
+        self._closed = True
+        self.flush()
+
     def _gather(self, name: str, label: str) -> None:
         with self._lock:
             self._gathered[name, label] += 1
             self._soon()
 
     def _soon(self) -> None:
-        if self._timer is None or not self._timer.is_alive():
+        if not self._closed and (self._timer is None or not self._timer.is_alive()):
             self._timer = threading.Timer(_GATHER_SECONDS, self.flush)
             self._timer.daemon = True
             self._timer.start()
 
 
-def flush_all() -> None:
-    """The process is about to end: write what was gathered."""
+def close_all() -> None:
+    """The process is about to end."""
     for events in _instances:
-        events.flush()
+        events.close()
 
 
 def _watch(

@@ -174,7 +174,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         try:
             super().run()
         finally:
-            security.flush_all()
+            security.close_all()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: waiting requests get their answer, then everything ends."""

@@ -118,7 +118,7 @@ def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
     yield portal
     for app in portal.apps:
         app.extensions["portal-doors"].waiting.stop()
-        app.extensions["portal-doors"].security.flush()
+        app.extensions["portal-doors"].security.close()
 
 
 def application(portal: Portal) -> Flask:
