@@ -305,9 +305,10 @@ def learn(
             .on_conflict_do_nothing()  # another process has learnt of it in the same moment
         )  # fmt: skip
     elif any(getattr(known, name) != value for name, value in seen.items()):
-        connection.execute(
-            orders.update().where(orders.c.reference == known.reference).values(updated_at=now, **seen)
-        )
+        update = orders.update().where(orders.c.reference == known.reference)
+        if "status" in seen:  # told only as long as nobody has told anything else meanwhile
+            update = update.where(orders.c.status == known.status.value)
+        connection.execute(update.values(updated_at=now, **seen))
 
 
 def _may_tell(connection: Connection, known: Order, status: CustomerStatus) -> bool:
@@ -335,16 +336,14 @@ def set_status(
     Called in the transaction that changes the fulfillment. An order nobody has learnt of has nothing to be told, and
     a cancelled one stays cancelled unless it got set up all the same.
     """
-    order = by_sf_order_id(connection, sf_order_id)
-    if order is None or (order.status is CustomerStatus.CANCELLED and status is not CustomerStatus.PROVISIONED):
-        return
-    connection.execute(
-        orders.update()
-        .where(orders.c.reference == order.reference)
-        .values(status=status.value, error_code=error_code, updated_at=now)
-    )
+    update = orders.update().where(orders.c.sf_order_id == sf_order_id)
+    if status is not CustomerStatus.PROVISIONED:  # said here, for a withdrawal may commit any moment
+        update = update.where(orders.c.status != CustomerStatus.CANCELLED.value)
+    told = connection.execute(update.values(status=status.value, error_code=error_code, updated_at=now)).rowcount
     template = _MAILS.get((status, error_code))
-    if template is not None:
+    if told and template is not None:
+        order = by_sf_order_id(connection, sf_order_id)
+        assert order is not None
         put_mail(connection, order, template, now)
 
 
