@@ -17,6 +17,10 @@ HTMX_URL = "https://cdn.jsdelivr.net/npm/htmx.org@2.0.11/dist/htmx.min.js"
 HTMX_INTEGRITY = "sha384-2OatzQy1H+Zd/IIrjr1TcuDGqLXeHhbooAyJY1KdQMKnr4LZ22k31GBLdYKHmVjg"
 
 
+#: A form of ours has a few short fields.
+MOST_FORM_BYTES = 64 * 1024
+
+
 def register(app: Flask, settings: Settings) -> None:
     """Cookies, CSRF and headers for the whole application; `guard` does the rest for each blueprint of pages."""
     *previous, current = signing_keys(settings)
@@ -44,6 +48,7 @@ def register(app: Flask, settings: Settings) -> None:
 
 def guard(blueprint: Blueprint) -> None:
     """Trusted hosts and CSRF before every route of a blueprint of pages, no-store after it."""
+    blueprint.before_request(_bound_form)
     blueprint.before_request(_check_host)
     blueprint.before_request(_check_form)
     blueprint.after_request(_personal)
@@ -75,6 +80,10 @@ def _origin(url: str) -> str:
 def _settings() -> Settings:
     settings: Settings = current_app.extensions["portal"].settings
     return settings
+
+
+def _bound_form() -> None:
+    request.max_content_length = MOST_FORM_BYTES
 
 
 def _check_host() -> None:

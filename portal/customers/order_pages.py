@@ -27,6 +27,7 @@ from flask import (
     request,
     url_for,
 )
+from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
 from portal.customers import limits
@@ -47,6 +48,8 @@ log = logging.getLogger("portal.customers")
 pages = Blueprint("orders", __name__)
 
 PAGE_SIZE: Final = 20
+#: What an order can be called: nothing else reaches the database.
+_REFERENCE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 POLL_SECONDS: Final = 5
 
 
@@ -72,12 +75,7 @@ def shown(reference: str) -> Shown:
     if seen_by.account is None and not seen_by.single_orders:
         raise NotSignedIn
     with services().ledger.read() as connection:
-        order = orders.get(connection, reference) or orders.get(connection, reference.upper())
-        if order is None:
-            try:
-                order = orders.by_sf_order_id(connection, salesforce_id_18(reference))
-            except ValueError:
-                order = None
+        order = _named(connection, reference)
         if order is None or not seen_by.may_see(order):
             if seen_by.account is None:
                 raise NotSignedIn
@@ -93,6 +91,16 @@ def shown(reference: str) -> Shown:
         review_time=services().settings.brand_review_time,
     )  # fmt: skip
     return Shown(order, fulfillment, progress)
+
+
+def _named(connection: Connection, reference: str) -> Order | None:
+    if not _REFERENCE.fullmatch(reference):
+        return None
+    order = orders.get(connection, reference) or orders.get(connection, reference.upper())
+    if order is None:
+        with contextlib.suppress(ValueError):
+            order = orders.by_sf_order_id(connection, salesforce_id_18(reference))
+    return order
 
 
 @pages.errorhandler(NotSignedIn)

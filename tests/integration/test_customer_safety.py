@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from flask import Flask
@@ -385,6 +385,37 @@ def test_everything_works_behind_a_path_prefix(stack: Stack) -> None:
         assert denied.headers["Location"] == "/a/shop/sign-in"
         url = Links(case.services.settings).order(reference=case.reference, account_id="x", now=case.services.now())
         assert url.startswith("http://127.0.0.1:8000/a/shop/o/")
+
+
+HOSTILE = ["%00", "%ff%fe", "..%2f..%2fetc%2fpasswd", "%E2%98%83", "a" * 3000, "'%20OR%201=1--", "%3Cscript%3E",
+           "801Zz" + "\u0660" * 10, "PO-AAAA-BBBB%0d%0aX-Evil:1", "%25n"]  # fmt: skip
+
+
+def test_no_hostile_input_makes_a_5xx(app: Flask, stack: Stack) -> None:
+    client = signed_in(app, stack, "ada")
+    page = client.get("/", base_url=base_url(app))
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
+    assert found
+    fields = ("email", "entry", "quantity", "domain", "hostname", "line", "key", "reviewed", "remove")
+    for (rule, method), hostile in itertools.product(rules_of(app), HOSTILE):
+        if not is_customers(rule) or rule.endpoint in ("sign_in.leave", "sign_in.leave_everywhere"):
+            continue  # those take nothing, and would end the session this goes on with
+        path = path_of(rule, hostile)
+        if method == "GET":
+            query = f"?before={hostile}&status={hostile}&v={hostile}"
+            answer = client.get(path + query, base_url=base_url(app))
+        else:
+            data = dict.fromkeys(fields, unquote(hostile, errors="surrogateescape").encode("utf-8", "surrogateescape"))
+            answer = client.post(path, base_url=base_url(app), data={**data, "csrf_token": found.group(1)})
+        assert answer.status_code < 500, f"{method} {path} → {answer.status}"
+        assert "<script>" not in answer.text and "X-Evil" not in answer.headers
+
+
+def test_no_form_is_read_that_is_too_large(app: Flask, stack: Stack) -> None:
+    client = signed_in(app, stack, "ada")
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        answer = client.post("/basket/add", base_url=base_url(app), data=b"a=" + b"b" * 70_000, content_type=kind)
+        assert answer.status_code == 413, kind
 
 
 def test_a_brand_of_ones_own_touches_no_template(stack: Stack) -> None:
