@@ -1,6 +1,6 @@
 """How gunicorn serves the portal: threads, because webhook requests wait; nothing opened before the fork.
 
-WEB_CONCURRENCY processes of WEB_THREADS threads each (every waiting webhook holds one), on PORTAL_BIND.
+WEB_CONCURRENCY processes of WEB_THREADS threads each (every waiting webhook holds one), on WEB_BIND.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 
-bind = os.environ.get("PORTAL_BIND", "127.0.0.1:8000").split(",")
+bind = os.environ.get("WEB_BIND", "127.0.0.1:8000").split(",")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 threads = int(os.environ.get("WEB_THREADS", "16"))
 worker_class = "portal.webhooks.server.PatientWorker"  # gthread that slow senders can't starve

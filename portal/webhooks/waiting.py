@@ -41,6 +41,7 @@ class Waiting:
         self._redis = client
         self._places_wanted = places
         self._lock = threading.Lock()
+        self._stopping = False
         self._reset()
         _instances.append(self)
 
@@ -51,7 +52,6 @@ class Waiting:
         self._events: dict[str, set[threading.Event]] = defaultdict(set)
         self._thread: threading.Thread | None = None
         self._listening = False
-        self._stopping = False
 
     @contextmanager
     def place(self, sf_order_id: str) -> Iterator[Place | None]:

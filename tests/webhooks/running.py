@@ -63,7 +63,7 @@ class RunningPortal:
             "PORTAL_ENV": "production",
             "PORTAL_BASE_URL": f"http://127.0.0.1:{self.port}",
             "PORTAL_VAR_DIR": str(self.folder / "var"),
-            "PORTAL_BIND": f"127.0.0.1:{self.port}",
+            "WEB_BIND": f"127.0.0.1:{self.port}",
             "DATABASE_URL": f"sqlite:///{self.folder / 'ledger.sqlite3'}",
             "REDIS_URL": f"unix://{self.folder / 'valkey.sock'}",
             "SECRET_KEY": "only-for-tests-0123456789abcdef0123456789",
