@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from itsdangerous import BadData, URLSafeSerializer
@@ -123,5 +123,5 @@ def _sealing_key(key: str) -> bytes:
     return base64.urlsafe_b64encode(hashlib.sha256(b"portal.sign-in-link.seal:" + key.encode()).digest())
 
 
-def _text(token: Any) -> str:
-    return token.decode("ascii") if isinstance(token, bytes) else str(token)
+def _text(token: str | bytes) -> str:
+    return token.decode("ascii") if isinstance(token, bytes) else token

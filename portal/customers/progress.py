@@ -49,7 +49,6 @@ class Progress:
     late: bool
     can_withdraw: bool
     needs_payment_method: bool
-    contact_support: bool
     final: bool
     updated_at: float
 
@@ -100,7 +99,6 @@ def tell(
         late=late,
         can_withdraw=order.status is CustomerStatus.PENDING_REVIEW and fulfillment is None,
         needs_payment_method=missing,
-        contact_support=order.status is CustomerStatus.FAILED and not missing,
         final=order.final,
         updated_at=max(order.updated_at, fulfillment.updated_at if fulfillment else 0.0),
     )
