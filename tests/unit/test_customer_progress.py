@@ -169,4 +169,5 @@ def test_only_a_missing_payment_method_asks_something_of_the_customer() -> None:
     for code in ErrorCode:
         progress = told(replace(ORDER, status=CustomerStatus.FAILED, error_code=code.value))
         assert progress.needs_payment_method == (code is ErrorCode.PAYMENT_METHOD_MISSING)
-        assert any("quote the reference" in sentence for sentence in progress.sentences) != progress.needs_payment_method
+        asks_us = any("quote the reference" in sentence for sentence in progress.sentences)
+        assert asks_us != progress.needs_payment_method
