@@ -18,7 +18,7 @@ from portal.ledger.engine import Ledger
 log = logging.getLogger("portal.breaker")
 
 OPENS_AT = 5  # failures in a row
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between probes
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0  # seconds between probes; a probe costs little, each second of waiting much
 #: Passing trouble that is an answer all the same: the other side is there.
 ANSWERS = frozenset({"UNABLE_TO_LOCK_ROW", "ENTITY_IS_LOCKED", "listing_unstable"})
 OK_EVERY = 15.0  # seconds between two notes that all is well

@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from portal.breaker import Breaker
@@ -135,7 +137,10 @@ def connect_redis(settings: Settings, *, blocking: bool = False) -> Redis:
     redis+sentinel://host:port,host:port/service/db asks Sentinel for the master.
     """
     url = settings.redis_url or ensure_valkey(settings.portal_var_dir)
-    timeouts = {"socket_connect_timeout": 3, "socket_timeout": 30 if blocking else 5}
+    # Who asks has an answer for a Redis that is away; redis-py's own ten tries with growing pauses would only delay it.
+    timeouts: dict[str, Any] = {
+        "socket_connect_timeout": 3, "socket_timeout": 30 if blocking else 5, "retry": Retry(NoBackoff(), 1),
+    }
     if not url.startswith("redis+sentinel://"):
         return Redis.from_url(url, health_check_interval=30, **timeouts)
     parts = urlsplit(url)

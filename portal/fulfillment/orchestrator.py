@@ -106,10 +106,12 @@ def _upstream_error(run: Run, error: UpstreamError) -> Ended:
     schedule = run.around.settings.fulfillment_retry_schedule
     if run.first_failed_at is None:
         run.first_failed_at = now
-    out_of_time = now - run.first_failed_at > 1.25 * sum(schedule)
-    if error.code != "circuit_open":  # nothing was tried: this isn't one of the order's own tries
+    if error.code == "circuit_open":  # nothing was tried: this isn't one of the order's own tries
+        given_up = now - run.first_failed_at > 1.25 * sum(schedule)
+    else:
         run.tries += 1
-    if run.tries > len(schedule) or out_of_time:
+        given_up = run.tries > len(schedule)
+    if given_up:
         return _failed(run, State.FAILED, _code_of_outage(error.upstream), f"Given up after {run.tries} tries: {error}")
     pause = schedule[max(run.tries, 1) - 1] * random.uniform(0.8, 1.2)
     if error.retry_after is not None:

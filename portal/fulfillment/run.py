@@ -31,7 +31,7 @@ from portal.fulfillment.model import (
 )
 from portal.fulfillment.ports import SalesforcePort, WhmcsPort
 from portal.fulfillment.protocol import Facts, Seen, taken_up
-from portal.ledger import installation, orders, outbox
+from portal.ledger import counters, installation, orders, outbox
 from portal.ledger.engine import Ledger
 from portal.settings import Settings
 
@@ -207,6 +207,7 @@ class Run:
             told=self.told,
         )  # fmt: skip
         orders.set_status(connection, self.id, customer, now, error_code=code)
+        counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:
         detail = {"error": message[:255]} | ({"code": code.value} if code else {})

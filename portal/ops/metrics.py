@@ -28,6 +28,7 @@ blueprint = Blueprint("metrics", __name__)
 
 #: The ledger's counters that are shown: name, label's name, what it counts.
 COUNTERS: Final = (
+    ("order_provisioning_attempts_total", "success", "Fulfillment attempts that ended"),
     ("webhook_security_events_total", "event", "Webhook requests refused"),
     ("webhook_secret_matched_total", "secret", "Right webhook signatures, by door and secret (current, previous)"),
 )
