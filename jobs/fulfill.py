@@ -36,6 +36,7 @@ def fulfill_order(sf_order_id: str) -> None:
     process = _process
     if process is None:
         raise RuntimeError("orders are run by `python -m jobs.worker`, not by another RQ worker")
+    process.wait_for_heartbeat()
     process.busy(True)
     try:
         ended = fulfill(process.around, sf_order_id)

@@ -89,6 +89,11 @@ class WorkerProcess:
         """Whether an order is being run."""
         self._busy_since = time.monotonic() if busy else None
 
+    def wait_for_heartbeat(self) -> None:
+        """Until a heartbeat got through lately: whoever may send nothing takes up no order either."""
+        while time.monotonic() - self._last_beat >= TTL_SECONDS - BEAT_SECONDS:
+            time.sleep(0.05)
+
     def _check_lease(self, _deadline: float) -> None:
         """Right before bytes leave: whoever missed its heartbeats may have been taken over already.
 

@@ -91,9 +91,9 @@ OF_SALESFORCE = (
     {"kind": "INVALID_SESSION_ID"}, {"kind": "UNKNOWN_EXCEPTION"},
 )
 
-#: Troubles of the whole house, one in turn after every so many orders.
+#: Troubles of the whole house, one in turn after every so many orders (in a long run less often).
 HOUSE = ("worker", "sweep", "web", "valkey", "ledger", "flush", "stop sweep")
-ORDERS_PER_HOUSE_TROUBLE = 14
+ORDERS_PER_HOUSE_TROUBLE, ORDERS_PER_HOUSE_TROUBLE_LATER, LONG = 14, 40, 300
 
 
 def say(text: str) -> None:
@@ -327,7 +327,8 @@ class Trouble:
         for side in (self.stack.shop, self.stack.org):
             for entry in side.journal(held=True):
                 self._held(side, entry)
-        if sent // ORDERS_PER_HOUSE_TROUBLE > self._house_done:
+        every = ORDERS_PER_HOUSE_TROUBLE if len(self._planned) <= LONG else ORDERS_PER_HOUSE_TROUBLE_LATER
+        if sent // every > self._house_done:
             self._house_done += 1
             self._trouble_the_house(next(self._house))
             self._kill_anybody()
@@ -535,7 +536,7 @@ def run(orders: int, seed: int, seconds: float, folder: Path, database_url: str 
                 said = time.monotonic()
                 say(f"{sent} of {orders} asked for, {trouble.kills} kills, {trouble.sigstops} stops, "
                     f"{len(unsettled(stack, [])):d} things under way, answers {dict(senders.answers)}")
-            time.sleep(0.02)
+            time.sleep(0.04)
         # Calls that are still held, and orders that are still waiting to meet their trouble.
         _until_quiet(stack, trouble, [each.order for each in wanted])
         trouble.calm()

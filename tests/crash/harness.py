@@ -29,7 +29,7 @@ TTL_SECONDS = 3.0
 #: Chaos lasts longer than the schedule other tests use: every fault is a passing one, so no order may run out of tries.
 SETTINGS = {
     "WHMCS_MAX_REQUEST_SECONDS": "3",
-    "FULFILLMENT_RETRY_SCHEDULE": "0.3,0.5,1,2,3,5,5,10,10,15,30,30",
+    "FULFILLMENT_RETRY_SCHEDULE": "0.3,0.5,1,2,3,5,5,10,10,15,30,30,300,600",
     "WHMCS_MAX_IN_FLIGHT": "64",  # a killed holder's place stays taken until its call is surely over
 }
 
