@@ -34,6 +34,7 @@ from portal.fulfillment.model import (
 from portal.fulfillment.protocol import Facts
 from portal.fulfillment.run import Surroundings
 from portal.ledger import (
+    counters,
     deliveries,
     events,
     housekeeping,
@@ -47,6 +48,7 @@ from portal.ledger import (
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated, upgrade
 from portal.ledger.schema import fulfillments, metadata
+from portal.ops.metrics import _FromLedger
 from portal.webhooks import security
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,11 +115,12 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _customers(c)
         _doors(c)
         _fulfillments(c)
-        security.add(c, "counter", "label", 1)
+        counters.add(c, "counter", "label", 1)
         security._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), NOW)
         typical.typical_seconds(c)
         housekeeping.tidy(c, now=NOW * 100)
     _after_the_end(ledger, settings)
+    list(_FromLedger(ledger).collect())
 
 
 def _workers_and_messages(c: Connection) -> None:
@@ -186,6 +189,7 @@ def _customers(c: Connection) -> None:
 def _doors(c: Connection) -> None:
     deliveries.claim_key(c, "key", ORDER, now=NOW)
     deliveries.claim_key(c, "key", ORDER, now=NOW)
+    deliveries.claim_key(c, "key", ORDER, now=NOW * 10_000)  # it has expired by then
     deliveries.set_attempt(c, "key", 1)
     deliveries.keep_answer(c, "key", 200, {})
     deliveries.record(c, "nonce", now=NOW, keep=9)
