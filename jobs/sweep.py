@@ -6,6 +6,7 @@ again, has ended orders audited, and does the portal's chores (placing orders in
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -19,7 +20,7 @@ from types import FrameType
 
 from redis import RedisError
 
-from jobs.process import TTL_SECONDS, new_incarnation
+from jobs.process import BEAT_SECONDS, TTL_SECONDS, new_incarnation
 from portal.customers.learning import learn_changes
 from portal.customers.placing import place
 from portal.errors import PortalError
@@ -37,6 +38,7 @@ ROUND_SECONDS = 0.3
 TICKETS_PER_SLOT = 3  # few tickets out: an old one is a lost one
 LOST_AFTER = 1.5  # seconds after which a ticket that is on no queue, and whose order nobody took, is lost
 AUDIT_TICKET_EVERY = 5.0
+HANGING_SECONDS = 15.0  # a sweep whose round takes longer lets another one act
 LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
 EPOCH = "portal:epoch"
 EPOCH_SECONDS = 10.0
@@ -78,6 +80,14 @@ class Sweep:
         self._send_audits()
 
     # --- who is alive, and who leads ---
+
+    def keep_beating(self, stopping: threading.Event) -> None:
+        """Beat beside the rounds, which may take long, but not beside one that hangs; for a thread of its own."""
+        while not stopping.wait(BEAT_SECONDS):
+            if time.monotonic() - self._looked > HANGING_SECONDS:
+                continue
+            with contextlib.suppress(PortalError), self.services.ledger.write() as connection:
+                workers.beat(connection, self.incarnation)  # the next round sees whether we were declared dead
 
     def _beat(self) -> None:
         with self.services.ledger.write() as connection:
@@ -133,15 +143,17 @@ class Sweep:
             "A worker's heartbeats stopped: its orders are taken over",
             extra={"incarnation": worker.incarnation, "pid": worker.pid, "orders": len(taken)},
         )
-        for sf_order_id in taken:
-            self._ticket(sf_order_id, front=True)
+        self._ticket(taken, front=True)
 
     # --- tickets ---
 
-    def _ticket(self, sf_order_id: str, *, front: bool = False) -> None:
-        ticket = self.services.tickets.send(sf_order_id, front=front)
-        with self.services.ledger.write() as connection:
-            book.note_ticket(connection, sf_order_id, ticket, now=self.services.now())
+    def _ticket(self, sf_order_ids: list[str], *, front: bool = False) -> None:
+        """Send a ticket for each; those of a crash before they are noted are sent again, and do nothing twice."""
+        sent = [(each, self.services.tickets.send(each, front=front)) for each in sf_order_ids]
+        if sent:
+            with self.services.ledger.write() as connection:
+                for sf_order_id, ticket in sent:
+                    book.note_ticket(connection, sf_order_id, ticket, now=self.services.now())
 
     def _check_sentinel(self) -> None:
         if time.monotonic() >= self._next_epoch:
@@ -180,9 +192,10 @@ class Sweep:
         if not old:
             return
         queued = set(self.services.tickets.queued(limit=5000))
-        for row in old:
-            if row.ticket not in queued:
-                with self.services.ledger.write() as connection:
+        lost = [row for row in old if row.ticket not in queued]
+        if lost:
+            with self.services.ledger.write() as connection:
+                for row in lost:
                     book.forget_ticket(connection, row.sf_order_id, row.ticket)
 
     def _send_tickets(self) -> None:
@@ -194,8 +207,7 @@ class Sweep:
             most = TICKETS_PER_SLOT * max(slots, 1)
             room = most - services.tickets.count()
             rows = book.due(connection, now=services.now(), limit=room) if room > 0 else []
-        for row in rows:
-            self._ticket(row.sf_order_id)
+        self._ticket([row.sf_order_id for row in rows])
 
     def _send_audits(self) -> None:
         now = time.monotonic()
@@ -283,6 +295,7 @@ def main() -> int:
         return 4
     log.info("Sweep started", extra={"incarnation": sweep.incarnation})
     threading.Thread(target=Chores(services, sweep).run, args=(stopping,), name="chores", daemon=True).start()
+    threading.Thread(target=sweep.keep_beating, args=(stopping,), name="heartbeat", daemon=True).start()
     while not stopping.wait(ROUND_SECONDS):
         try:
             sweep.round()

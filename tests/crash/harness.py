@@ -422,26 +422,25 @@ class Broken:
 
 
 def resume_times(stack: CrashStack, broken: Sequence[Broken], wanted: Sequence[Wanted]) -> dict[Broken, float | None]:
-    """From the kill to the first upstream call for that order under a new fence, in seconds; None: there was none."""
+    """From the kill to the first upstream call for that order under a new fence, in seconds; None: there was none.
+
+    Only of orders whose client has no other order: the journal tells a look at the client's orders by the client alone.
+    """
     clients = {each.order: str(each.client) for each in wanted if each.alone}
     calls: dict[str, list[float]] = defaultdict(list)
-    by_client: dict[str, list[float]] = defaultdict(list)
     for entry in stack.org.journal(direction="in"):
-        if entry["order"]:
-            calls[entry["order"]].append(entry["received"])
+        calls[entry["order"]].append(entry["received"])
     for entry in stack.shop.journal(direction="in"):
-        if entry["mark"]:
-            calls[entry["mark"]].append(entry["received"])
-        elif entry["client"]:
-            by_client[entry["client"]].append(entry["received"])
+        calls[entry["mark"]].append(entry["received"])
+        calls[entry["client"]].append(entry["received"])
     found: dict[Broken, float | None] = {}
     for each in broken:
+        if each.order not in clients:
+            continue
         begun = stack.ledger(
             "SELECT min(started_at) AS at FROM steps WHERE sf_order_id = ? AND fence > ?", each.order, each.fence
         )[0]["at"]
-        times = calls[each.order] + by_client.get(clients.get(each.order, ""), [])
+        times = calls[each.order] + calls[clients[each.order]]
         after = [moment for moment in times if begun is not None and moment >= max(begun, each.at)]
         found[each] = min(after) - each.at if after else None
     return found
-
-
