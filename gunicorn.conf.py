@@ -6,11 +6,21 @@ WEB_CONCURRENCY processes of WEB_THREADS threads each (every waiting webhook hol
 from __future__ import annotations
 
 import os
+import re
 import resource
 
+
+def _count(name: str, default: int) -> int:
+    """A whole number from the environment; anything else ends the start with a sentence that names it."""
+    value = os.environ.get(name) or str(default)
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
+        raise SystemExit(f"{name} must be a whole number from 1 to 9999")
+    return int(value)
+
+
 bind = os.environ.get("WEB_BIND", "127.0.0.1:8000").split(",")
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-threads = int(os.environ.get("WEB_THREADS", "16"))
+workers = _count("WEB_CONCURRENCY", 2)
+threads = _count("WEB_THREADS", 16)
 worker_class = "portal.webhooks.server.PatientWorker"  # gthread that slow senders can't starve
 keepalive = 15
 worker_connections = 1000
@@ -22,7 +32,10 @@ if _soft != resource.RLIM_INFINITY and _soft < 4096:
 
 # A stopping worker lets every request end: those that wait for an order are woken and answered at once, and none may
 # wait longer than this anyway.
-graceful_timeout = int(float(os.environ.get("FULFILLMENT_WAIT_SECONDS") or 25)) + 15
+try:
+    graceful_timeout = int(float(os.environ.get("FULFILLMENT_WAIT_SECONDS") or 25)) + 15
+except (ValueError, OverflowError):
+    graceful_timeout = 40  # portal.settings is about to refuse it, in words fit for an installer
 timeout = max(60, graceful_timeout + 15)
 
 # The application is built once and shared by all workers: it opens no socket, file or thread until a request needs it.

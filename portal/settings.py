@@ -191,7 +191,7 @@ class Settings:
     )
     # Salesforce
     sf_login_url: str = _setting(
-        _web_url, "https://login.salesforce.com", needed="always", doc="where a token is asked for"
+        _web_url, "", needed="always", doc="where a token is asked for: `https://login.salesforce.com` or My Domain"
     )
     sf_audience: str | None = _setting(
         _text, doc="the JWT's audience; derived from SF_LOGIN_URL where unset (login or test.salesforce.com)"
@@ -428,7 +428,7 @@ def _read(setting: Field[Any], environ: Mapping[str, str], values: dict[str, Any
     if not raw:
         needed = setting.metadata["needed"]
         production = environ.get("PORTAL_ENV", "production") != "development"
-        if needed == "always" and setting.name != "sf_login_url" or needed == "production" and production:
+        if needed == "always" or needed == "production" and production:
             faults.append(f"{name} is missing: {setting.metadata['doc']}")
         return
     try:

@@ -158,8 +158,9 @@ def plain(route: str) -> str:
 def application(tmp_path: Path, private_key: Path) -> Flask:
     """The application with every door there is, connected to nothing."""
     return create_app(Settings.from_environ({
-        "PORTAL_ENV": "development", "SF_CLIENT_ID": "id", "SF_USERNAME": "user", "SF_WEBHOOK_SECRET": "s" * 32,
-        "SF_PRIVATE_KEY_PATH": str(private_key), "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+        "PORTAL_ENV": "development", "SF_LOGIN_URL": "https://sf.example", "SF_CLIENT_ID": "id", "SF_USERNAME": "user",
+        "SF_WEBHOOK_SECRET": "s" * 32, "SF_PRIVATE_KEY_PATH": str(private_key),
+        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
         "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php", "WHMCS_API_IDENTIFIER": "i", "WHMCS_API_SECRET": "s",
         "WHMCS_WEBHOOK_SECRET": "w" * 32, "METRICS_TOKEN": "m" * 32,
         "DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}", "REDIS_URL": f"unix://{tmp_path / 'none.sock'}"}))

@@ -23,6 +23,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "sf.key").write_bytes(KEY.private_bytes(*PEM, serialization.NoEncryption()))
     return {
         "PORTAL_ENV": "development",
+        "SF_LOGIN_URL": "https://login.salesforce.com",
         "SF_CLIENT_ID": "consumer-key",
         "SF_USERNAME": "portal@example.com",
         "SF_PRIVATE_KEY_PATH": str(tmp_path / "sf.key"),
@@ -66,8 +67,8 @@ def test_without_portal_env_it_is_production(production: dict[str, str]) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["SF_CLIENT_ID", "SF_USERNAME", "SF_PRIVATE_KEY_PATH", "SF_WEBHOOK_SECRET", "PORTAL_PRICEBOOK_ID", "WHMCS_API_URL",
-     "WHMCS_API_IDENTIFIER", "WHMCS_API_SECRET"],
+    ["SF_LOGIN_URL", "SF_CLIENT_ID", "SF_USERNAME", "SF_PRIVATE_KEY_PATH", "SF_WEBHOOK_SECRET", "PORTAL_PRICEBOOK_ID",
+     "WHMCS_API_URL", "WHMCS_API_IDENTIFIER", "WHMCS_API_SECRET"],
 )
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_a_missing_setting_is_named(environ: dict[str, str], name: str, how: str) -> None:

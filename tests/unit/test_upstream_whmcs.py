@@ -148,8 +148,9 @@ def test_no_call_outlasts_the_time_whmcs_can_take(tmp_path: Any) -> None:
         )
     )
     environ = {
-        "PORTAL_ENV": "development", "SF_CLIENT_ID": "c", "SF_USERNAME": "u", "SF_PRIVATE_KEY_PATH": str(key),
-        "SF_WEBHOOK_SECRET": "s", "PORTAL_PRICEBOOK_ID": "01sD000000K0fXO", "WHMCS_API_IDENTIFIER": "canary-i",
+        "PORTAL_ENV": "development", "SF_LOGIN_URL": "https://sf.example", "SF_CLIENT_ID": "c", "SF_USERNAME": "u",
+        "SF_PRIVATE_KEY_PATH": str(key), "SF_WEBHOOK_SECRET": "s", "PORTAL_PRICEBOOK_ID": "01sD000000K0fXO",
+        "WHMCS_API_IDENTIFIER": "canary-i",
         "WHMCS_API_URL": "https://billing.example/includes/api.php", "WHMCS_API_SECRET": "canary-s",
     }
     client = WhmcsClient.from_settings(Settings.from_environ(environ))
