@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from flask import Flask, current_app
@@ -12,13 +12,25 @@ from flask.cli import AppGroup
 from portal.errors import PortalError
 from portal.fulfillment import ledger as book
 from portal.fulfillment.model import State, salesforce_id_18
+from portal.fulfillment.protocol import LIVE_SERVICE
 from portal.ledger import events, installation
 from portal.ledger.migrate import upgrade
 from portal.services import Services
 
-db = AppGroup("db", help="The ledger's database.")
-fulfillments = AppGroup("fulfillments", help="Look at, pause and decide fulfillments.")
-installation_group = AppGroup("installation", help="Which Salesforce and WHMCS this ledger belongs to.")
+
+class _Group(AppGroup):
+    """Commands that end with one sentence, not a traceback, where the ledger or another side can't be used."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PortalError as error:
+            _refuse(error)
+
+
+db = _Group("db", help="The ledger's database.")
+fulfillments = _Group("fulfillments", help="Look at, pause and decide fulfillments.")
+installation_group = _Group("installation", help="Which Salesforce and WHMCS this ledger belongs to.")
 
 
 def register_commands(app: Flask) -> None:
@@ -27,9 +39,12 @@ def register_commands(app: Flask) -> None:
         app.cli.add_command(group)
 
 
-def _services() -> Services:
+def _services(*, migrated: bool = True) -> Services:
+    """The portal's services. migrated: refuse where `flask db upgrade` has to come first."""
     found = current_app.extensions["portal"]
     assert isinstance(found, Services)
+    if migrated:
+        found.require_migrated()
     return found
 
 
@@ -40,10 +55,7 @@ def _refuse(error: Exception) -> NoReturn:
 @db.command("upgrade")
 def db_upgrade() -> None:
     """Bring the ledger's tables to this version, in one transaction."""
-    try:
-        before, after = upgrade(_services().ledger)
-    except PortalError as error:
-        _refuse(error)
+    before, after = upgrade(_services(migrated=False).ledger)
     click.echo(f"The ledger is at revision {after}." if before == after else f"Migrated the ledger to {after}.")
 
 
@@ -147,15 +159,16 @@ def module_create(order_id: str, service_id: str) -> None:
         row = book.get(connection, sf_order_id)
     if row is None or row.state not in (State.NEEDS_DECISION, State.FAILED) or not row.elected_whmcs_id:
         _refuse(ValueError("only for an order with a WHMCS order that Failed or needs a decision"))
-    if row.service_ids and service_id not in row.service_ids:
-        _refuse(ValueError(f"service {service_id} isn't one of this order's: {', '.join(row.service_ids)}"))
-    try:
+    found = services.whmcs.services(row.client_id or "")
+    mine = {each.id: each for each in found if each.order_id == row.elected_whmcs_id}
+    service = mine.get(service_id)
+    if service is None:
+        _refuse(ValueError(f"service {service_id} isn't one of this order's: {', '.join(mine) or 'it has none'}"))
+    if service.status not in LIVE_SERVICE:  # a second one would set up, and perhaps wipe, what the customer uses
         services.whmcs.module_create(service_id)
-    except PortalError as error:
-        _refuse(error)
     with services.ledger.write() as connection:
         book.adopt(connection, sf_order_id, row.elected_whmcs_id, now=services.now(), actor=getpass.getuser())
-    click.echo("Done; the order is checked again.")
+    click.echo("The service is active; the order is checked again.")
 
 
 def _order_id(text: str) -> str:
