@@ -118,6 +118,9 @@ class WorkerProcess:
                     alive = workers.beat(connection, self.incarnation)
             except PortalError:
                 continue  # the ledger is away: it takes nobody over meanwhile, and we send nothing after the TTL
+            except Exception:
+                log.exception("The heartbeat failed")
+                die(EXIT_STUCK, "the heartbeat failed")
             if not alive:
                 die(EXIT_DECLARED_DEAD, "this process was declared dead")
             self._last_beat = begun
