@@ -20,14 +20,15 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("orders", "seed", "database"), [(110, 1, "sqlite"), (30, 2, "postgresql")])
-def test_chaos(orders: int, seed: int, database: str, tmp_path: Path) -> None:
+def test_chaos(orders: int, seed: int, database: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every order exactly once, on both databases; the long runs are in docs/reliability.md."""
     command = [sys.executable, "-m", "tests.crash.chaos", "--orders", str(orders), "--seed", str(seed),
                "--database", database, "--keep", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stderr, file=sys.stderr)
     figures = json.loads(done.stdout.splitlines()[-1])
-    print(json.dumps(figures), file=sys.__stderr__, flush=True)
+    with capfd.disabled():
+        print(f"\nchaos ({database}): {json.dumps(figures)}", flush=True)
     assert list(figures) == KEYS
     assert done.returncode == 0
     wrong = {name: figures[name] for name in ("duplicates", "lost", "stuck", "strays", "inconsistent")}
