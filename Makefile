@@ -40,7 +40,7 @@ chaos: $(VENV)/.dev ## orders while processes are killed and faults fire (ORDERS
 	@exec $(BIN)/python -m tests.crash.chaos --orders $(ORDERS) --seed $(SEED) --seconds $(SECONDS)
 
 matrix: $(VENV)/.dev ## every upstream call, killed at every moment
-	@exec $(BIN)/python -m pytest tests/crash/test_matrix.py
+	@exec $(BIN)/python -m pytest -s tests/crash/test_matrix.py
 
 bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JSON line
 	@exec $(BIN)/python -m bench.accept
