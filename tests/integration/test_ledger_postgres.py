@@ -1,0 +1,113 @@
+"""The whole portal over PostgreSQL: the main job, a crash during AddOrder, and the database going away for a while."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from tests.fulfilling import check_failure, customer, provisioned, sends, whmcs_orders
+from tests.postgres import Postgres
+from tests.stack import Stack, http
+
+
+class PostgresStack(Stack):
+    """A stack whose ledger is a PostgreSQL database."""
+
+    def ledger(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of a query, JSON columns as text, as SQLite gives them."""
+        with psycopg.connect(self.settings["DATABASE_URL"], row_factory=dict_row) as connection:
+            rows = connection.execute(sql.replace("?", "%s"), values).fetchall()
+        return [
+            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
+            for row in rows
+        ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder: Path = tmp_path_factory.mktemp("postgres")
+    settings = {"DATABASE_URL": postgres.database(), "PORTAL_ENV": "production", "WHMCS_MAX_REQUEST_SECONDS": "2"}
+    with PostgresStack(folder, settings=settings) as running:
+        yield running
+
+
+def one(stack: Stack, *items: str) -> str:
+    who, _ = customer(stack)
+    return stack.order(*(items or ("starter",)), customer=who)
+
+
+def test_the_main_job(shop: Stack) -> None:
+    order = shop.order("starter", ("server", 2))
+    assert shop.fulfill(order).status == 200
+    active = provisioned(shop, order)
+    assert shop.fulfill(order).json()["whmcsOrderId"] == str(active["id"])
+    faulty = shop.order("unmapped")
+    assert shop.fulfill(faulty).status == 422
+    check_failure(shop, faulty, "PRODUCT_MAPPING_MISSING")
+    assert not shop.ledger_path.exists()
+
+
+def test_many_at_once(shop: Stack) -> None:
+    orders = [shop.order("starter") for _ in range(12)]
+    for order in orders:
+        assert shop.fulfill(order, prefer="respond-async").status == 202
+    for order in orders:
+        provisioned(shop, order)
+        assert sends(shop, order, "AddOrder") == 1
+
+
+def test_the_whole_worker_is_killed_while_addorder_is_under_way(shop: Stack) -> None:
+    before, after = one(shop), one(shop)
+    shop.whmcs.fault("pause_point", action="AddOrder", order=before)
+    shop.whmcs.fault("pause_point", action="AddOrder", order=after, when="after")
+    for order in (before, after):
+        assert shop.fulfill(order, prefer="respond-async").status == 202
+    held = [shop.whmcs.wait_for_call(action="AddOrder", state="held", order=order) for order in (before, after)]
+    shop.kill("worker")
+    for call in held:
+        shop.whmcs.post("release", {"call": call["id"], "then": "drop"})
+    shop.child("worker").start()
+    for order in (before, after):
+        provisioned(shop, order)
+        assert [row["status"] for row in whmcs_orders(shop, order)] == ["Active"]
+    # Dropped before its effect it is sent again, when its time is over; after it, never.
+    assert (sends(shop, before, "AddOrder"), sends(shop, after, "AddOrder")) == (2, 1)
+
+
+def test_while_the_database_is_away_nothing_is_accepted_and_then_everything_goes_on(
+    shop: Stack, postgres: Postgres
+) -> None:
+    held, refused = one(shop), one(shop)
+    shop.whmcs.fault("pause_point", action="AddOrder", order=held, when="after", seconds=1.5)
+    assert shop.fulfill(held, prefer="respond-async").status == 202
+    shop.whmcs.wait_for_call(action="AddOrder", state="held", order=held)
+    body, headers = shop.signed(refused)
+    address = f"{shop.urls['portal']}/orders/{refused}/fulfill"
+    postgres.server.stop()
+    try:
+        answer = http("POST", address, body, headers)
+        assert answer.status == 503 and int(answer.headers["retry-after"]) > 0
+        assert answer.headers["content-type"].startswith("application/problem+json")
+        health = shop.get("/health")
+        assert health.status == 503 and health.json()["database"] == "unavailable"
+        assert shop.get("/health/live").status == 200
+    finally:
+        postgres.server.start()
+    shop.wait_for(lambda: shop.get("/health").status == 200, "the portal to accept work again")
+    assert shop.fulfillment(refused) is None
+    assert http("POST", address, body, headers | {"Prefer": "respond-async"}).status == 202
+    for order in (held, refused):
+        provisioned(shop, order)
+        assert len(whmcs_orders(shop, order)) == 1

@@ -1,0 +1,186 @@
+"""The circuit breaker: when it opens, who may probe, how long the pauses are, and that all processes share it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portal import breaker as module
+from portal.breaker import LONGEST_PAUSE, OPENS_AT, Breaker
+from portal.fulfillment.model import UpstreamError
+from portal.ledger import upstreams
+from portal.ledger.engine import Ledger
+from portal.ledger.migrate import upgrade
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    upgrade(ledger)
+    yield ledger
+    ledger.dispose()
+
+
+@pytest.fixture(autouse=True)
+def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others found out is known at once, instead of within a second."""
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.0)
+
+
+DOWN = UpstreamError("WHMCS", "WHMCS answered with 503", permanent=False, code="http_503")
+
+
+def broken(ledger: Ledger, clock: Clock) -> Breaker:
+    """A breaker that has just opened."""
+    breaker = Breaker(ledger, "whmcs", clock)
+    for _ in range(OPENS_AT):
+        breaker.check()
+        breaker.note(DOWN)
+    return breaker
+
+
+def state(ledger: Ledger) -> upstreams.Upstream:
+    with ledger.read() as connection:
+        row = upstreams.get(connection, "whmcs")
+    assert row is not None
+    return row
+
+
+def refusal(breaker: Breaker) -> UpstreamError:
+    with pytest.raises(UpstreamError) as raised:
+        breaker.check()
+    return raised.value
+
+
+def test_it_opens_after_failures_in_a_row_only(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = Breaker(ledger, "whmcs", clock)
+    for _ in range(3):
+        for _ in range(OPENS_AT - 1):
+            breaker.check()
+            breaker.note(DOWN)
+        breaker.note(None)
+    breaker.check()
+    assert state(ledger).failures == 0 and state(ledger).opened_at is None
+
+
+@pytest.mark.parametrize("answer", [
+    UpstreamError("WHMCS", "no such client", permanent=True, code="refused"),
+    UpstreamError("Salesforce", "row locked", permanent=False, code="UNABLE_TO_LOCK_ROW"),
+    UpstreamError("WHMCS", "listing", permanent=False, code="listing_unstable"),
+])  # fmt: skip
+def test_a_refusal_is_an_answer_and_closes_it(ledger: Ledger, answer: UpstreamError) -> None:
+    clock = Clock()
+    breaker = broken(ledger, clock)
+    clock.now += 60
+    breaker.check()
+    breaker.note(answer)
+    breaker.check()
+    assert state(ledger).opened_at is None
+
+
+def test_while_open_nothing_is_sent_and_the_refusal_says_when_to_ask_again(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = broken(ledger, clock)
+    error = refusal(breaker)
+    assert (error.code, error.permanent, error.unknown, error.reached) == ("circuit_open", False, False, False)
+    assert error.retry_after is not None and 0.5 <= error.retry_after <= 1.2 + 1.0
+    assert str(error) == "WHMCS doesn't answer; the order waits until it does"
+
+
+def test_its_own_refusals_count_for_nothing(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = broken(ledger, clock)
+    before = state(ledger)
+    for _ in range(10):
+        breaker.note(refusal(breaker))
+    assert state(ledger) == before
+
+
+def test_one_probe_at_a_time_over_all_processes(ledger: Ledger) -> None:
+    clock = Clock()
+    broken(ledger, clock)
+    clock.now += 5
+    crowd = [Breaker(ledger, "whmcs", clock) for _ in range(8)]
+    start = threading.Barrier(len(crowd))
+    let_through: list[int] = []
+
+    def ask(number: int) -> None:
+        start.wait()
+        try:
+            crowd[number].check()
+        except UpstreamError:
+            return
+        let_through.append(number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(crowd))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(let_through) == 1
+    # It fails: again nobody may. It is good: everybody may.
+    crowd[let_through[0]].note(DOWN)
+    assert all(refusal(breaker) for breaker in crowd)
+    clock.now += LONGEST_PAUSE * 2
+    prober, *others = crowd
+    prober.check()
+    assert all(refusal(breaker) for breaker in others)
+    prober.note(None)
+    for breaker in crowd:
+        breaker.check()
+
+
+def test_pauses_grow_to_a_limit(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = broken(ledger, clock)
+    pauses = []
+    for _ in range(10):
+        probe_at = state(ledger).probe_at
+        assert probe_at is not None
+        pauses.append(probe_at - clock.now)
+        clock.now = probe_at
+        breaker.check()
+        breaker.note(DOWN)
+    assert pauses[0] <= 1.2 < pauses[2] and max(pauses) <= LONGEST_PAUSE * 1.2 and pauses[-1] >= LONGEST_PAUSE * 0.8
+
+
+def test_what_the_other_side_asks_for_is_kept(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = broken(ledger, clock)
+    clock.now += 5
+    breaker.check()
+    breaker.note(UpstreamError("WHMCS", "busy", permanent=False, code="http_429", retry_after=120.0))
+    probe_at = state(ledger).probe_at
+    assert probe_at is not None and probe_at - clock.now >= 120.0
+
+
+def test_a_prober_that_died_keeps_it_closed_to_others_for_one_pause_only(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = broken(ledger, clock)
+    clock.now += 5
+    breaker.check()  # and nothing is heard of it any more
+    other = Breaker(ledger, "whmcs", clock)
+    assert refusal(other)
+    clock.now += LONGEST_PAUSE * 1.2
+    other.check()
+
+
+def test_a_ledger_that_cant_be_used_breaks_no_call_that_has_been_made(tmp_path: Path) -> None:
+    unmigrated = Ledger(f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+    try:
+        Breaker(unmigrated, "whmcs", Clock()).note(DOWN)
+        Breaker(unmigrated, "whmcs", Clock()).note(None)
+    finally:
+        unmigrated.dispose()

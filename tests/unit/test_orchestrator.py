@@ -1,0 +1,238 @@
+"""What the orchestrator makes of trouble: how long an order waits, when it is given up, and under which code.
+
+The runs and their ledger are real; the steps are replaced by one that fails as told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from portal.fulfillment import ledger as book
+from portal.fulfillment import steps
+from portal.fulfillment.model import (
+    ErrorCode,
+    FulfillmentFailed,
+    JsonObject,
+    LeaseLost,
+    NeedsDecision,
+    State,
+    UpstreamError,
+)
+from portal.fulfillment.orchestrator import Ended, fulfill
+from portal.fulfillment.run import Run, Surroundings, Waiting
+from portal.ledger import workers
+from portal.ledger.engine import Ledger
+from portal.ledger.migrate import upgrade
+from portal.settings import Settings
+
+ORDER = "801000000000001AAA"
+SCHEDULE = (10.0, 20.0, 40.0)
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Salesforce:
+    """Takes every write-back."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def update_order(self, _sf_order_id: str, fields: dict[str, Any]) -> None:
+        self.told.append(fields)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def around(tmp_path: Path, clock: Clock) -> Iterator[Surroundings]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    upgrade(ledger)
+    with ledger.write() as connection:
+        workers.register(connection, "ada", "fulfill", "host", 1, now=0.0)
+        book.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
+    yield Surroundings(
+        ledger=ledger, salesforce=cast(Any, Salesforce()), whmcs=cast(Any, None),
+        settings=Settings(fulfillment_retry_schedule=SCHEDULE), now=clock, incarnation="ada",
+        whmcs_place=nullcontext, fault_point=lambda _name: None,
+    )  # fmt: skip
+    ledger.dispose()
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "validation") -> None:
+    """Every step succeeds but this one."""
+
+    def good(_run: Run) -> JsonObject:
+        return {}
+
+    def bad(_run: Run) -> JsonObject:
+        raise error
+
+    for name in ("validation", "sf_status_update", "order_details", "mapping", "whmcs_create", "whmcs_accept",
+                 "sf_success_update"):  # fmt: skip
+        monkeypatch.setattr(steps, name, bad if name == step else good)
+
+
+def row_of(around: Surroundings) -> book.Fulfillment:
+    with around.ledger.read() as connection:
+        row = book.get(connection, ORDER)
+    assert row is not None
+    return row
+
+
+def run(around: Surroundings) -> Ended:
+    ended = fulfill(around, ORDER)
+    assert ended is not None
+    return ended
+
+
+def down(upstream: str = "WHMCS", **about: Any) -> UpstreamError:
+    return UpstreamError(upstream, f"{upstream} answered with 503", **{"permanent": False, "code": "http_503", **about})
+
+
+def test_each_pause_of_the_schedule_is_kept_and_then_the_order_fails(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, down())
+    for number, pause in enumerate(SCHEDULE, 1):
+        assert run(around).state is State.WAITING
+        row = row_of(around)
+        assert row.tries == number and row.waiting_for == "WHMCS answered with 503" and row.owner is None
+        assert 0.8 * pause <= row.due_at - clock.now <= 1.2 * pause
+        assert fulfill(around, ORDER) is None  # not before
+        clock.now = row.due_at
+    ended = run(around)
+    assert (ended.state, ended.code) == (State.FAILED, ErrorCode.WHMCS_UNAVAILABLE)
+    assert row_of(around).error_message == "Given up after 4 tries: WHMCS answered with 503"
+
+
+def test_slow_calls_use_up_no_retries(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, down())
+    states = []
+    for _ in range(len(SCHEDULE) + 1):
+        states.append(run(around).state)
+        clock.now = row_of(around).due_at + 500.0  # far more than the whole schedule
+    assert states == [State.WAITING] * len(SCHEDULE) + [State.FAILED]
+
+
+def test_an_open_circuit_is_no_try_but_not_for_ever(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, down(code="circuit_open", retry_after=7.0, reached=False))
+    began, count = clock.now, 0
+    while run(around).state is State.WAITING:
+        row = row_of(around)
+        assert row.tries == 0 and row.due_at - clock.now == 7.0
+        clock.now, count = row.due_at, count + 1
+    assert 1.25 * sum(SCHEDULE) < clock.now - began < 1.25 * sum(SCHEDULE) + 14.0 and count > len(SCHEDULE)
+    assert row_of(around).error_code == "WHMCS_UNAVAILABLE"
+
+
+def test_a_longer_wait_that_was_asked_for_is_kept_and_a_shorter_one_isnt_taken(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, down(retry_after=300.0))
+    run(around)
+    assert row_of(around).due_at - clock.now == 300.0
+    clock.now = row_of(around).due_at
+    fail_with(monkeypatch, down(retry_after=1.0))
+    run(around)
+    assert 16.0 <= row_of(around).due_at - clock.now <= 24.0
+
+
+@pytest.mark.parametrize(("upstream", "code"), [
+    ("WHMCS", "WHMCS_UNAVAILABLE"), ("whmcs", "WHMCS_UNAVAILABLE"),
+    ("Salesforce", "SALESFORCE_UNAVAILABLE"), ("salesforce", "SALESFORCE_UNAVAILABLE"),
+    ("portal", "PROVISIONING_ERROR"),
+])  # fmt: skip
+def test_the_code_names_the_side_that_was_away(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch, upstream: str, code: str
+) -> None:
+    fail_with(monkeypatch, down(upstream))
+    while run(around).state is State.WAITING:
+        clock.now = row_of(around).due_at
+    row = row_of(around)
+    assert row.error_code == code
+    assert cast(Salesforce, around.salesforce).told[-1]["Provisioning_Error_Code__c"] == code
+
+
+@pytest.mark.parametrize(("step", "code"), [
+    ("validation", "PROVISIONING_ERROR"), ("whmcs_create", "WHMCS_ADD_ORDER_FAILED"),
+    ("whmcs_accept", "WHMCS_ACCEPT_ORDER_FAILED"), ("sf_success_update", "PROVISIONING_ERROR"),
+])  # fmt: skip
+def test_a_refusal_fails_at_once_under_its_steps_code(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch, step: str, code: str
+) -> None:
+    fail_with(monkeypatch, UpstreamError("WHMCS", "WHMCS: no", permanent=True), step)
+    ended = run(around)
+    assert (ended.state, ended.code) == (State.FAILED, code) and row_of(around).tries == 0
+
+
+def test_an_error_of_ours_is_passing_trouble_and_never_shows_its_text(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail_with(monkeypatch, KeyError("ada@lovelace.example"))
+    assert run(around).state is State.WAITING
+    assert row_of(around).waiting_for == "an unexpected error in the portal, see its log"
+    clock.now = row_of(around).due_at
+    while run(around).state is State.WAITING:
+        clock.now = row_of(around).due_at
+    row = row_of(around)
+    assert row.error_code == "PROVISIONING_ERROR" and "ada@" not in str(row.error_message)
+    assert "Fulfillment step raised an unexpected error" in caplog.text
+
+
+def test_failing_needing_a_decision_and_waiting_end_a_run_as_they_are_called(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, Waiting(clock.now + 5, "still being built"), "whmcs_create")
+    assert run(around).state is State.WAITING
+    row = row_of(around)
+    assert (row.tries, row.first_failed_at, row.due_at) == (0, None, clock.now + 5)
+    clock.now += 5
+    fail_with(monkeypatch, NeedsDecision("two are active"), "whmcs_create")
+    assert run(around).state is State.NEEDS_DECISION
+    assert fulfill(around, ORDER) is None  # nothing runs it until a person has decided
+    with around.ledger.write() as connection:
+        book.create_afresh(connection, ORDER, now=clock.now, actor="ada")
+    fail_with(monkeypatch, FulfillmentFailed(ErrorCode.ORDER_HAS_NO_ITEMS, "no items"), "order_details")
+    ended = run(around)
+    assert (ended.state, ended.code, row_of(around).attempt) == (State.FAILED, ErrorCode.ORDER_HAS_NO_ITEMS, 2)
+
+
+def test_a_step_with_a_good_outcome_isnt_done_again_in_its_attempt(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, down(), "whmcs_create")
+    run(around)
+    clock.now = row_of(around).due_at
+    fail_with(monkeypatch, AssertionError("validation was done already"), "validation")
+    assert run(around).state is State.PROVISIONED
+
+
+def test_who_lost_the_order_writes_nothing(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(run: Run) -> JsonObject:
+        with run.around.ledger.write() as connection:
+            book.take_over(connection, "ada", now=1.0)
+        return {}
+
+    fail_with(monkeypatch, AssertionError("never reached"), "sf_status_update")
+    monkeypatch.setattr(steps, "validation", lose)
+    with pytest.raises(LeaseLost):
+        fulfill(around, ORDER)
+    row = row_of(around)
+    assert (row.state, row.fence, row.error_code) == (State.QUEUED, 2, None)
