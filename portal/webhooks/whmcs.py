@@ -31,6 +31,7 @@ blueprint = Blueprint("whmcs_door", __name__)
 blueprint.register_error_handler(RateLimitExceeded, doors.over_limit(doors.WHMCS))
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_OTHER_NAMES: Final = {"userid": "clientid"}
 
 
 @blueprint.post("/webhooks/whmcs", provide_automatic_options=False)
@@ -145,9 +146,14 @@ def _matching(connection: Connection, event: WhmcsEvent) -> Fulfillment | None:
 
 
 def _id(event: WhmcsEvent, name: str) -> str | None:
-    """One of WHMCS' ids in an event's data; None where there is none."""
-    value = event.data.get(name, "")
-    return value if _ID.fullmatch(value) else None
+    """One of WHMCS' ids in an event's data; None where there is none.
+
+    WHMCS' own hooks write orderid, serviceid and userid: a hook that passes these on is understood as well.
+    """
+    for told, value in event.data.items():
+        if _OTHER_NAMES.get(told.lower(), told.lower()) == name.lower() and _ID.fullmatch(value):
+            return value
+    return None
 
 
 def _remember(connection: Connection, event: WhmcsEvent, sf_order_id: str | None, now: float) -> None:

@@ -102,6 +102,13 @@ def test_a_payment_method_resumes_what_failed_for_the_lack_of_one(portal: Runnin
     assert fulfillment(portal, unpaid)["attempt"] == 2
 
 
+@pytest.mark.parametrize("data", [{"userid": "52"}, {"clientid": 52}, {"ClientId": "52", "userid": ""}])
+def test_whmcs_own_spellings_are_understood(portal: RunningPortal, data: dict[str, object]) -> None:
+    unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="52")
+    assert post(portal, Event("paymethod.added", data)) == (202, {"status": "accepted"})
+    assert fulfillment(portal, unpaid)["state"] == "queued"
+
+
 def test_unknown_events_and_orders_are_taken_and_change_nothing(portal: RunningPortal) -> None:
     assert post(portal, Event("invoice.paid", {"invoiceId": "1"})) == (202, {"status": "ignored"})
     assert post(portal, Event("order.accepted", {"orderId": "999999"})) == (202, {"status": "accepted"})
