@@ -1,0 +1,113 @@
+"""The operators' `flask` commands as they are typed: what they print, do, refuse and record."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import Any
+
+import pytest
+
+from sandbox.processes import ProcessFailed
+from tests.fulfilling import check_failure, command, customer, provisioned, sends, until, whmcs_orders
+from tests.stack import Stack
+
+
+@pytest.fixture
+def silent(stack: Stack) -> Any:
+    """WHMCS sends no events, so that nothing goes on by itself."""
+    stack.whmcs.post("settings", {"webhooks": False})
+    yield
+    stack.whmcs.post("settings", {"webhooks": True})
+
+
+def events(stack: Stack, order: str) -> list[dict[str, Any]]:
+    return stack.ledger("SELECT kind, actor, detail FROM events WHERE subject = ? ORDER BY id", order)
+
+
+def test_the_commands_as_they_are_typed(stack: Stack, silent: None) -> None:
+    """The one test with processes of their own; the others call the same commands in this one, which is quicker."""
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    assert stack.fulfill(order).status == 409
+    told = stack.flask("fulfillments", "show", order[:15])  # operators copy either form
+    assert f"{order}: failed, attempt 1, WHMCS order none" in told
+    assert "PAYMENT_METHOD_MISSING: The customer has no payment method" in told and "validation: failed" in told
+    stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
+    assert stack.flask("fulfillments", "retry", order).strip() == "Queued."
+    provisioned(stack, order)
+    (event,) = [event for event in events(stack, order) if event["kind"] == "resumed"]
+    assert event["actor"] == getpass.getuser() and json.loads(event["detail"]) == {"why": "retry by command"}
+    with pytest.raises(ProcessFailed, match="Error: only an order that Failed can be retried"):
+        stack.flask("fulfillments", "retry", order)
+    assert "The ledger is at revision" in stack.flask("db", "upgrade")
+
+
+@pytest.mark.parametrize("arguments", [
+    ("show", "not-an-id"), ("retry", "801"), ("adopt", "x" * 17, "1"), ("create", "é" * 15, "--i-looked-in-whmcs"),
+    ("module-create", "801000000000001AAB", "1"),
+])  # fmt: skip
+def test_what_is_no_order_id_is_refused(stack: Stack, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(AssertionError, match="Error: not a Salesforce id"):
+        command(stack, "fulfillments", *arguments)
+
+
+def test_an_order_nobody_asked_for_is_refused(stack: Stack) -> None:
+    order = stack.order("starter")
+    for arguments, said in {
+        ("show", order): "nobody asked to fulfil",
+        ("retry", order): "only an order that Failed",
+        ("adopt", order, "1"): "no fulfillment of",
+        ("create", order, "--i-looked-in-whmcs"): "no fulfillment of",
+        ("module-create", order, "1"): "only for an order with a WHMCS order",
+    }.items():
+        with pytest.raises(AssertionError, match=f"Error: .*{said}"):
+            command(stack, "fulfillments", *arguments)
+    assert stack.fulfillment(order) is None
+
+
+def test_a_provisioned_order_has_nothing_to_decide(stack: Stack) -> None:
+    order = stack.order("starter")
+    assert stack.fulfill(order).status == 200
+    active = provisioned(stack, order)
+    before = stack.fulfillment(order)
+    for arguments in (("adopt", order, "1"), ("create", order, "--i-looked-in-whmcs")):
+        with pytest.raises(AssertionError, match="is provisioned: only an order that Failed or needs a decision"):
+            command(stack, "fulfillments", *arguments)
+    with pytest.raises(AssertionError, match="only for an order with a WHMCS order that Failed or needs a decision"):
+        command(stack, "fulfillments", "module-create", order, "1")
+    assert stack.fulfillment(order) == before and active["status"] == "Active"
+
+
+def test_an_order_that_is_being_run_has_nothing_to_decide(stack: Stack) -> None:
+    order = stack.order("starter")
+    stack.whmcs.fault("pause_point", action="AddOrder", order=order)
+    assert stack.fulfill(order, prefer="respond-async").status == 202
+    held = stack.whmcs.wait_for_call(action="AddOrder", state="held", order=order)
+    with pytest.raises(AssertionError, match="is running: only an order that Failed or needs a decision"):
+        command(stack, "fulfillments", "create", order, "--i-looked-in-whmcs")
+    stack.whmcs.post("release", {"call": held["id"]})
+    provisioned(stack, order)
+    assert sends(stack, order, "AddOrder") == 1
+
+
+def test_adopting_another_clients_order_sets_nothing_up(stack: Stack) -> None:
+    """A slip of the pen: the right number's neighbour."""
+    order = stack.order("starter", customer=customer(stack)[0])
+    stack.whmcs.fault("error", action="AddOrder", order=order, status=200,
+                      body={"result": "error", "message": "Domain already taken"})  # fmt: skip
+    assert stack.fulfill(order).status == 422
+    check_failure(stack, order, "WHMCS_ADD_ORDER_FAILED")
+    _, stranger = customer(stack)
+    row = {"userid": int(stranger), "status": "Pending"}
+    (theirs,) = stack.whmcs.post("seed", {"orders": [row]})["orders"]
+    command(stack, "fulfillments", "adopt", order, str(theirs))
+    until(stack, order, lambda row: row["state"] == "needs_decision")
+    assert f"client {stranger}" in check_failure(stack, order, "OUTCOME_UNCERTAIN", state="needs_decision")
+    assert sends(stack, str(theirs), "AcceptOrder") == 0
+    # Put right by the one who slipped.
+    command(stack, "fulfillments", "create", order, "--i-looked-in-whmcs")
+    provisioned(stack, order)
+    kinds = [event["kind"] for event in events(stack, order) if event["actor"] == getpass.getuser()]
+    assert kinds == ["adopted", "create_ordered"]
+    assert [made["status"] for made in whmcs_orders(stack, order)] == ["Active"]
