@@ -290,7 +290,7 @@ def test_orders_of_other_channels_and_rejections_are_learnt_in_bulk(stack: Stack
         assert "checking your order" in ada.get(f"{stack.urls['portal']}/orders/{elsewhere[1][:15]}").text
         assert ada.get(f"{stack.urls['portal']}/orders/{others}").status == 404
         rejected = ada.get(f"{stack.urls['portal']}/orders?status=cancelled").text
-        assert reference in rejected and rejected.count("Business Hosting × 2") == 1
+        assert reference in rejected and rejected.count("Business Hosting × 2 ") == 1
 
 
 # --- links to one order -------------------------------------------------------------------------------------
