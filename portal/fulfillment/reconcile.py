@@ -13,13 +13,14 @@ from portal.fulfillment.model import (
     FINISHED_STATES,
     CustomerStatus,
     ErrorCode,
+    LeaseLost,
     NeedsDecision,
     State,
     UpstreamError,
 )
 from portal.fulfillment.protocol import LIVE_SERVICE, Do, decide_audit
 from portal.fulfillment.pursuit import cancel_stray, look
-from portal.fulfillment.run import AUDITS, Run, Surroundings, write_back_fields
+from portal.fulfillment.run import AUDITS, Run, Surroundings, Waiting, write_back_fields
 from portal.ledger import events, orders, outbox
 from portal.ledger.schema import fulfillments
 
@@ -32,7 +33,7 @@ AUDIT_CLAIM = 120.0
 def audit(around: Surroundings, sf_order_id: str) -> bool:
     """Do an ended order's audit if it is due: cancel strays, and find what only a person can decide.
 
-    Returns whether there was one to do. Raises UpstreamError when WHMCS couldn't be asked (it is done again later).
+    Returns whether there was one to do. Where WHMCS can't be asked, or mustn't be written to, it is done again later.
     """
     now = around.now()
     with around.ledger.write() as connection:
@@ -47,16 +48,19 @@ def audit(around: Surroundings, sf_order_id: str) -> bool:
     run = Run(around, row, set())
     try:
         _look_after(run)
+        _follow_elected(run, row)
     except NeedsDecision as doubt:
         _doubt(around, row, doubt)
         return True
-    except UpstreamError as error:
-        log.warning("Audit put off", extra={"sfOrderId": sf_order_id, "error": str(error)})
+    except LeaseLost:
+        return True  # somebody asked for the order again meanwhile: its new run looks for itself
+    except (UpstreamError, Waiting) as trouble:
+        log.warning("Audit put off", extra={"sfOrderId": sf_order_id, "error": str(trouble)})
+        later = trouble.until if isinstance(trouble, Waiting) else around.now() + (trouble.retry_after or 15.0)
         with around.ledger.write() as connection:
-            _audit_at(connection, row, around.now() + (error.retry_after or 15.0), row.audits)
+            _audit_at(connection, row, later, row.audits)
         return True
     _settle(around, row, again=True)
-    _follow_elected(run, row)
     return True
 
 

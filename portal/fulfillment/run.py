@@ -104,6 +104,7 @@ class Run:
             self.flush()  # the other steps write before they ask anybody: their intent goes with it
         self.around.fault_point(f"{step.value}:begun")
         detail = do(self)
+        self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
         ended = self.around.now()
         self.later(lambda c: self._end_step(c, StepState.DONE, detail, ended))
 

@@ -168,6 +168,8 @@ def _tell_account(connection: Connection, run: Run, account_id: str, client_id: 
 def _add_client(run: Run, order: SalesforceOrder) -> str:
     """AddClient; an address it knows already is found instead, so a lost answer makes no second client."""
     assert order.email
+    with run.around.ledger.read() as connection:
+        run.refuse_when_paused(connection)
     try:
         return run.around.whmcs.add_client({**order.contact, "email": order.email})
     except UpstreamError as error:

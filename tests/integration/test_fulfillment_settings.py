@@ -13,11 +13,13 @@ from tests.fulfilling import (
     calls_of,
     check_failure,
     check_nothing_told,
+    command,
     customer,
     logged,
     provisioned,
     sends,
     statuses,
+    until,
     whmcs_orders,
     whmcs_services,
 )
@@ -110,6 +112,23 @@ def test_a_client_whose_making_got_lost_is_found_not_made_twice(shop: Stack) -> 
     check_failure(shop, order, "PAYMENT_METHOD_MISSING")
     assert len([row for row in shop.whmcs.get("state", objects="clients")["clients"]
                 if row["email"] == f"{who}@customers.example"]) == 1  # fmt: skip
+
+
+def test_no_client_is_made_while_paused(shop: Stack) -> None:
+    who, _ = customer(shop, client=False, mapped=False)
+    order = shop.order("starter", customer=who)
+    shop.whmcs.fault("pause_point", action="GetClientsDetails", contains=who, seconds=1.5)
+    assert shop.fulfill(order, prefer="respond-async").status == 202
+    held = shop.whmcs.wait_for_call(action="GetClientsDetails", state="held")
+    command(shop, "fulfillments", "pause", "--why", "maintenance")
+    shop.whmcs.post("release", {"call": held["id"]})
+    try:
+        assert "paused" in until(shop, order, lambda row: row["state"] == "waiting")["waiting_for"]
+        assert not [row for row in shop.whmcs.get("state", objects="clients")["clients"] if who in row["email"]]
+    finally:
+        command(shop, "fulfillments", "resume")
+    check_failure(shop, order, "PAYMENT_METHOD_MISSING")
+    assert len([row for row in shop.whmcs.get("state", objects="clients")["clients"] if who in row["email"]]) == 1
 
 
 def test_a_client_of_a_gateway_that_sends_invoices_needs_no_card(shop: Stack) -> None:

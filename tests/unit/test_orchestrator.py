@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +23,12 @@ from portal.fulfillment.model import (
     NeedsDecision,
     State,
     UpstreamError,
+    WhmcsOrder,
 )
 from portal.fulfillment.orchestrator import Ended, fulfill
+from portal.fulfillment.reconcile import audit
 from portal.fulfillment.run import Run, Surroundings, Waiting
-from portal.ledger import workers
+from portal.ledger import installation, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.settings import Settings
@@ -222,6 +225,105 @@ def test_a_step_with_a_good_outcome_isnt_done_again_in_its_attempt(
     clock.now = row_of(around).due_at
     fail_with(monkeypatch, AssertionError("validation was done already"), "validation")
     assert run(around).state is State.PROVISIONED
+
+
+def test_trouble_that_is_over_shortens_no_later_wait(
+    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, down())
+    run(around)
+    clock.now = row_of(around).due_at
+    fail_with(monkeypatch, Waiting(clock.now + 86_400, "an operator has paused fulfillments"), "whmcs_create")
+    run(around)
+    clock.now = row_of(around).due_at
+    fail_with(monkeypatch, down(code="circuit_open", retry_after=7.0, reached=False), "whmcs_create")
+    assert run(around).state is State.WAITING
+
+
+class Whmcs:
+    """Has the elected order, Active, and a stray one; does what it is told."""
+
+    def __init__(self) -> None:
+        elected = WhmcsOrder("1", "5", "Active", f"sfOrderId={ORDER}", "0.00", None, True, ())
+        self.orders = {"1": elected, "2": replace(elected, id="2", status="Pending")}
+        self.on_cancel: list[Any] = []
+
+    def orders_of(self, _client_id: str) -> list[WhmcsOrder]:
+        return list(self.orders.values())
+
+    def order(self, order_id: str) -> WhmcsOrder:
+        return self.orders[order_id]
+
+    def services(self, _client_id: str) -> list[Any]:
+        return []
+
+    def cancel_order(self, order_id: str) -> None:
+        if self.on_cancel:
+            raise self.on_cancel.pop()
+        self.orders[order_id] = replace(self.orders[order_id], status="Cancelled")
+
+
+@pytest.fixture
+def audited(around: Surroundings, clock: Clock) -> tuple[Surroundings, Whmcs]:
+    """An order that ended well after a second AddOrder, whose first audit is due."""
+    with around.ledger.write() as connection:
+        book.claim(connection, ORDER, "ada", now=clock.now)
+        book.update(
+            connection, ORDER, 1, now=clock.now, state=State.PROVISIONED, owner=None, elected_whmcs_id="1",
+            second_chance=True, plan={"clientId": "5", "lines": []}, finished_at=clock.now, service_ids=[],
+            audit_due_at=clock.now,
+        )  # fmt: skip
+    whmcs = Whmcs()
+    clock.now += 1000
+    return replace(around, whmcs=cast(Any, whmcs)), whmcs
+
+
+def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[Surroundings, Whmcs], clock: Clock) -> None:
+    around, whmcs = audited
+    assert audit(around, ORDER) and whmcs.orders["2"].status == "Cancelled"
+    row = row_of(around)
+    assert (row.state, row.audits) == (State.PROVISIONED, 1)
+    assert row.audit_due_at is not None and 3600 - 1000 <= row.audit_due_at - clock.now <= 3600
+    assert not audit(around, ORDER)  # not before
+
+
+def test_an_audit_writes_nothing_while_paused(audited: tuple[Surroundings, Whmcs], clock: Clock) -> None:
+    around, whmcs = audited
+    with around.ledger.write() as connection:
+        installation.pause(connection, actor="ada", why="maintenance", now=clock.now)
+    assert audit(around, ORDER) and whmcs.orders["2"].status == "Pending"
+    row = row_of(around)
+    assert row.audits == 0 and row.audit_due_at == clock.now + 5.0
+    with around.ledger.write() as connection:
+        installation.resume(connection, actor="ada", why="", now=clock.now)
+    clock.now += 5.0
+    assert audit(around, ORDER) and whmcs.orders["2"].status == "Cancelled"
+
+
+def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[Surroundings, Whmcs], clock: Clock) -> None:
+    around, whmcs = audited
+    whmcs.on_cancel = [down(retry_after=40.0)]
+    assert audit(around, ORDER)
+    row = row_of(around)
+    assert row.audits == 0 and row.audit_due_at == clock.now + 40.0
+
+
+def test_an_audit_gives_way_to_a_new_click(
+    audited: tuple[Surroundings, Whmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around, whmcs = audited
+    listing = whmcs.orders_of
+
+    def click(client_id: str) -> list[WhmcsOrder]:
+        with around.ledger.write() as connection:
+            book.start_again(connection, row_of(around), now=clock.now)
+        return listing(client_id)
+
+    monkeypatch.setattr(whmcs, "orders_of", click)
+    assert audit(around, ORDER)  # and this process lives on
+    assert whmcs.orders["2"].status == "Pending"
+    row = row_of(around)
+    assert (row.state, row.attempt, row.audit_due_at) == (State.QUEUED, 2, None)
 
 
 def test_who_lost_the_order_writes_nothing(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
