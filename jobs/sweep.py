@@ -274,6 +274,13 @@ class Chores:
             housekeeping.tidy(connection, now=self._services.now())
 
 
+def _revive_own_valkey(services: Services) -> None:
+    try:
+        services.revive_own_valkey()
+    except Exception:
+        log.exception("Couldn't start the embedded Valkey again")
+
+
 def main() -> int:
     """The process. Returns its exit code."""
     set_up_logging()
@@ -301,6 +308,8 @@ def main() -> int:
             sweep.round()
         except (PortalError, RedisError) as error:
             log.warning("The sweep can't go on now", extra={"error": str(error)})
+            if isinstance(error, RedisError):
+                _revive_own_valkey(services)
             stopping.wait(1.0)
     return 0
 

@@ -57,13 +57,15 @@ class SlotWorker(SimpleWorker):
     """RQ's worker as a slot: no fork per job, no alarm, no scheduler; SIGTERM only sets a flag."""
 
     death_penalty_class = _NoPenalty
+    #: The process is to end. RQ's own flag dies with its worker object, of which an outage of Redis makes several.
+    stopping = False
 
     def _install_signal_handlers(self) -> None:
         signal.signal(signal.SIGTERM, self.request_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor gets it, and stops us
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        self._stop_requested = True
+        SlotWorker.stopping = self._stop_requested = True
 
     def subscribe(self) -> None:
         """No commands over Redis: nobody but the ledger says what this process does."""
@@ -104,6 +106,8 @@ def run_slot(services: Services, incarnation: str, fault_point: Callable[[str], 
     fulfill.work_in(process)
     connection: Redis = connect_redis(services.settings, blocking=True)
     for number in itertools.count(1):
+        if SlotWorker.stopping:
+            return
         try:
             queue = Queue(FULFILLMENTS, connection=connection, serializer=JSONSerializer)
             # A new name each time: after an outage Redis may still show the old one as an active worker.

@@ -72,6 +72,11 @@ class Services:
             installation.put(connection, "whmcs_address", self.settings.whmcs_api_url, now=self.now())
             installation.put(connection, "salesforce_org", None, now=self.now())
 
+    def revive_own_valkey(self) -> None:
+        """Start development's own Valkey again if it died. A server named in REDIS_URL is its operator's matter."""
+        if self.settings.redis_url is None:
+            ensure_valkey(self.settings.portal_var_dir)
+
     def _require_same(self, key: str, mine: str, what: str) -> None:
         with self.ledger.read() as connection:
             theirs = installation.get(connection, key)

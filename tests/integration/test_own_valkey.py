@@ -1,0 +1,95 @@
+"""Development's own Valkey dies: the sweep starts it again, and a worker can be stopped while it is away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from sandbox.processes import ROOT
+
+
+@contextmanager
+def process(environ: dict[str, str], module: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        running = subprocess.Popen([sys.executable, "-m", module], cwd=ROOT, env=environ, stdout=output, stderr=output)
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.terminate()
+        try:
+            running.wait(60)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't come about in time"
+        time.sleep(0.05)
+
+
+def valkey_pid(socket: Path) -> int | None:
+    """The server's process, where one answers."""
+    client = redis.Redis(unix_socket_path=str(socket), socket_timeout=2)
+    try:
+        return int(client.info("server")["process_id"])
+    except redis.RedisError:
+        return None
+    finally:
+        client.close()
+
+
+def workers_listening(socket: Path, count: int) -> bool:
+    client = redis.Redis(unix_socket_path=str(socket), socket_timeout=2)
+    try:
+        return int(client.scard("rq:workers")) >= count
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def var_dir() -> Iterator[Path]:
+    """A folder near the root: a socket's path may have 108 characters."""
+    with tempfile.TemporaryDirectory(prefix="portal-") as folder:
+        yield Path(folder)
+
+
+def test_it_comes_back_and_a_worker_stops_without_it(var_dir: Path, tmp_path: Path, private_key: Path) -> None:
+    environ = {
+        "PATH": os.environ["PATH"], "PORTAL_ENV": "development", "PORTAL_VAR_DIR": str(var_dir),
+        "SF_LOGIN_URL": "http://127.0.0.1:9", "SF_CLIENT_ID": "key", "SF_USERNAME": "api@example.com",
+        "SF_PRIVATE_KEY_PATH": str(private_key), "SF_WEBHOOK_SECRET": "s" * 40, "FULFILLMENT_SLOTS": "2",
+        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA", "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php",
+        "WHMCS_API_IDENTIFIER": "identifier", "WHMCS_API_SECRET": "secret",
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environ, check=True, timeout=120)
+    socket = var_dir / "valkey" / "valkey.sock"
+    with process(environ, "jobs.sweep", tmp_path / "sweep.log") as sweep:
+        wait_for(lambda: valkey_pid(socket))
+        with process(environ, "jobs.worker", tmp_path / "worker.log") as worker:
+            wait_for(lambda: workers_listening(socket, 2))
+            first = valkey_pid(socket)
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            wait_for(lambda: valkey_pid(socket) not in (None, first))
+
+            sweep.terminate()  # the one who brings it back, and whose end stops what it started
+            sweep.wait(60)
+            wait_for(lambda: valkey_pid(socket) is None)
+            worker.terminate()
+            assert worker.wait(60) == 0
