@@ -175,9 +175,10 @@ def customer(
 
 
 def log_lines(stack: Stack, *names: str) -> list[dict[str, Any]]:
-    """The JSON lines that web, worker and sweep (or those of `names`) have logged."""
+    """The JSON lines that every web, worker and sweep (or those of `names`) have logged."""
     lines = []
-    for name in names or ("web", "worker", "sweep"):
+    everybody = sorted(path.stem for path in stack.logs.glob("*.log"))
+    for name in names or [each for each in everybody if each.startswith(("web", "worker", "sweep"))]:
         for line in (stack.logs / f"{name}.log").read_text(encoding="utf-8").splitlines():
             if line.startswith("{"):
                 with contextlib.suppress(ValueError):  # the last line may be half written

@@ -40,7 +40,7 @@ def test_the_commands_as_they_are_typed(stack: Stack, silent: None) -> None:
     assert event["actor"] == getpass.getuser() and json.loads(event["detail"]) == {"why": "retry by command"}
     with pytest.raises(ProcessFailed, match="Error: only an order that Failed can be retried"):
         stack.flask("fulfillments", "retry", order)
-    assert "The ledger is at revision" in stack.flask("db", "upgrade")
+    assert "The ledger is at revision" in command(stack, "db", "upgrade")
 
 
 @pytest.mark.parametrize("arguments", [

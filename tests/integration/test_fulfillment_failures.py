@@ -275,16 +275,18 @@ def test_a_key_or_address_whmcs_refuses_is_a_setting_to_mend_not_the_orders_end(
     assert len(failed) == 1 and "WHMCS" in failed[0]
 
 
-@pytest.mark.parametrize("fault", ["UNABLE_TO_LOCK_ROW", "ENTITY_IS_LOCKED", "REQUEST_LIMIT_EXCEEDED"])
-def test_a_locked_row_in_salesforce_holds_nothing_up_and_is_told_later(stack: Stack, fault: str) -> None:
-    order = stack.order("starter")
+def test_a_locked_row_in_salesforce_holds_nothing_up_and_is_told_later(stack: Stack) -> None:
     since = stack.salesforce.last()
-    stack.salesforce.fault(fault, action="update:Order", order=order, count=2)
-    assert stack.fulfill(order).status == 200
-    provisioned(stack, order)
-    assert told(stack, order, since) == ["Activating", "Provisioned"]
-    failed: list[dict[str, Any]] = logged(stack, "Failed to update order status in Salesforce", sfOrderId=order)
-    assert failed and failed[0]["status"] == "Activating" and failed[0]["error"] and failed[0]["level"] == "error"
+    orders = []
+    for fault in ("UNABLE_TO_LOCK_ROW", "ENTITY_IS_LOCKED", "REQUEST_LIMIT_EXCEEDED"):
+        orders.append(stack.order("starter"))
+        stack.salesforce.fault(fault, action="update:Order", order=orders[-1], count=2)
+        assert stack.fulfill(orders[-1]).status == 200
+    for order in orders:
+        provisioned(stack, order)
+        assert told(stack, order, since) == ["Activating", "Provisioned"]
+        failed: list[dict[str, Any]] = logged(stack, "Failed to update order status in Salesforce", sfOrderId=order)
+        assert failed and failed[0]["status"] == "Activating" and failed[0]["error"] and failed[0]["level"] == "error"
 
 
 def test_nothing_secret_or_personal_is_told_anywhere(stack: Stack) -> None:
