@@ -118,6 +118,7 @@ class SalesforceOrder:
     currency: str | None = None
     total: str | None = None
     contact: Mapping[str, str] = field(default_factory=dict, repr=False)  # for AddClient
+    attempted_before: bool = False  # Last_Provisioning_At__c is set: some ledger has told of an attempt
 
 
 # --- WHMCS' side ---------------------------------------------------------------------------------------

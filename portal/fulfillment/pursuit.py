@@ -78,25 +78,41 @@ def _read_order(run: Run, move: Move) -> None:
 
 
 def _learn_about_marks(run: Run, order: WhmcsOrder) -> None:
-    """Remember whether WHMCS gave the mark of an order of ours back."""
-    readable = bears_mark(order.notes, run.id)
+    """Remember whether WHMCS gave the mark of an order of ours back.
+
+    Notes and custom field apart: the field belongs to some products only, so it speaks for no order of others.
+    """
+    now = run.around.now()
+    in_notes = bears_mark(order.notes, run.id)
     field = run.around.settings.whmcs_marker_custom_field
-    if not readable and field:
-        readable = any(
+    in_field = None
+    if not in_notes and field and run.plan.get("markedInField"):
+        in_field = any(
             _field_bears_mark(service, field, run.id)
             for service in run.around.whmcs.services(run.client_id)
             if service.order_id == order.id
         )
     with run.around.ledger.read() as connection:
-        known = installation.marks_readable(connection)
-    if known is not readable:
-        now = run.around.now()
-        run.later(lambda c: installation.put(c, "marks_readable", readable, now=now))
-        if not readable:
+        known_in_notes = installation.marks_readable(connection)
+        known_in_field = installation.marks_in_field_readable(connection)
+    if in_field is not None and known_in_field is not in_field:
+        run.later(lambda c: installation.put(c, "marks_in_field_readable", in_field, now=now))
+    if known_in_notes is not in_notes:
+        run.later(lambda c: installation.put(c, "marks_readable", in_notes, now=now))
+        if not in_notes and not in_field:
             log.warning(
                 "WHMCS doesn't give an order's mark back: an AddOrder without an answer will need a decision",
                 extra={"sfOrderId": run.id, "whmcsOrderId": order.id},
             )
+
+
+def marks_readable(run: Run) -> bool | None:
+    """Whether the mark of what this order's AddOrder made can be read back; None when no order has told yet."""
+    with run.around.ledger.read() as connection:
+        known = {installation.marks_readable(connection)}
+        if run.plan.get("markedInField"):
+            known.add(installation.marks_in_field_readable(connection))
+    return True if True in known else None if None in known else False
 
 
 def look(run: Run) -> Look:
@@ -160,6 +176,7 @@ def _create(run: Run, move: Move) -> None:
 def _add_order(run: Run, move: Move, custom_fields: dict[str, dict[str, str]]) -> None:
     before = run.facts
     begun = run.around.now()
+    run.plan["markedInField"] = bool(custom_fields)
     intended = intend(before, move, begun, run.around.settings.whmcs_max_request_seconds)
     with run.around.ledger.write() as connection:
         run.refuse_when_paused(connection)

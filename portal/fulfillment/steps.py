@@ -25,9 +25,9 @@ from portal.fulfillment.model import (
     UpstreamError,
 )
 from portal.fulfillment.protocol import decide_accept, decide_create
-from portal.fulfillment.pursuit import pursue
+from portal.fulfillment.pursuit import marks_readable, pursue
 from portal.fulfillment.run import Run, frozen_order
-from portal.ledger import installation, orders, outbox
+from portal.ledger import orders, outbox
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -87,9 +87,12 @@ def mapping(run: Run) -> JsonObject:
 
 def whmcs_create(run: Run) -> JsonObject:
     """One WHMCS order is elected: found by its mark, or made by AddOrder."""
-    with run.around.ledger.read() as connection:
-        marks = installation.marks_readable(connection)
-    pursue(run, lambda now: decide_create(run.facts, run.seen, now, marks_readable=marks))
+    pursue(
+        run,
+        lambda now: decide_create(
+            run.facts, run.seen, now, marks_readable=marks_readable(run) if run.facts.adds else None
+        ),
+    )
     return {"whmcsOrderId": run.facts.elected, "addOrders": run.facts.adds}
 
 
@@ -123,7 +126,10 @@ def _believe_salesforce(run: Run, order: SalesforceOrder) -> None:
         run.facts = run.facts.adopting(order.whmcs_order_id)
     elif run.attempt == 1 and not run.told and not facts.adds:
         # Salesforce was told of an attempt that this ledger has never heard of: it may have been restored, or be new.
-        if order.provisioning_status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED):
+        # A new click overwrites the status (Requested), but not the time of the last attempt.
+        if order.provisioning_status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED) or (
+            order.attempted_before and order.provisioning_status != CustomerStatus.FAILED
+        ):
             run.facts = run.facts.doubted(run.around.now() + run.around.settings.whmcs_max_request_seconds)
             run.later(lambda c: _save(c, run, add_until=run.facts.add_until))
         elif order.provisioning_status == CustomerStatus.FAILED:

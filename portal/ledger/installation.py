@@ -67,6 +67,12 @@ def vouched(connection: Connection) -> bool:
     return not (isinstance(doubt_until, int | float) and time.time() < doubt_until)
 
 
+def marks_in_field_readable(connection: Connection) -> bool | None:
+    """Whether WHMCS gave the mark in a product's custom field back, last time the notes didn't; None: not known."""
+    value = get(connection, "marks_in_field_readable")
+    return value if isinstance(value, bool) else None
+
+
 def marks_readable(connection: Connection) -> bool | None:
     """Whether WHMCS gave the last order's mark back; None when no order has told yet."""
     value = get(connection, "marks_readable")

@@ -651,8 +651,9 @@ class SalesforceClient(UpstreamClient):
 
 _ORDER_FIELDS: Final = (
     "SELECT Id, OrderNumber, Status, AccountId, Account.Name, Account.WHMCS_Client_ID__c, Provisioning_Status__c, "
-    "WHMCS_Order_ID__c, Portal_Reference__c, TotalAmount, (SELECT Id, Quantity, UnitPrice, Domain__c, Hostname__c, "
-    "Product2.Name, Product2.WH_Product_ID__c, Product2.Billing_Cycle__c FROM OrderItems)"
+    "WHMCS_Order_ID__c, Last_Provisioning_At__c, Portal_Reference__c, TotalAmount, "
+    "(SELECT Id, Quantity, UnitPrice, Domain__c, Hostname__c, Product2.Name, Product2.WH_Product_ID__c, "
+    "Product2.Billing_Cycle__c FROM OrderItems)"
 )
 _ORDER: Final = _ORDER_FIELDS + " FROM Order WHERE Id = {}"
 _CHANGED: Final = _ORDER_FIELDS + ", CreatedDate, LastModifiedDate FROM Order"
@@ -698,6 +699,7 @@ def _order(
         items=tuple(_item(row, quantity or _whole) for row in rows),
         total=_money(record.get("TotalAmount")),
         contact=_client_details(contact) if contact else {},
+        attempted_before=_text(record.get("Last_Provisioning_At__c")) is not None,
     )
 
 
