@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -23,6 +23,15 @@ from sqlalchemy.exc import DBAPIError
 from portal.errors import PortalError
 
 BUSY_SECONDS = 30.0
+
+
+#: No request and no run hangs on a database for ever: not on a network that swallows packets, not on somebody's lock
+#: on a table, and no process stopped inside a transaction keeps the rows it has written locked.
+POSTGRES: Final = {
+    "connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "options": "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=20s",
+}  # fmt: skip
 
 
 class LedgerUnavailable(PortalError):
@@ -110,8 +119,7 @@ class Ledger:
                 pool_pre_ping=True,
                 pool_timeout=10,
                 isolation_level="READ COMMITTED",
-                # A process stopped inside a transaction must not keep the rows it has written locked for ever.
-                connect_args={"connect_timeout": 5, "options": "-c idle_in_transaction_session_timeout=5s"},
+                connect_args=POSTGRES,
             )
         # How long a transaction waits for somebody else's lock (a backup's): `sqlite:///…?timeout=5` says otherwise.
         timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))

@@ -35,6 +35,9 @@ def upgrade(ledger: Ledger) -> tuple[str | None, str]:
     config.set_main_option("script_location", str(_MIGRATIONS))
     with ledger.write() as connection:
         if not ledger.sqlite:
+            # As long as it takes, both waiting for another's migration and this one.
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         before = revision(connection)
         config.attributes["connection"] = connection

@@ -111,3 +111,14 @@ def test_while_the_database_is_away_nothing_is_accepted_and_then_everything_goes
     for order in (held, refused):
         provisioned(shop, order)
         assert len(whmcs_orders(shop, order)) == 1
+
+
+def test_somebodys_lock_on_the_tables_is_a_503_and_no_hang(shop: Stack) -> None:
+    order = one(shop)
+    with psycopg.connect(shop.settings["DATABASE_URL"]) as somebody:
+        somebody.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+        refused = shop.fulfill(order)
+        assert refused.status == 503 and refused.json()["code"] == "ledger_unavailable"
+        somebody.rollback()
+    assert shop.fulfill(order).status == 200
+    provisioned(shop, order)
