@@ -42,6 +42,9 @@ from portal.ledger import events, installation
 
 log = logging.getLogger("portal.fulfillment")
 
+#: Seconds for which a product's custom fields are taken as read.
+PRODUCTS_KEPT = 300.0
+
 
 def pursue(run: Run, decide: Callable[[float], Move]) -> None:
     """Do what is decided until it is DONE. Raises Waiting, FulfillmentFailed, NeedsDecision, UpstreamError."""
@@ -74,36 +77,37 @@ def _read_order(run: Run, move: Move) -> None:
         )
     run.seen = run.seen.with_order(order)
     if order is not None and run.facts.adds and not run.seen.look:
-        _learn_about_marks(run, order)
+        _learn_about_notes(run, order)
 
 
-def _learn_about_marks(run: Run, order: WhmcsOrder) -> None:
-    """Remember whether WHMCS gave the mark of an order of ours back.
-
-    Notes and custom field apart: the field belongs to some products only, so it speaks for no order of others.
-    """
+def _learn_about_notes(run: Run, order: WhmcsOrder) -> None:
+    """Remember whether WHMCS gave the mark in the notes of an order of ours back."""
     now = run.around.now()
-    in_notes = bears_mark(order.notes, run.id)
-    field = run.around.settings.whmcs_marker_custom_field
-    in_field = None
-    if not in_notes and field and run.plan.get("markedInField"):
-        in_field = any(
-            _field_bears_mark(service, field, run.id)
-            for service in run.around.whmcs.services(run.client_id)
-            if service.order_id == order.id
-        )
+    readable = bears_mark(order.notes, run.id)
     with run.around.ledger.read() as connection:
-        known_in_notes = installation.marks_readable(connection)
-        known_in_field = installation.marks_in_field_readable(connection)
-    if in_field is not None and known_in_field is not in_field:
-        run.later(lambda c: installation.put(c, "marks_in_field_readable", in_field, now=now))
-    if known_in_notes is not in_notes:
-        run.later(lambda c: installation.put(c, "marks_readable", in_notes, now=now))
-        if not in_notes and not in_field:
-            log.warning(
-                "WHMCS doesn't give an order's mark back: an AddOrder without an answer will need a decision",
-                extra={"sfOrderId": run.id, "whmcsOrderId": order.id},
-            )
+        known = installation.marks_readable(connection)
+    if known is readable:
+        return
+    run.later(lambda c: installation.put(c, "marks_readable", readable, now=now))
+    if not readable:
+        log.warning(
+            "WHMCS doesn't give back what an order's notes hold: without a mark in a custom field, an AddOrder "
+            "without an answer will need a decision",
+            extra={"sfOrderId": run.id, "whmcsOrderId": order.id},
+        )
+
+
+def _learn_about_field(run: Run, services: tuple[WhmcsService, ...]) -> None:
+    """The same of the custom field: apart, for the field belongs to some products only and speaks for no other."""
+    field = run.around.settings.whmcs_marker_custom_field
+    if not field or not run.plan.get("markedInField") or not services:
+        return
+    now = run.around.now()
+    readable = any(_field_bears_mark(service, field, run.id) for service in services)
+    with run.around.ledger.read() as connection:
+        known = installation.marks_in_field_readable(connection)
+    if known is not readable:
+        run.later(lambda c: installation.put(c, "marks_in_field_readable", readable, now=now))
 
 
 def marks_readable(run: Run) -> bool | None:
@@ -162,6 +166,7 @@ def _read_services(run: Run, move: Move) -> None:
     rows = run.around.whmcs.services(run.client_id, only)
     mine = tuple(row for row in rows if row.order_id == move.order_id or (not row.order_id and row.id in known))
     run.seen = replace(run.seen, services=mine)
+    _learn_about_field(run, mine)
 
 
 # --- changing WHMCS ------------------------------------------------------------------------------------
@@ -216,12 +221,12 @@ def _mark_fields(run: Run) -> dict[str, dict[str, str]]:
     name = run.around.settings.whmcs_marker_custom_field
     if not name:
         return {}
-    products = run.around.whmcs.products(sorted({line.pid for line in run.lines}))
-    return {
-        product.pid: {product.custom_fields[name]: mark_of(run.id)}
-        for product in products
-        if name in product.custom_fields
-    }
+    pids = sorted({line.pid for line in run.lines})
+    known, now = run.around.known_products, run.around.now()
+    if any(pid not in known or now - known[pid][0] > PRODUCTS_KEPT for pid in pids):
+        known.update((product.pid, (now, product)) for product in run.around.whmcs.products(pids))
+    fields = {pid: known[pid][1].custom_fields for pid in pids if pid in known}
+    return {pid: {ids[name]: mark_of(run.id)} for pid, ids in fields.items() if name in ids}
 
 
 def _elect(run: Run, move: Move) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from portal.fulfillment.model import (
     Step,
     StepState,
     UpstreamError,
+    WhmcsProduct,
 )
 from portal.fulfillment.ports import SalesforcePort, WhmcsPort
 from portal.fulfillment.protocol import Facts, Seen, taken_up
@@ -65,6 +66,7 @@ class Surroundings:
     incarnation: str
     whmcs_place: Callable[[], AbstractContextManager[None]]  # one of WHMCS_MAX_IN_FLIGHT; held again it costs nothing
     fault_point: Callable[[str], None]  # where a crash test may stop this process; does nothing in production
+    known_products: dict[str, tuple[float, WhmcsProduct]] = field(default_factory=dict)  # product id → when read, what
 
 
 class Run:
