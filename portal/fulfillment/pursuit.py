@@ -89,12 +89,15 @@ def _learn_about_notes(run: Run, order: WhmcsOrder) -> None:
     if known is readable:
         return
     run.later(lambda c: installation.put(c, "marks_readable", readable, now=now))
-    if not readable:
-        log.warning(
-            "WHMCS doesn't give back what an order's notes hold: without a mark in a custom field, an AddOrder "
-            "without an answer will need a decision",
-            extra={"sfOrderId": run.id, "whmcsOrderId": order.id},
-        )
+    if not readable and not run.plan.get("markedInField"):
+        _warn_of_marks(run)
+
+
+def _warn_of_marks(run: Run) -> None:
+    log.warning(
+        "WHMCS doesn't give an order's mark back: an AddOrder without an answer will need a decision",
+        extra={"sfOrderId": run.id, "whmcsOrderId": run.facts.elected},
+    )
 
 
 def _learn_about_field(run: Run, services: tuple[WhmcsService, ...]) -> None:
@@ -106,8 +109,11 @@ def _learn_about_field(run: Run, services: tuple[WhmcsService, ...]) -> None:
     readable = any(_field_bears_mark(service, field, run.id) for service in services)
     with run.around.ledger.read() as connection:
         known = installation.marks_in_field_readable(connection)
+        in_notes = installation.marks_readable(connection)
     if known is not readable:
         run.later(lambda c: installation.put(c, "marks_in_field_readable", readable, now=now))
+        if not readable and not in_notes:
+            _warn_of_marks(run)
 
 
 def marks_readable(run: Run) -> bool | None:
