@@ -137,24 +137,23 @@ def look(run: Run) -> Look:
     if field and services:
         ids = {service.order_id for service in services if _field_bears_mark(service, field, run.id)}
         marked += [row for row in rows if row.id in ids and row not in marked]
-    others = [row.id for row in rows if row not in marked and row.status in (PENDING, ACTIVE)]
+    others = [
+        row.id
+        for row in rows
+        if row not in marked and row.status in (PENDING, ACTIVE) and "sfOrderId=" not in row.notes  # another's mark
+    ]
     with run.around.ledger.read() as connection:
         spoken_for = book.elected_elsewhere(connection, run.id, others)
     found = Look(
         started_at=started_at,
         marked=tuple(Candidate(row, is_complete(row, services or (), run.lines)) for row in marked),
-        unmarked=tuple(each for each in others if each not in spoken_for and not _of_another(each, rows)),
+        unmarked=tuple(each for each in others if each not in spoken_for),
     )
     log.info(
         "Looked for the order in WHMCS",
         extra={"sfOrderId": run.id, "orders": len(rows), "marked": [row.id for row in marked]},
     )
     return found
-
-
-def _of_another(order_id: str, rows: list[WhmcsOrder]) -> bool:
-    """Whether an order bears the mark of some other Salesforce order."""
-    return any(row.id == order_id and "sfOrderId=" in row.notes for row in rows)
 
 
 def _field_bears_mark(service: WhmcsService, field: str, sf_order_id: str) -> bool:
