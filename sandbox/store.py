@@ -250,12 +250,13 @@ class Journal:
             self.changed.notify_all()
 
     def flush(self) -> None:
-        """Writes what is not in the file yet."""
-        if not self._dirty:
-            return
-        # The store's lock first: a row read here must not overwrite the newer one an effect has written meanwhile.
+        """Writes what is not in the file yet; returns once all of it is there, whoever writes it."""
+        # The store's lock first: a row read here must not overwrite the newer one an effect has written meanwhile. And
+        # always: where nothing is left to write, another thread may just be committing it.
         with self._store.lock:
             with self._lock:
+                if not self._dirty:
+                    return
                 rows = [(entry["id"], entry["action"], _dump(entry)) for entry in self._dirty.values()]
                 self._dirty.clear()
             self._store.db.execute("BEGIN IMMEDIATE")
@@ -264,7 +265,8 @@ class Journal:
 
     def _flush_forever(self) -> None:
         while not self._stopping.wait(0.1):
-            self.flush()
+            if self._dirty:
+                self.flush()
 
     def read(self, since: int = 0, action: str | None = None, order: str | None = None, client: str | None = None,
              direction: str | None = None, state: str | None = None, held: bool = False, faulted: bool = False,
