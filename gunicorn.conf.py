@@ -53,7 +53,7 @@ limit_request_field_size = 8190
 
 # One line a request, without query strings: links in e-mails carry tokens there.
 accesslog = os.environ.get("WEB_ACCESS_LOG") or None
-access_log_format = '%(t)s %(m)s %(U)s %(s)s %(B)s %(M)sms'
+access_log_format = "%(t)s %(m)s %(U)s %(s)s %(B)s %(M)sms"
 errorlog = "-"
 loglevel = os.environ.get("WEB_LOG_LEVEL", "info")
 control_socket_disable = True

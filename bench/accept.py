@@ -47,15 +47,17 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=500, help="deliveries over each connection")
     arguments = parser.parse_args()
     limits = dict.fromkeys(("WEBHOOK_RATE_LIMIT", "WEBHOOK_GLOBAL_LIMIT"), "1000000/minute")
-    with tempfile.TemporaryDirectory(prefix="order-portal-bench-") as folder, Stack(
-        Path(folder), settings=limits
-    ) as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="order-portal-bench-") as folder,
+        Stack(Path(folder), settings=limits) as stack,
+    ):
         stack.child("worker").stop()
         stack.child("sweep").stop()
         results: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
         lanes = [
             multiprocessing.Process(
-                target=drive, args=(Path(folder), stack.urls["portal"], lane, arguments.each, results))
+                target=drive, args=(Path(folder), stack.urls["portal"], lane, arguments.each, results)
+            )
             for lane in range(1, arguments.connections + 1)
         ]
         begun = time.perf_counter()
@@ -68,11 +70,18 @@ def main() -> None:
         stack.kill("web")  # what was answered must be there all the same
         stack.kill("valkey")
         kept = stack.ledger("SELECT count(*) AS n FROM fulfillments")[0]["n"]
-    print(json.dumps({
-        "accepted": len(took), "inLedger": kept, "connections": arguments.connections,
-        "perSecond": round(len(took) / seconds), "p50Ms": round(statistics.median(took), 1),
-        "p99Ms": round(took[int(len(took) * 0.99)], 1),
-    }))
+    print(
+        json.dumps(
+            {
+                "accepted": len(took),
+                "inLedger": kept,
+                "connections": arguments.connections,
+                "perSecond": round(len(took) / seconds),
+                "p50Ms": round(statistics.median(took), 1),
+                "p99Ms": round(took[int(len(took) * 0.99)], 1),
+            }
+        )
+    )
     raise SystemExit(0 if kept == len(took) else 1)
 
 

@@ -44,9 +44,7 @@ def new_incarnation() -> str:
 class WorkerProcess:
     """This process as an owner of orders. `incarnation`: made by the supervisor, so that it can mark us dead."""
 
-    def __init__(
-        self, services: Services, incarnation: str, fault_point: Callable[[str], None] = nothing
-    ) -> None:
+    def __init__(self, services: Services, incarnation: str, fault_point: Callable[[str], None] = nothing) -> None:
         self.services = services
         self.incarnation = incarnation
         self._last_beat = time.monotonic()
@@ -74,9 +72,13 @@ class WorkerProcess:
         """Register in the ledger and start beating. `kind`: fulfill, deliver or sweep."""
         with self.services.ledger.write() as connection:
             workers.register(
-                connection, self.incarnation, kind, socket.gethostname()[:120], os.getpid(),
+                connection,
+                self.incarnation,
+                kind,
+                socket.gethostname()[:120],
+                os.getpid(),
                 now=self.services.now(),
-            )  # fmt: skip
+            )
         self._last_beat = time.monotonic()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -102,9 +104,13 @@ class WorkerProcess:
         self.progress()
         if time.monotonic() - self._last_beat >= TTL_SECONDS:
             raise UpstreamError(
-                "portal", "this process missed its heartbeats, so it may not send", permanent=False,
-                code="circuit_open", retry_after=BEAT_SECONDS, reached=False,
-            )  # fmt: skip
+                "portal",
+                "this process missed its heartbeats, so it may not send",
+                permanent=False,
+                code="circuit_open",
+                retry_after=BEAT_SECONDS,
+                reached=False,
+            )
 
     def _beat(self) -> None:
         while True:

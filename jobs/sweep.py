@@ -113,10 +113,7 @@ class Sweep:
             beat, silent = self._seen_beats.get(row.incarnation, (row.beat, -passed))
             known[row.incarnation] = (row.beat, silent + passed if beat == row.beat else 0.0)
         self._seen_beats = known
-        return [
-            row for row in rows
-            if known[row.incarnation][1] > TTL_SECONDS and row.incarnation != self.incarnation
-        ]  # fmt: skip
+        return [row for row in rows if known[row.incarnation][1] > TTL_SECONDS and row.incarnation != self.incarnation]
 
     def _lead(self, stale: list[workers.Worker]) -> None:
         """Act, unless another sweep that is alive does."""
@@ -213,9 +210,7 @@ class Sweep:
         now = time.monotonic()
         with self.services.ledger.read() as connection:
             rows = book.audits_due(connection, now=self.services.now(), limit=20)
-        self._ticketed_audits = {
-            key: at for key, at in self._ticketed_audits.items() if now - at < AUDIT_TICKET_EVERY
-        }
+        self._ticketed_audits = {key: at for key, at in self._ticketed_audits.items() if now - at < AUDIT_TICKET_EVERY}
         for row in rows:
             if row.sf_order_id not in self._ticketed_audits:
                 self._ticketed_audits[row.sf_order_id] = now

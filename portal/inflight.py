@@ -66,7 +66,11 @@ class Places:
                 return None  # without Redis no new tickets come either; don't hold back what is being run
             if time.monotonic() > until:
                 raise UpstreamError(
-                    "whmcs", "every place for a call to WHMCS stayed taken", permanent=False, code="circuit_open",
-                    retry_after=random.uniform(1.0, 3.0), reached=False,
-                )  # fmt: skip
+                    "whmcs",
+                    "every place for a call to WHMCS stayed taken",
+                    permanent=False,
+                    code="circuit_open",
+                    retry_after=random.uniform(1.0, 3.0),
+                    reached=False,
+                )
             time.sleep(random.uniform(0.005, 0.02))

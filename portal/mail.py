@@ -45,9 +45,12 @@ class Mailer:
         self._links = Links(settings)
         self._accent = brand.readable(settings.brand_accent, brand.LIGHT_SURFACES, "#000000")
         self._templates = Environment(
-            loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+            loader=FileSystemLoader(TEMPLATES),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
             autoescape=select_autoescape(("html",)),
-        )  # fmt: skip
+        )
         self._templates.filters |= {"money": money, "cycle": cycle_words}
 
     def send(self, payload: Mapping[str, Any]) -> None:

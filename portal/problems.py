@@ -111,9 +111,7 @@ def _http(error: HTTPException) -> Response:
     if error.code is None or error.code < 400:  # a redirect
         return error.get_response()  # type: ignore[return-value]
     headers = {
-        name: value
-        for name, value in error.get_headers()
-        if name in ("Allow", "Retry-After", "WWW-Authenticate")
+        name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "WWW-Authenticate")
     }
     code = _CODES.get(error.code, f"http_{error.code}")
     detail = "" if error.code >= 500 else (error.description or "")

@@ -144,7 +144,9 @@ def connect_redis(settings: Settings, *, blocking: bool = False) -> Redis:
     url = settings.redis_url or ensure_valkey(settings.portal_var_dir)
     # Who asks has an answer for a Redis that is away; redis-py's own ten tries with growing pauses would only delay it.
     timeouts: dict[str, Any] = {
-        "socket_connect_timeout": 3, "socket_timeout": 30 if blocking else 5, "retry": Retry(NoBackoff(), 1),
+        "socket_connect_timeout": 3,
+        "socket_timeout": 30 if blocking else 5,
+        "retry": Retry(NoBackoff(), 1),
     }
     if not url.startswith("redis+sentinel://"):
         return Redis.from_url(url, health_check_interval=30, **timeouts)

@@ -162,22 +162,26 @@ class Settings:
     """See docs/setup.md for what each is for. Optional ones without a default are None or empty."""
 
     # Where it runs
-    portal_env: str = _setting(
-        _choice("production", "development"), "production", doc="`production` or `development`"
-    )
+    portal_env: str = _setting(_choice("production", "development"), "production", doc="`production` or `development`")
     portal_base_url: str = _setting(
-        _web_url, "http://127.0.0.1:8000", needed="production",
+        _web_url,
+        "http://127.0.0.1:8000",
+        needed="production",
         doc="the address customers use, with its path prefix if any; every link is built from it",
     )
     portal_var_dir: Path = _setting(
         _path, Path("var"), doc="where development keeps its SQLite ledger and its embedded Valkey"
     )
     database_url: str | None = _setting(
-        _url("postgresql", "postgresql+psycopg", "sqlite"), needed="production", secret=True,
+        _url("postgresql", "postgresql+psycopg", "sqlite"),
+        needed="production",
+        secret=True,
         doc="the ledger; development without it uses SQLite under PORTAL_VAR_DIR",
     )
     redis_url: str | None = _setting(
-        _url("redis", "rediss", "unix", "redis+sentinel"), needed="production", secret=True,
+        _url("redis", "rediss", "unix", "redis+sentinel"),
+        needed="production",
+        secret=True,
         doc="the queue and the nonces; development without it starts an embedded Valkey",
     )
     secret_key: str | None = _setting(
@@ -258,7 +262,8 @@ class Settings:
         _whole(0, 10_000), doc="webhook requests that may wait at once in one web process; default: its threads - 4"
     )
     fulfillment_retry_schedule: tuple[float, ...] = _setting(
-        _schedule, (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0),
+        _schedule,
+        (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0),
         doc="seconds before each retry of a transient failure; after the last the order is Failed",
     )
     fulfillment_slots: int = _setting(_whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
@@ -289,11 +294,13 @@ class Settings:
     webhook_forgery_limit: str = _setting(_rate, "600/minute", doc="forged requests of one address before 429s")
     # Catalogue
     catalogue_domain_families: tuple[str, ...] = _setting(
-        _words, ("Hosting", "Web Hosting", "Domain", "Domains", "SSL"),
+        _words,
+        ("Hosting", "Web Hosting", "Domain", "Domains", "SSL"),
         doc="Product2.Family values whose products need a domain name",
     )
     catalogue_hostname_families: tuple[str, ...] = _setting(
-        _words, ("Server", "Servers", "VPS", "Dedicated Server"),
+        _words,
+        ("Server", "Servers", "VPS", "Dedicated Server"),
         doc="Product2.Family values whose products need a hostname",
     )
     # Limits of the customers' pages
@@ -371,10 +378,7 @@ class Settings:
             for label, secret in ((name, current), (f"{name}_PREVIOUS", previous)):
                 if self.production and secret and len(secret.encode()) < 32:
                     faults.append(f"{label} must have at least 32 bytes in production")
-        if (
-            self.sf_webhook_secret and self.whmcs_webhook_secret
-            and self.sf_webhook_secret == self.whmcs_webhook_secret
-        ):
+        if self.sf_webhook_secret and self.whmcs_webhook_secret and self.sf_webhook_secret == self.whmcs_webhook_secret:
             faults.append("WHMCS_WEBHOOK_SECRET must differ from SF_WEBHOOK_SECRET: one key would open both doors")
         if self.production and not self.portal_base_url.startswith("https://") and not _loopback(self.portal_base_url):
             faults.append("PORTAL_BASE_URL must start with https:// in production")

@@ -36,8 +36,14 @@ class Dropped(Exception):
 class Call:
     """One call on its way: its journal entry, its fault, and the connection it came over."""
 
-    def __init__(self, entry: Document, fault: Document | None, connection: Connection | None, journal: Journal,
-                 stopping: threading.Event):
+    def __init__(
+        self,
+        entry: Document,
+        fault: Document | None,
+        connection: Connection | None,
+        journal: Journal,
+        stopping: threading.Event,
+    ):
         self.entry = entry
         self.fault = fault
         self.connection = connection
@@ -125,8 +131,9 @@ class Sandbox:
         if request.path.startswith("/_sandbox"):
             keep = request.keep_alive
             return connection.send(self._control(request), keep) and keep
-        entry = self.journal.begin(method=request.method, path=request.path, received=request.received,
-                                   **self.describe(request))
+        entry = self.journal.begin(
+            method=request.method, path=request.path, received=request.received, **self.describe(request)
+        )
         fault = None
         if self.faults.all():
             text = f"{request.path}?{request.args()}\n{request.body.decode('utf-8', 'replace')}\n{entry['params']}"
@@ -142,15 +149,19 @@ class Sandbox:
             if fault is not None and fault["kind"] == "late_commit":
                 self.journal.touch(entry, gone=gone_at)
             else:
-                self.journal.finish(entry, state="dropped", gone=gone_at,
-                                    inside=time.monotonic() - request.received_mono)
+                self.journal.finish(
+                    entry, state="dropped", gone=gone_at, inside=time.monotonic() - request.received_mono
+                )
             return False
         except Exception as error:
             self.journal.finish(entry, state="dropped", outcome={"sandboxError": repr(error)})
             raise
         gone = call.note_if_gone()
-        fields = {"status": response.status, "outcome": self.outcome(response),
-                  "inside": time.monotonic() - request.received_mono}
+        fields = {
+            "status": response.status,
+            "outcome": self.outcome(response),
+            "inside": time.monotonic() - request.received_mono,
+        }
         # In the journal before it is on the wire: whoever has the answer finds the call answered.
         ended = {"state": "gone"} if gone else {"state": "answered", "answered": time.time()}
         self.journal.finish(entry, **fields, **ended)
@@ -185,8 +196,14 @@ class Sandbox:
             return
         call.connection = None
         response = self.handle(request, call)
-        self.journal.finish(call.entry, state="dropped", status=response.status, outcome=self.outcome(response),
-                            gone=call.entry["gone"] or time.time(), inside=time.monotonic() - request.received_mono)
+        self.journal.finish(
+            call.entry,
+            state="dropped",
+            status=response.status,
+            outcome=self.outcome(response),
+            gone=call.entry["gone"] or time.time(),
+            inside=time.monotonic() - request.received_mono,
+        )
 
     def _apply(self, fault: Document, call: Call) -> Response | None:
         """What a fault does at its place: an answer of its own, None to go on, or Dropped."""
@@ -278,11 +295,16 @@ class Sandbox:
         return None
 
     def _read_journal(self, args: dict[str, str]) -> dict[str, Any]:
-        wanted: dict[str, Any] = {key: args[key] for key in ("action", "order", "client", "direction", "state")
-                                  if key in args}
-        wanted.update(since=int(args.get("since", 0)), limit=int(args.get("limit", 1000)),
-                      held=args.get("held") == "1", faulted=args.get("faulted") == "1",
-                      newest=args.get("newest") == "1")
+        wanted: dict[str, Any] = {
+            key: args[key] for key in ("action", "order", "client", "direction", "state") if key in args
+        }
+        wanted.update(
+            since=int(args.get("since", 0)),
+            limit=int(args.get("limit", 1000)),
+            held=args.get("held") == "1",
+            faulted=args.get("faulted") == "1",
+            newest=args.get("newest") == "1",
+        )
         deadline = time.monotonic() + min(60.0, float(args.get("wait", 0)))
         while True:
             entries = self.journal.read(**wanted)
@@ -306,8 +328,10 @@ class Sandbox:
 
     def public_settings(self) -> dict[str, Any]:
         """Settings with secrets shown as set or not."""
-        return {key: ("set" if value else None) if key in self.secret_settings else value
-                for key, value in self.settings.items()}
+        return {
+            key: ("set" if value else None) if key in self.secret_settings else value
+            for key, value in self.settings.items()
+        }
 
     def change_settings(self, changes: dict[str, Any]) -> None:
         """Changes settings; they outlive a restart, except secrets, which stay in memory."""
@@ -417,19 +441,31 @@ def table(headings: list[str], rows: list[list[str]], empty: str = "Nothing yet.
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def page(site: str, title: str, body: str, links: dict[str, str], refresh: int | None = None,
-         status: int = 200) -> Response:
+def page(
+    site: str, title: str, body: str, links: dict[str, str], refresh: int | None = None, status: int = 200
+) -> Response:
     """A whole page without outside resources; `links` maps text to address; `refresh` reloads it."""
     navigation = "".join(f'<a href="{esc(href)}">{esc(text)}</a>' for text, href in links.items())
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
-    text = (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{esc(title)} – {esc(site)}</title>'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}<style>{STYLE}</style></head>'
-            f"<body><header><p>{esc(site)}</p><nav>{navigation}</nav></header><main><h1>{esc(title)}</h1>{body}</main>"
-            "</body></html>")
-    return Response(status, text, headers=[
-        ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
-                                    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
-        ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")])
+    text = (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{esc(title)} – {esc(site)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}<style>{STYLE}</style></head>'
+        f"<body><header><p>{esc(site)}</p><nav>{navigation}</nav></header><main><h1>{esc(title)}</h1>{body}</main>"
+        "</body></html>"
+    )
+    return Response(
+        status,
+        text,
+        headers=[
+            (
+                "Content-Security-Policy",
+                "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
+                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            ),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+        ],
+    )
 
 
 def button(action: str, text: str, main: bool = False, **fields: Any) -> str:

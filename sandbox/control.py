@@ -33,8 +33,14 @@ class Process:
 
     module: ClassVar[str]
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes] | None = None, command: list[str] | None = None,
-                 environment: dict[str, str] | None = None, log: Path | None = None):
+    def __init__(
+        self,
+        url: str,
+        process: subprocess.Popen[bytes] | None = None,
+        command: list[str] | None = None,
+        environment: dict[str, str] | None = None,
+        log: Path | None = None,
+    ):
         self.url = url
         self.process = process
         self._command = command or []
@@ -44,14 +50,29 @@ class Process:
     # -- the process
 
     @classmethod
-    def start(cls, data: Path | str, *arguments: str, environment: dict[str, str] | None = None, port: int = 0,
-              log: Path | None = None) -> Self:
+    def start(
+        cls,
+        data: Path | str,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        port: int = 0,
+        log: Path | None = None,
+    ) -> Self:
         """Starts `python -m <module>` over a data directory and waits for its ready line; `log` takes its stderr.
 
         `arguments` go to the command line, `environment` is added to ours (secrets only there).
         """
-        command = [sys.executable, "-m", cls.module, "--port", str(port), "--data", str(data), "--die-with-parent",
-                   *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            cls.module,
+            "--port",
+            str(port),
+            "--data",
+            str(data),
+            "--die-with-parent",
+            *arguments,
+        ]
         self = cls("", None, command, {**os.environ, **(environment or {})}, log)
         self._run(command)
         return self
@@ -64,8 +85,14 @@ class Process:
     def _run(self, command: list[str]) -> None:
         with contextlib.ExitStack() as stack:
             stderr = None if self._log is None else stack.enter_context(self._log.open("ab"))
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.PIPE, stderr=stderr)
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -149,14 +176,36 @@ class Process:
             raise SandboxError(f"{method} {target}: {response.status} {text.decode('utf-8', 'replace')}")
         return json.loads(text)
 
-    def journal(self, since: int = 0, *, action: str | None = None, order: str | None = None, client: str | None = None,
-                direction: str | None = None, state: str | None = None, held: bool = False, faulted: bool = False,
-                limit: int = 100_000, wait: float = 0.0) -> list[Json]:
+    def journal(
+        self,
+        since: int = 0,
+        *,
+        action: str | None = None,
+        order: str | None = None,
+        client: str | None = None,
+        direction: str | None = None,
+        state: str | None = None,
+        held: bool = False,
+        faulted: bool = False,
+        limit: int = 100_000,
+        wait: float = 0.0,
+    ) -> list[Json]:
         """Journal entries with an id above `since`, oldest first (see `sandbox.store.Journal` for their shape);
         `wait` seconds for the first one that fits."""
-        found: list[Json] = self.call("GET", "journal", since=since, action=action, order=order, client=client,
-                                      direction=direction, state=state, held=1 if held else None,
-                                      faulted=1 if faulted else None, limit=limit, wait=wait or None)["entries"]
+        found: list[Json] = self.call(
+            "GET",
+            "journal",
+            since=since,
+            action=action,
+            order=order,
+            client=client,
+            direction=direction,
+            state=state,
+            held=1 if held else None,
+            faulted=1 if faulted else None,
+            limit=limit,
+            wait=wait or None,
+        )["entries"]
         return found
 
     def last_entry(self) -> int:
@@ -279,8 +328,9 @@ class WhmcsSandbox(Process):
         """A client's orders as stored, oldest first."""
         return [each for each in self.state("orders")["orders"] if str(each["userid"]) == str(client_id)]
 
-    def fail_module(self, message: str = "Could not connect to the server", *, pid: int = 0, serviceid: int = 0,
-                    count: int = 0) -> None:
+    def fail_module(
+        self, message: str = "Could not connect to the server", *, pid: int = 0, serviceid: int = 0, count: int = 0
+    ) -> None:
         """Makes the server module fail for a product, a service or all; `count` times (0: until cleared)."""
         self.call("POST", "module-failures", {"message": message, "pid": pid, "serviceid": serviceid, "count": count})
 
@@ -314,11 +364,13 @@ class Mailbox(Process):
             self._command += ["--smtp-port", str(urlsplit(self.smtp_url).port)]
         super().restart()
 
-    def messages(self, to: str | None = None, subject: str | None = None, since: int = 0,
-                 wait: float = 0.0) -> list[Json]:
+    def messages(
+        self, to: str | None = None, subject: str | None = None, since: int = 0, wait: float = 0.0
+    ) -> list[Json]:
         """Mails, oldest first: id, from, to, subject, text, html, links, headers, receivedAt."""
-        found: list[Json] = self.call("GET", "messages", to=to, subject=subject, since=since or None,
-                                      wait=wait or None)["messages"]
+        found: list[Json] = self.call(
+            "GET", "messages", to=to, subject=subject, since=since or None, wait=wait or None
+        )["messages"]
         return found
 
     def wait_for_mail(self, to: str, subject: str | None = None, since: int = 0, timeout: float = 30.0) -> Json:

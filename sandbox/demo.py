@@ -62,12 +62,12 @@ def banner(stack: Stack, logs: Path) -> str:
     return f"""
 The order portal is up. The other sides are pretend ones, on this machine only.
 
-  Portal      {urls['portal']:<24}what your customers see
-  Salesforce  {urls['salesforce']:<24}the orders, and the operator's "Provision in WHMCS" button
-  WHMCS       {urls['whmcs']:<24}orders and services, as they come into being
-  Mailbox     {urls['mailbox']:<24}every e-mail the portal sends
+  Portal      {urls["portal"]:<24}what your customers see
+  Salesforce  {urls["salesforce"]:<24}the orders, and the operator's "Provision in WHMCS" button
+  WHMCS       {urls["whmcs"]:<24}orders and services, as they come into being
+  Mailbox     {urls["mailbox"]:<24}every e-mail the portal sends
 
-Next: open {urls['portal']}, sign in as {CUSTOMERS["ada"].email}, and click the link that lands in the mailbox.
+Next: open {urls["portal"]}, sign in as {CUSTOMERS["ada"].email}, and click the link that lands in the mailbox.
 Order something, then press the button in Salesforce and watch the order's page.
 
 Logs are in {shown}/. Ctrl-C ends it; `make demo` finds its data again, `make demo RESET=1` starts afresh.

@@ -20,11 +20,45 @@ import threading
 from fnmatch import fnmatchcase
 from typing import Any
 
-KINDS = {"error", "html", "empty", "drop", "drop_before", "drop_after", "delay", "hang", "pause_point", "late_commit",
-         "half_built", "record_error"}
-FIELDS = {"kind", "action", "path", "method", "contains", "order", "client", "nth", "count", "probability", "seed",
-          "seconds", "close_after", "status", "body", "headers", "when", "label", "record", "code", "message",
-          "retry_after", "reset"}
+KINDS = {
+    "error",
+    "html",
+    "empty",
+    "drop",
+    "drop_before",
+    "drop_after",
+    "delay",
+    "hang",
+    "pause_point",
+    "late_commit",
+    "half_built",
+    "record_error",
+}
+FIELDS = {
+    "kind",
+    "action",
+    "path",
+    "method",
+    "contains",
+    "order",
+    "client",
+    "nth",
+    "count",
+    "probability",
+    "seed",
+    "seconds",
+    "close_after",
+    "status",
+    "body",
+    "headers",
+    "when",
+    "label",
+    "record",
+    "code",
+    "message",
+    "retry_after",
+    "reset",
+}
 
 
 class Faults:
@@ -87,8 +121,11 @@ class Faults:
                 if not self._matches(fault, entry, text):
                     continue
                 fault["matched"] += 1
-                if (hit is not None or fault["matched"] < fault["nth"]
-                        or (fault["count"] and fault["applied"] >= fault["count"])):
+                if (
+                    hit is not None
+                    or fault["matched"] < fault["nth"]
+                    or (fault["count"] and fault["applied"] >= fault["count"])
+                ):
                     continue
                 probability = fault.get("probability")
                 if probability is not None:
@@ -115,7 +152,10 @@ class Faults:
             wanted = str(fault["order"])
             wanted = wanted[:15] if len(wanted) == 18 else wanted
             found = [entry["order"] or "", entry["mark"] or ""]
-            if (wanted not in found and wanted not in [each[:15] for each in found]
-                    and not (len(wanted) == 15 and wanted in text)):
+            if (
+                wanted not in found
+                and wanted not in [each[:15] for each in found]
+                and not (len(wanted) == 15 and wanted in text)
+            ):
                 return False
         return "contains" not in fault or fault["contains"] in text

@@ -56,8 +56,16 @@ class MailFaults:
             raise ValueError(f"unknown kind; known: {', '.join(sorted(FAULT_KINDS))}")
         with self._lock:
             self._last += 1
-            fault = {"count": 1, "to": "", "seconds": 3600.0, "code": 451, "message": "Try again later", **spec,
-                     "id": self._last, "applied": 0}
+            fault = {
+                "count": 1,
+                "to": "",
+                "seconds": 3600.0,
+                "code": 451,
+                "message": "Try again later",
+                **spec,
+                "id": self._last,
+                "applied": 0,
+            }
             self._faults.append(fault)
             return dict(fault)
 
@@ -78,7 +86,8 @@ class MailFaults:
         with self._lock:
             for fault in self._faults:
                 if (not fault["count"] or fault["applied"] < fault["count"]) and (
-                        not fault["to"] or any(fault["to"] in each for each in recipients)):
+                    not fault["to"] or any(fault["to"] in each for each in recipients)
+                ):
                     fault["applied"] += 1
                     return dict(fault)
         return None
@@ -97,9 +106,17 @@ class Mailbox(Sandbox):
         """Stores one mail."""
         with self.store.transaction() as change:
             number = change.next("message")
-            change.put("message", f"{number:09d}", {
-                "id": number, "from": envelope_from, "to": recipients, "receivedAt": time.time(),
-                "raw": raw.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()})
+            change.put(
+                "message",
+                f"{number:09d}",
+                {
+                    "id": number,
+                    "from": envelope_from,
+                    "to": recipients,
+                    "receivedAt": time.time(),
+                    "raw": raw.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
+                },
+            )
             change.delete("message", f"{number - KEPT:09d}")
 
     def full(self, document: Document) -> dict[str, Any]:
@@ -117,8 +134,14 @@ class Mailbox(Sandbox):
             rows = []
             for each in self.store.all("message")[:-201:-1]:
                 when = time.strftime("%H:%M:%S", time.localtime(each["receivedAt"]))
-                rows.append([f'<a href="/mails/{each["id"]}">{esc(self.full(each)["subject"]) or "(no subject)"}</a>',
-                             esc(", ".join(each["to"])), esc(each["from"]), when])
+                rows.append(
+                    [
+                        f'<a href="/mails/{each["id"]}">{esc(self.full(each)["subject"]) or "(no subject)"}</a>',
+                        esc(", ".join(each["to"])),
+                        esc(each["from"]),
+                        when,
+                    ]
+                )
             body = table(["Subject", "To", "From", "Received"], rows, "No mail yet.")
             return page(SITE, "Mails", body, LINKS, refresh=5)
         if parts[0] == "mails" and len(parts) == 2 and parts[1].isdigit():
@@ -134,15 +157,19 @@ class Mailbox(Sandbox):
 
         pieces, last = [], 0
         for match in URL.finditer(mail["text"] or ""):
-            pieces += [esc(mail["text"][last:match.start()]), link(match)]
+            pieces += [esc(mail["text"][last : match.start()]), link(match)]
             last = match.end()
         pieces.append(esc((mail["text"] or "")[last:]))
-        body = (f"<dl><dt>To</dt><dd>{esc(', '.join(mail['to']))}</dd><dt>From</dt><dd>{esc(mail['from'])}</dd></dl>"
-                f"<pre>{''.join(pieces)}</pre>")
+        body = (
+            f"<dl><dt>To</dt><dd>{esc(', '.join(mail['to']))}</dd><dt>From</dt><dd>{esc(mail['from'])}</dd></dl>"
+            f"<pre>{''.join(pieces)}</pre>"
+        )
         if mail["html"]:
-            body += ('<h2>As HTML</h2><iframe title="The mail as HTML" sandbox="allow-popups '
-                     'allow-popups-to-escape-sandbox" style="width:100%;height:30rem;border:1px solid #8884;'
-                     f'background:#fff" srcdoc="{esc("<base target=_blank>" + mail["html"])}"></iframe>')
+            body += (
+                '<h2>As HTML</h2><iframe title="The mail as HTML" sandbox="allow-popups '
+                'allow-popups-to-escape-sandbox" style="width:100%;height:30rem;border:1px solid #8884;'
+                f'background:#fff" srcdoc="{esc("<base target=_blank>" + mail["html"])}"></iframe>'
+            )
         return page(SITE, mail["subject"] or "(no subject)", body, LINKS)
 
     def state(self, args: dict[str, str]) -> dict[str, Any]:
@@ -171,8 +198,12 @@ class Mailbox(Sandbox):
     def _messages(self, args: dict[str, str]) -> list[dict[str, Any]]:
         deadline = time.monotonic() + min(60.0, float(args.get("wait", 0)))
         while True:
-            found = [self.full(each) for each in self.store.all("message") if each["id"] > int(args.get("since", 0))
-                     and ("to" not in args or any(args["to"].lower() in to.lower() for to in each["to"]))]
+            found = [
+                self.full(each)
+                for each in self.store.all("message")
+                if each["id"] > int(args.get("since", 0))
+                and ("to" not in args or any(args["to"].lower() in to.lower() for to in each["to"]))
+            ]
             found = [each for each in found if args.get("subject", "").lower() in each["subject"].lower()]
             if found or time.monotonic() >= deadline or self.stopping.wait(0.05):
                 return found
@@ -211,8 +242,11 @@ class SmtpServer:
     def __init__(self, host: str, port: int, mailbox: Mailbox):
         self._loop = asyncio.new_event_loop()
         handler = Handler(mailbox)
-        self._server = self._loop.run_until_complete(self._loop.create_server(
-            lambda: SMTP(handler, enable_SMTPUTF8=True, decode_data=False, loop=self._loop), host, port))
+        self._server = self._loop.run_until_complete(
+            self._loop.create_server(
+                lambda: SMTP(handler, enable_SMTPUTF8=True, decode_data=False, loop=self._loop), host, port
+            )
+        )
         self.port: int = self._server.sockets[0].getsockname()[1]
         self._thread = threading.Thread(target=self._loop.run_forever, name="smtp", daemon=True)
         self._thread.start()
@@ -239,8 +273,10 @@ def main() -> None:
     mailbox.server.start()
     smtp = SmtpServer(arguments.host, arguments.smtp_port, mailbox)
     try:
-        run_until_stopped({"url": mailbox.server.url, "smtp": f"smtp://{arguments.host}:{smtp.port}",
-                           "pid": os.getpid()}, arguments.die_with_parent)
+        run_until_stopped(
+            {"url": mailbox.server.url, "smtp": f"smtp://{arguments.host}:{smtp.port}", "pid": os.getpid()},
+            arguments.die_with_parent,
+        )
     finally:
         with contextlib.suppress(RuntimeError):
             smtp.stop()

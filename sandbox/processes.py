@@ -61,7 +61,11 @@ class Child:
             self._log_start = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-S", "-E", "-c", SHIM, str(os.getpid()), *self.argv],
-                cwd=self.cwd, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=self.cwd,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 process_group=0,
             )
         return self

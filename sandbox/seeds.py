@@ -39,23 +39,27 @@ class Customer(NamedTuple):
 
 
 PRODUCTS = {
-    "starter": Product("Starter Hosting", "Hosting", "One website, 10 GB, daily backups.",
-                       "1", "Monthly", "5.00", "monthly"),
-    "business": Product("Business Hosting", "Hosting", "Ten websites, 100 GB, staging.",
-                        "2", "Annual", "120.00", "annually"),
-    "server": Product("Cloud Server S", "Server", "2 cores, 4 GB memory, your own system.",
-                      "3", "Monthly", "15.00", "monthly"),
-    "certificate": Product("SSL Certificate", "SSL", "For one domain, validated.",
-                           "4", "One-Time", "49.00", "onetime"),
-    "support": Product("Priority Support", "Support", "An engineer within the hour.",
-                       "5", "Semi-Annually", "90.00", "semiannually"),
+    "starter": Product(
+        "Starter Hosting", "Hosting", "One website, 10 GB, daily backups.", "1", "Monthly", "5.00", "monthly"
+    ),
+    "business": Product(
+        "Business Hosting", "Hosting", "Ten websites, 100 GB, staging.", "2", "Annual", "120.00", "annually"
+    ),
+    "server": Product(
+        "Cloud Server S", "Server", "2 cores, 4 GB memory, your own system.", "3", "Monthly", "15.00", "monthly"
+    ),
+    "certificate": Product("SSL Certificate", "SSL", "For one domain, validated.", "4", "One-Time", "49.00", "onetime"),
+    "support": Product(
+        "Priority Support", "Support", "An engineer within the hour.", "5", "Semi-Annually", "90.00", "semiannually"
+    ),
 }
 
 #: Not offered to customers, but orderable by operators: what a catalogue looks like before somebody has finished it.
 UNFINISHED = {
     "unmapped": Product("Site Builder", "Support", "Has no number in WHMCS yet.", None, "Monthly", "9.00", "monthly"),
-    "oddcycle": Product("Fortnightly Report", "Support", "Has a cycle WHMCS doesn't know.",
-                        "5", "Fortnightly", "9.00", ""),
+    "oddcycle": Product(
+        "Fortnightly Report", "Support", "Has a cycle WHMCS doesn't know.", "5", "Fortnightly", "9.00", ""
+    ),
 }
 
 CUSTOMERS = {
@@ -101,8 +105,9 @@ def _found(salesforce: str) -> dict[str, str]:
     if any(row["Id"] == PRICEBOOK for row in state["Pricebook2"]):
         found["pricebook"] = PRICEBOOK
     products = {row["Name"]: row["Id"] for row in state["Product2"]}
-    entries = {row["Product2Id"]: row["Id"] for row in state["PricebookEntry"]
-               if row["Pricebook2Id"] == found.get("pricebook")}
+    entries = {
+        row["Product2Id"]: row["Id"] for row in state["PricebookEntry"] if row["Pricebook2Id"] == found.get("pricebook")
+    }
     for key, product in (PRODUCTS | UNFINISHED).items():
         if product.name in products:
             found |= {f"product:{key}": products[product.name], f"entry:{key}": entries[products[product.name]]}
@@ -120,21 +125,54 @@ def _salesforce() -> list[dict[str, Any]]:
         {"type": "Pricebook2", "ref": "book", "Id": PRICEBOOK, "Name": "Customer portal", "IsActive": True},
     ]
     for key, product in (PRODUCTS | UNFINISHED).items():
-        records.append({
-            "type": "Product2", "ref": key, "Name": product.name, "ProductCode": key.upper(), "IsActive": True,
-            "Family": product.family, "Description": product.description, "WH_Product_ID__c": product.pid,
-            "Billing_Cycle__c": product.cycle})
-        records += [{"type": "PricebookEntry", "Pricebook2Id": f"@{{{book}}}", "Product2Id": f"@{{{key}}}",
-                     "UnitPrice": float(product.price), "IsActive": key in PRODUCTS} for book in ("standard", "book")]
+        records.append(
+            {
+                "type": "Product2",
+                "ref": key,
+                "Name": product.name,
+                "ProductCode": key.upper(),
+                "IsActive": True,
+                "Family": product.family,
+                "Description": product.description,
+                "WH_Product_ID__c": product.pid,
+                "Billing_Cycle__c": product.cycle,
+            }
+        )
+        records += [
+            {
+                "type": "PricebookEntry",
+                "Pricebook2Id": f"@{{{book}}}",
+                "Product2Id": f"@{{{key}}}",
+                "UnitPrice": float(product.price),
+                "IsActive": key in PRODUCTS,
+            }
+            for book in ("standard", "book")
+        ]
     for key, customer in CUSTOMERS.items():
-        records.append({
-            "type": "Account", "ref": key, "Name": customer.company, "BillingStreet": "1 Example Street",
-            "BillingCity": "Springfield", "BillingState": "Oregon", "BillingPostalCode": "97477",
-            "BillingCountry": "US", "Phone": "+1.5415550100",
-            "WHMCS_Client_ID__c": str(customer.client) if customer.known else None})
-        records.append({
-            "type": "Contact", "AccountId": f"@{{{key}}}", "FirstName": customer.first, "LastName": customer.last,
-            "Email": customer.email, "Phone": "+1.5415550100"})
+        records.append(
+            {
+                "type": "Account",
+                "ref": key,
+                "Name": customer.company,
+                "BillingStreet": "1 Example Street",
+                "BillingCity": "Springfield",
+                "BillingState": "Oregon",
+                "BillingPostalCode": "97477",
+                "BillingCountry": "US",
+                "Phone": "+1.5415550100",
+                "WHMCS_Client_ID__c": str(customer.client) if customer.known else None,
+            }
+        )
+        records.append(
+            {
+                "type": "Contact",
+                "AccountId": f"@{{{key}}}",
+                "FirstName": customer.first,
+                "LastName": customer.last,
+                "Email": customer.email,
+                "Phone": "+1.5415550100",
+            }
+        )
     return records
 
 
@@ -145,15 +183,36 @@ def _whmcs() -> dict[str, Any]:
         pricing = {"monthly" if once else product.whmcs_cycle: product.price}  # where WHMCS keeps one-time prices
         # WHMCS' custom fields belong to one product each; some have the mark's field, as in a shop that grew.
         fields = [{"name": MARKER_CUSTOM_FIELD, "description": "Salesforce order"}] if product.pid in MARKED else []
-        products.append({
-            "id": int(product.pid or 0), "name": product.name, "description": product.description,
-            "paytype": "onetime" if once else "recurring", "pricing": pricing, "customfields": fields})
+        products.append(
+            {
+                "id": int(product.pid or 0),
+                "name": product.name,
+                "description": product.description,
+                "paytype": "onetime" if once else "recurring",
+                "pricing": pricing,
+                "customfields": fields,
+            }
+        )
     in_whmcs = [customer for customer in CUSTOMERS.values() if customer.client is not None]
     clients = [
-        {"id": each.client, "firstname": each.first, "lastname": each.last, "companyname": each.company,
-         "email": each.email, "address1": "1 Example Street", "city": "Springfield", "state": "Oregon",
-         "postcode": "97477", "country": "US", "phonenumber": "+1.5415550100", "defaultgateway": "stripe"}
+        {
+            "id": each.client,
+            "firstname": each.first,
+            "lastname": each.last,
+            "companyname": each.company,
+            "email": each.email,
+            "address1": "1 Example Street",
+            "city": "Springfield",
+            "state": "Oregon",
+            "postcode": "97477",
+            "country": "US",
+            "phonenumber": "+1.5415550100",
+            "defaultgateway": "stripe",
+        }
         for each in in_whmcs
     ]
-    return {"clients": clients, "products": products,
-            "paymethods": [{"userid": each.client} for each in in_whmcs if each.card]}
+    return {
+        "clients": clients,
+        "products": products,
+        "paymethods": [{"userid": each.client} for each in in_whmcs if each.card],
+    }

@@ -88,8 +88,13 @@ def entry_of(demo: Demo, key: str) -> str:
     state = call("GET", demo.salesforce, "state?objects=Product2,PricebookEntry,Pricebook2")
     product = next(row["Id"] for row in state["Product2"] if row["Name"] == PRODUCTS[key].name)
     books = {row["Id"] for row in state["Pricebook2"] if not row["IsStandard"]}
-    return str(next(row["Id"] for row in state["PricebookEntry"]
-                    if row["Product2Id"] == product and row["Pricebook2Id"] in books))
+    return str(
+        next(
+            row["Id"]
+            for row in state["PricebookEntry"]
+            if row["Product2Id"] == product and row["Pricebook2Id"] in books
+        )
+    )
 
 
 def order_in_salesforce(demo: Demo, reference: str, seconds: float = 30) -> dict[str, Any]:
@@ -138,8 +143,11 @@ def check(demo: Demo, visitor: Visitor, reference: str, order_id: str, page: Pag
     whmcs_id = str(marked[0]["id"]) if marked else ""
     same("the WHMCS order", [row["status"] for row in marked], ["Active"])
     services = [row for row in state["services"] if str(row["orderid"]) == whmcs_id]
-    same("the WHMCS services", sorted((row["name"], row["status"]) for row in services),
-         sorted((PRODUCTS[key].name, "Active") for key in ("starter", "support")))
+    same(
+        "the WHMCS services",
+        sorted((row["name"], row["status"]) for row in services),
+        sorted((PRODUCTS[key].name, "Active") for key in ("starter", "support")),
+    )
     same("the hosting's domain", {row["domain"] for row in services} >= {"lovelace.example"}, True)
 
     order = order_in_salesforce(demo, reference)
@@ -151,8 +159,11 @@ def check(demo: Demo, visitor: Visitor, reference: str, order_id: str, page: Pag
     row = demo.ledger("SELECT * FROM fulfillments WHERE sf_order_id = ?", order_id)[0]
     same("the ledger's state", row["state"], "provisioned")
     same("the ledger's WHMCS order", row["elected_whmcs_id"], whmcs_id)
-    same("the ledger's services", sorted(map(str, json.loads(row["service_ids"]))),
-         sorted(str(service["id"]) for service in services))
+    same(
+        "the ledger's services",
+        sorted(map(str, json.loads(row["service_ids"]))),
+        sorted(str(service["id"]) for service in services),
+    )
     steps = demo.ledger("SELECT name, state FROM steps WHERE sf_order_id = ? ORDER BY id", order_id)
     same("the steps", [(step["name"], step["state"]) for step in steps], [(name, "done") for name in STEPS])
 
@@ -160,8 +171,11 @@ def check(demo: Demo, visitor: Visitor, reference: str, order_id: str, page: Pag
     same("the JSON's status", json.loads(told.body).get("status") if told.status == 200 else told.status, "Provisioned")
     same("the fragment that ended the polling", "Provisioned" in page.html, True)
     whole = visitor.get(f"{demo.portal}/orders/{reference}")
-    same("the order's page asks on", [each for each in whole.with_attribute("hx-trigger")
-                                      if "every" in each.attributes["hx-trigger"]], [])
+    same(
+        "the order's page asks on",
+        [each for each in whole.with_attribute("hx-trigger") if "every" in each.attributes["hx-trigger"]],
+        [],
+    )
     health = json.loads(visitor.get(f"{demo.portal}/health").body)
     same("/health", (health["status"], health["database"]), ("ok", "connected"))
     if faults:
@@ -169,8 +183,15 @@ def check(demo: Demo, visitor: Visitor, reference: str, order_id: str, page: Pag
     return whmcs_id
 
 
-STEPS = ("validation", "sf_status_update", "order_details", "mapping", "whmcs_create", "whmcs_accept",
-         "sf_success_update")
+STEPS = (
+    "validation",
+    "sf_status_update",
+    "order_details",
+    "mapping",
+    "whmcs_create",
+    "whmcs_accept",
+    "sf_success_update",
+)
 
 
 def print_timeline(demo: Demo, order_id: str, clicked: float) -> None:
@@ -183,10 +204,16 @@ def print_timeline(demo: Demo, order_id: str, clicked: float) -> None:
 
 def calls_of(demo: Demo, order_id: str, since: float, until: float) -> tuple[int, int]:
     """API calls between two moments: Salesforce's for this order, and all of WHMCS' (nothing else runs)."""
-    salesforce = [each for each in demo.journal(demo.salesforce, direction="in", order=order_id)
-                  if not each["action"].startswith("web") and since <= each["received"] <= until]
-    whmcs = [each for each in demo.journal(demo.whmcs, direction="in")
-             if not each["action"].startswith("web") and since <= each["received"] <= until]
+    salesforce = [
+        each
+        for each in demo.journal(demo.salesforce, direction="in", order=order_id)
+        if not each["action"].startswith("web") and since <= each["received"] <= until
+    ]
+    whmcs = [
+        each
+        for each in demo.journal(demo.whmcs, direction="in")
+        if not each["action"].startswith("web") and since <= each["received"] <= until
+    ]
     return len(salesforce), len(whmcs)
 
 
@@ -201,22 +228,43 @@ def own_milliseconds(demo: Demo, count: int) -> list[float]:
     about = next(row for row in state["PricebookEntry"] if row["Id"] == entry)
     own = []
     for _ in range(count):
-        order_id = call("POST", demo.salesforce, "seed", {"records": [
-            {"type": "Order", "ref": "order", "AccountId": contact["AccountId"], "Status": "Pending Review",
-             "EffectiveDate": time.strftime("%Y-%m-%d", time.gmtime()), "Pricebook2Id": about["Pricebook2Id"]},
-            {"type": "OrderItem", "OrderId": "@{order}", "PricebookEntryId": entry, "Product2Id": about["Product2Id"],
-             "Quantity": 1, "UnitPrice": about["UnitPrice"]},
-        ]})["names"]["order"]
+        order_id = call(
+            "POST",
+            demo.salesforce,
+            "seed",
+            {
+                "records": [
+                    {
+                        "type": "Order",
+                        "ref": "order",
+                        "AccountId": contact["AccountId"],
+                        "Status": "Pending Review",
+                        "EffectiveDate": time.strftime("%Y-%m-%d", time.gmtime()),
+                        "Pricebook2Id": about["Pricebook2Id"],
+                    },
+                    {
+                        "type": "OrderItem",
+                        "OrderId": "@{order}",
+                        "PricebookEntryId": entry,
+                        "Product2Id": about["Product2Id"],
+                        "Quantity": 1,
+                        "UnitPrice": about["UnitPrice"],
+                    },
+                ]
+            },
+        )["names"]["order"]
         marks = {side: last_entry(demo, side) for side in (demo.salesforce, demo.whmcs)}
         answer = call("POST", demo.salesforce, "provision", {"orderId": order_id})
         if answer["status"] != 200 or json.loads(answer["body"])["status"] != "Provisioned":
             raise Failed(f"order {order_id}: {answer['status']} {answer['body'] or answer['error']}")
         [callout] = demo.journal(demo.salesforce, since=marks[demo.salesforce], action="callout", order=order_id)
         begun, ended = callout["received"], callout["answered"]
-        inside = [(each["received"], each["received"] + each["inside"])
-                  for side, mark in marks.items()
-                  for each in demo.journal(side, since=mark, direction="in")
-                  if each["inside"] is not None and begun <= each["received"] <= ended]
+        inside = [
+            (each["received"], each["received"] + each["inside"])
+            for side, mark in marks.items()
+            for each in demo.journal(side, since=mark, direction="in")
+            if each["inside"] is not None and begun <= each["received"] <= ended
+        ]
         own.append((ended - begun - covered(inside, ended)) * 1000)
     return own
 
@@ -246,12 +294,14 @@ def run(demo: Demo, orders: int = ORDERS) -> dict[str, Any]:
     with Visitor() as visitor:
         reference, page = place_order(demo, visitor)
         order = order_in_salesforce(demo, reference)
-        print(f"{CUSTOMERS['ada'].email} ordered {reference}: Salesforce has it as {order['OrderNumber']}, "
-              f"{order['Status']}")
+        print(
+            f"{CUSTOMERS['ada'].email} ordered {reference}: Salesforce has it as {order['OrderNumber']}, "
+            f"{order['Status']}"
+        )
         resting = resting_mib(demo.pid)
         operators_page = visitor.get(f"{demo.salesforce}/orders/{order['Id']}")
         visitor.submit(operators_page.form("/provision"))
-        print("The operator pressed \"Provision in WHMCS\"")
+        print('The operator pressed "Provision in WHMCS"')
         page = follow(visitor, page)
         told = time.time()
         [callout] = demo.journal(demo.salesforce, action="callout", order=order["Id"])
@@ -262,8 +312,10 @@ def run(demo: Demo, orders: int = ORDERS) -> dict[str, Any]:
         print(f"  {'customer told':<20}{(told - clicked) * 1000:>9.1f}")
         salesforce_calls, whmcs_calls = calls_of(demo, order["Id"], clicked, finished)
         later = calls_of(demo, order["Id"], finished, told)
-        print(f"\n  Calls until Provisioned: Salesforce {salesforce_calls}, WHMCS {whmcs_calls}; afterwards, because "
-              f"WHMCS' own events tell of it: {later[0]} and {later[1]}\n")
+        print(
+            f"\n  Calls until Provisioned: Salesforce {salesforce_calls}, WHMCS {whmcs_calls}; afterwards, because "
+            f"WHMCS' own events tell of it: {later[0]} and {later[1]}\n"
+        )
         own = own_milliseconds(demo, orders)
         return {
             "status": "Provisioned",

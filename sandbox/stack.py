@@ -48,7 +48,11 @@ class Stack:
     """
 
     def __init__(
-        self, var: Path, *, ports: Mapping[str, int] | None = None, settings: Mapping[str, str] | None = None,
+        self,
+        var: Path,
+        *,
+        ports: Mapping[str, int] | None = None,
+        settings: Mapping[str, str] | None = None,
         logs: Path | None = None,
     ) -> None:
         self.var = var.resolve()
@@ -153,10 +157,27 @@ class Stack:
             self._socket_folder = tempfile.TemporaryDirectory(prefix="order-portal-")
             self.valkey_socket = Path(self._socket_folder.name) / "valkey.sock"
         self.valkey_socket.unlink(missing_ok=True)
-        self._add("valkey", [
-            str(get_binary_path()), "--port", "0", "--unixsocket", str(self.valkey_socket), "--unixsocketperm", "700",
-            "--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
-        ], self._bare_environ()).start()
+        self._add(
+            "valkey",
+            [
+                str(get_binary_path()),
+                "--port",
+                "0",
+                "--unixsocket",
+                str(self.valkey_socket),
+                "--unixsocketperm",
+                "700",
+                "--dir",
+                str(folder),
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "everysec",
+                "--save",
+                "",
+            ],
+            self._bare_environ(),
+        ).start()
 
     def wait_for_valkey(self, deadline: float) -> None:
         """Until Valkey has read its file and answers."""
@@ -193,8 +214,16 @@ class Stack:
         if name == "mailbox":
             argv += ["--smtp-port", str(ports["smtp"])]
         if name == "salesforce":
-            argv += ["--portal-url", self.urls["portal"], "--public-key", str(self.secret_path("sf-public.pem")),
-                     "--client-id", SF_CLIENT_ID, "--username", SF_USERNAME]
+            argv += [
+                "--portal-url",
+                self.urls["portal"],
+                "--public-key",
+                str(self.secret_path("sf-public.pem")),
+                "--client-id",
+                SF_CLIENT_ID,
+                "--username",
+                SF_USERNAME,
+            ]
         if name == "whmcs":
             argv += ["--portal-url", self.urls["portal"], "--identifier", self.secret("whmcs_api_identifier")]
         return argv
@@ -209,13 +238,17 @@ class Stack:
     # --- environments --------------------------------------------------------------------------------------------
 
     def _bare_environ(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items()
-                     if name in INHERITED or name.startswith("BRAND_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("BRAND_")
+        }
         return inherited | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def _sandbox_environ(self) -> dict[str, str]:
-        files = {"SANDBOX_WEBHOOK_SECRET": "sf_webhook_secret", "SANDBOX_WHMCS_SECRET": "whmcs_api_secret",
-                 "SANDBOX_WHMCS_WEBHOOK_SECRET": "whmcs_webhook_secret"}
+        files = {
+            "SANDBOX_WEBHOOK_SECRET": "sf_webhook_secret",
+            "SANDBOX_WHMCS_SECRET": "whmcs_api_secret",
+            "SANDBOX_WHMCS_WEBHOOK_SECRET": "whmcs_webhook_secret",
+        }
         return self._bare_environ() | {f"{name}_FILE": str(self.secret_path(file)) for name, file in files.items()}
 
     def _product_environ(self) -> dict[str, str]:
@@ -282,9 +315,11 @@ class Stack:
 
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         public = key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         _write_private(self.secret_path("sf-private.key"), private.decode())
         _write_private(self.secret_path("sf-public.pem"), public.decode())
 

@@ -26,8 +26,7 @@ CREATE TABLE IF NOT EXISTS journal (
   id INTEGER PRIMARY KEY, action TEXT NOT NULL, body TEXT NOT NULL);
 """
 
-UPSERT = ("INSERT INTO docs (kind, id, body) VALUES (?, ?, ?) "
-          "ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body")
+UPSERT = "INSERT INTO docs (kind, id, body) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body"
 JOURNAL = "INSERT OR REPLACE INTO journal (id, action, body) VALUES (?, ?, ?)"
 
 
@@ -106,7 +105,8 @@ class Store:
         self.lock = threading.RLock()
         self.tables: dict[str, dict[str, Document]] = {}
         self._indexes: dict[tuple[str, str], dict[str, dict[str, None]]] = {
-            (kind, field): {} for kind, fields in (indexes or {}).items() for field in fields}
+            (kind, field): {} for kind, fields in (indexes or {}).items() for field in fields
+        }
         self._index_fields = {kind: tuple(fields) for kind, fields in (indexes or {}).items()}
         self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self.db.execute("PRAGMA journal_mode = WAL")
@@ -224,11 +224,27 @@ class Journal:
         with self.changed:
             self._last += 1
             entry: Document = {
-                "id": self._last, "direction": "in", "method": "", "path": "", "action": "", "params": None,
-                "order": None, "mark": None, "client": None, "fault": None, "state": "received",
+                "id": self._last,
+                "direction": "in",
+                "method": "",
+                "path": "",
+                "action": "",
+                "params": None,
+                "order": None,
+                "mark": None,
+                "client": None,
+                "fault": None,
+                "state": "received",
                 "received": time.time(),
-                "effect": None, "answered": None, "gone": None, "held": None, "status": None, "outcome": None,
-                "inside": None, **fields}
+                "effect": None,
+                "answered": None,
+                "gone": None,
+                "held": None,
+                "status": None,
+                "outcome": None,
+                "inside": None,
+                **fields,
+            }
             self._open[entry["id"]] = entry
             self._dirty[entry["id"]] = entry
             self.changed.notify_all()
@@ -268,29 +284,49 @@ class Journal:
             if self._dirty:
                 self.flush()
 
-    def read(self, since: int = 0, action: str | None = None, order: str | None = None, client: str | None = None,
-             direction: str | None = None, state: str | None = None, held: bool = False, faulted: bool = False,
-             limit: int = 1000, newest: bool = False) -> list[Document]:
+    def read(
+        self,
+        since: int = 0,
+        action: str | None = None,
+        order: str | None = None,
+        client: str | None = None,
+        direction: str | None = None,
+        state: str | None = None,
+        held: bool = False,
+        faulted: bool = False,
+        limit: int = 1000,
+        newest: bool = False,
+    ) -> list[Document]:
         """Entries with an id above `since`, oldest first; `action` is a shell pattern, `newest` takes the last ones."""
+
         def fits(entry: Document) -> bool:
             subjects = (entry["order"], entry["mark"], (entry["order"] or "")[:15], (entry["mark"] or "")[:15])
-            return ((order is None or order in subjects)
-                    and (client is None or entry["client"] == client)
-                    and (direction is None or entry["direction"] == direction)
-                    and (state is None or entry["state"] == state)
-                    and (not faulted or entry["fault"] is not None))
+            return (
+                (order is None or order in subjects)
+                and (client is None or entry["client"] == client)
+                and (direction is None or entry["direction"] == direction)
+                and (state is None or entry["state"] == state)
+                and (not faulted or entry["fault"] is not None)
+            )
 
         if held:
             # Held calls are open ones: looking there spares whoever waits for one a scan of everything before.
             with self._lock:
-                return [dict(entry) for entry in self._open.values() if entry["state"] == "held" and entry["id"] > since
-                        and fits(entry) and (action is None or fnmatchcase(entry["action"], action))][:limit]
+                return [
+                    dict(entry)
+                    for entry in self._open.values()
+                    if entry["state"] == "held"
+                    and entry["id"] > since
+                    and fits(entry)
+                    and (action is None or fnmatchcase(entry["action"], action))
+                ][:limit]
         self.flush()
         kept: list[Document] = []
         with self._reader_lock:
             order_by = "DESC" if newest else "ASC"
             for name, body in self._reader.execute(
-                    f"SELECT action, body FROM journal WHERE id > ? ORDER BY id {order_by}", (since,)):
+                f"SELECT action, body FROM journal WHERE id > ? ORDER BY id {order_by}", (since,)
+            ):
                 if action is not None and not fnmatchcase(name, action):
                     continue
                 entry = json.loads(body)

@@ -111,9 +111,16 @@ class Visitor:
         if form.method == "GET":
             return self.get(f"{form.action.partition('?')[0]}?{data}")
         parts = urlsplit(form.action)
-        return self._follow("POST", form.action, data.encode(), {
-            "Content-Type": "application/x-www-form-urlencoded", "Origin": f"{parts.scheme}://{parts.netloc}",
-            "Referer": form.action})
+        return self._follow(
+            "POST",
+            form.action,
+            data.encode(),
+            {
+                "Content-Type": "application/x-www-form-urlencoded",
+                "Origin": f"{parts.scheme}://{parts.netloc}",
+                "Referer": form.action,
+            },
+        )
 
     def _follow(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> Page:
         for _ in range(10):

@@ -31,8 +31,18 @@ class BadRequest(Exception):
 class Request:
     """One request as it came in: `path` is decoded, `query` is the raw query string, header names are lower-case."""
 
-    __slots__ = ("body", "connection", "headers", "keep_alive", "method", "path", "query", "raw_path", "received",
-                 "received_mono")
+    __slots__ = (
+        "body",
+        "connection",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "raw_path",
+        "received",
+        "received_mono",
+    )
 
     def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes, connection: Connection):
         self.method = method
@@ -67,8 +77,13 @@ class Response:
 
     __slots__ = ("body", "content_type", "headers", "status")
 
-    def __init__(self, status: int = 200, body: bytes | str = b"", content_type: str = "text/html; charset=utf-8",
-                 headers: Iterable[tuple[str, str]] = ()):
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes | str = b"",
+        content_type: str = "text/html; charset=utf-8",
+        headers: Iterable[tuple[str, str]] = (),
+    ):
         self.status = status
         self.body = body.encode() if isinstance(body, str) else body
         self.content_type = content_type

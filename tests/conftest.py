@@ -43,8 +43,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def private_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A PEM file with an RSA key, for SF_PRIVATE_KEY_PATH of settings that connect to nothing."""
     path = tmp_path_factory.mktemp("keys") / "sf.key"
-    path.write_bytes(rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    path.write_bytes(
+        rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
     return path
 
 

@@ -91,17 +91,26 @@ def reference_of(page: Page) -> str:
 
 def in_salesforce(stack: Stack, reference: str) -> list[dict[str, Any]]:
     """Every Salesforce Order of a reference; there should be one."""
-    return [row for row in stack.salesforce.get("state", objects="Order")["Order"]
-            if row["Portal_Reference__c"] == reference]  # fmt: skip
+    return [
+        row
+        for row in stack.salesforce.get("state", objects="Order")["Order"]
+        if row["Portal_Reference__c"] == reference
+    ]
 
 
 def salesforce_id(stack: Stack, reference: str) -> str:
     """The Salesforce id of an order placed here; waits until the portal has it."""
     order = stack.wait_for(
-        lambda: next(iter(stack.ledger("SELECT sf_order_id FROM orders WHERE reference = ? AND sf_order_id IS NOT NULL",
-                                       reference)), None),
+        lambda: next(
+            iter(
+                stack.ledger(
+                    "SELECT sf_order_id FROM orders WHERE reference = ? AND sf_order_id IS NOT NULL", reference
+                )
+            ),
+            None,
+        ),
         f"{reference} to be placed",
-    )  # fmt: skip
+    )
     return str(order["sf_order_id"])
 
 
@@ -184,8 +193,14 @@ class Made:
 _numbers = itertools.count(secrets.randbelow(10**9))
 
 
-def make_order(app: Flask, stack: Stack, situation: Situation = SITUATIONS["pending-review"], *,
-               customer: str = "ada", email: str | None = None) -> Made:  # fmt: skip
+def make_order(
+    app: Flask,
+    stack: Stack,
+    situation: Situation = SITUATIONS["pending-review"],
+    *,
+    customer: str = "ada",
+    email: str | None = None,
+) -> Made:
     """Write an order in that situation into the ledger, for a customer of the seeds. No other side knows of it."""
     from portal.fulfillment import ledger as fulfillment_ledger
     from portal.fulfillment.model import Step, StepState, salesforce_id_18
@@ -199,17 +214,37 @@ def make_order(app: Flask, stack: Stack, situation: Situation = SITUATIONS["pend
     domain = f"{secrets.token_hex(4)}.{customer}-only.example"
     now = services.now()
     items = [
-        orders.Item(name="Business Hosting", quantity=2, unitPrice="120.00", cycle="Annual", domain=domain,
-                    hostname=None, entryId=None),
-        orders.Item(name="Cloud Server S", quantity=1, unitPrice="15.00", cycle="Monthly", domain=None,
-                    hostname="server1.example.com", entryId=None),
-    ]  # fmt: skip
+        orders.Item(
+            name="Business Hosting",
+            quantity=2,
+            unitPrice="120.00",
+            cycle="Annual",
+            domain=domain,
+            hostname=None,
+            entryId=None,
+        ),
+        orders.Item(
+            name="Cloud Server S",
+            quantity=1,
+            unitPrice="15.00",
+            cycle="Monthly",
+            domain=None,
+            hostname="server1.example.com",
+            entryId=None,
+        ),
+    ]
     with services.ledger.write() as connection:
         orders.insert_placed_here(
-            connection, reference=reference, checkout_key=secrets.token_hex(8),
-            account_id=stack.ids[f"account:{customer}"], email=email or email_of(customer), items=items,
-            currency="USD", total="255.00", now=now - 300,
-        )  # fmt: skip
+            connection,
+            reference=reference,
+            checkout_key=secrets.token_hex(8),
+            account_id=stack.ids[f"account:{customer}"],
+            email=email or email_of(customer),
+            items=items,
+            currency="USD",
+            total="255.00",
+            now=now - 300,
+        )
         if situation.placing == "placed":
             orders.settle_placed(connection, reference, sf_order_id, now - 299)
         elif situation.placing == "refused":
@@ -245,7 +280,14 @@ def make_session(app: Flask, stack: Stack, customer: str = "ada", email: str | N
     with services.ledger.write() as connection:
         sessions.insert(
             connection,
-            sessions.Session(digest("session", secret), email or email_of(customer), stack.ids[f"contact:{customer}"],
-                             stack.ids[f"account:{customer}"], None, now, now + 3600),
-        )  # fmt: skip
+            sessions.Session(
+                digest("session", secret),
+                email or email_of(customer),
+                stack.ids[f"contact:{customer}"],
+                stack.ids[f"account:{customer}"],
+                None,
+                now,
+                now + 3600,
+            ),
+        )
     return secret

@@ -17,8 +17,14 @@ from tests.customers import application
 from tests.stack import Answer, Control, Stack
 
 STEPS = (
-    "validation", "sf_status_update", "order_details", "mapping", "whmcs_create", "whmcs_accept", "sf_success_update",
-)  # fmt: skip
+    "validation",
+    "sf_status_update",
+    "order_details",
+    "mapping",
+    "whmcs_create",
+    "whmcs_accept",
+    "sf_success_update",
+)
 
 
 # --- what each side says -------------------------------------------------------------------------------------
@@ -44,9 +50,10 @@ def whmcs_services(stack: Stack, whmcs_order: int | str) -> list[dict[str, Any]]
 def calls_of(side: Control, since: int, *actions: str) -> list[dict[str, Any]]:
     """The portal's calls to a side after `since` (journal id), all or those of these actions; tokens don't count."""
     return [
-        entry for entry in side.journal(since=since, direction="in")
+        entry
+        for entry in side.journal(since=since, direction="in")
         if (entry["action"] in actions if actions else entry["action"] != "token")
-    ]  # fmt: skip
+    ]
 
 
 def sends(stack: Stack, order: str, action: str) -> int:
@@ -139,8 +146,14 @@ def page_json(stack: Stack, visitor: Visitor, order: str) -> dict[str, Any]:
 
 
 def customer(
-    stack: Stack, *, client: bool = True, mapped: bool = True, card: bool = True, email: str | None = None,
-    salesforce_email: str | None = None, **fields: Any,
+    stack: Stack,
+    *,
+    client: bool = True,
+    mapped: bool = True,
+    card: bool = True,
+    email: str | None = None,
+    salesforce_email: str | None = None,
+    **fields: Any,
 ) -> tuple[str, str]:
     """A customer of a test's own. Returns the account's id and the WHMCS client's number ("" for none).
 
@@ -156,16 +169,32 @@ def customer(
         number = str(stack.whmcs.post("seed", {"clients": [known]})["clients"][0])
         if card:
             stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
-    records: list[dict[str, Any]] = [{
-        "type": "Account", "ref": "account", "Name": name, "BillingStreet": "1 Example Street",
-        "BillingCity": "Springfield", "BillingState": "Oregon", "BillingPostalCode": "97477", "BillingCountry": "US",
-        "Phone": "+1.5415550100", "WHMCS_Client_ID__c": number if mapped else None,
-    }]  # fmt: skip
+    records: list[dict[str, Any]] = [
+        {
+            "type": "Account",
+            "ref": "account",
+            "Name": name,
+            "BillingStreet": "1 Example Street",
+            "BillingCity": "Springfield",
+            "BillingState": "Oregon",
+            "BillingPostalCode": "97477",
+            "BillingCountry": "US",
+            "Phone": "+1.5415550100",
+            "WHMCS_Client_ID__c": number if mapped else None,
+        }
+    ]
     shown = email if salesforce_email is None else salesforce_email
-    records.append({
-        "type": "Contact", "ref": "contact", "AccountId": "@{account}", "FirstName": name, "LastName": "Test",
-        "Email": shown or None, "Phone": "+1.5415550100",
-    })  # fmt: skip
+    records.append(
+        {
+            "type": "Contact",
+            "ref": "contact",
+            "AccountId": "@{account}",
+            "FirstName": name,
+            "LastName": "Test",
+            "Email": shown or None,
+            "Phone": "+1.5415550100",
+        }
+    )
     made = stack.salesforce.post("seed", {"records": records})["names"]
     stack.ids[f"account:{name}"], stack.ids[f"contact:{name}"] = made["account"], made["contact"]
     return name, number
@@ -189,9 +218,10 @@ def log_lines(stack: Stack, *names: str) -> list[dict[str, Any]]:
 def logged(stack: Stack, message: str, *names: str, **members: Any) -> list[dict[str, Any]]:
     """Log lines with this sentence and these members."""
     return [
-        line for line in log_lines(stack, *names)
+        line
+        for line in log_lines(stack, *names)
         if line["message"] == message and all(line.get(name) == value for name, value in members.items())
-    ]  # fmt: skip
+    ]
 
 
 def check_nothing_told(stack: Stack, also: Iterable[str] = ()) -> None:
@@ -203,11 +233,14 @@ def check_nothing_told(stack: Stack, also: Iterable[str] = ()) -> None:
     key = stack.secret_path("sf-private.key").read_text(encoding="ascii").splitlines()
     canaries |= set(key[1:4])
     places: dict[str, str] = {
-        path.name: path.read_text(encoding="utf-8") for path in stack.logs.iterdir()
+        path.name: path.read_text(encoding="utf-8")
+        for path in stack.logs.iterdir()
         if path.stem not in ("salesforce", "whmcs", "mailbox", "valkey")
-    }  # fmt: skip
+    }
     for table, columns in {
-        "steps": "detail", "events": "detail, actor", "fulfillments": "plan, error_message, waiting_for",
+        "steps": "detail",
+        "events": "detail, actor",
+        "fulfillments": "plan, error_message, waiting_for",
         "upstreams": "last_error",
     }.items():
         places[table] = json.dumps(stack.ledger(f"SELECT {columns} FROM {table}"))

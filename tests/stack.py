@@ -75,8 +75,7 @@ def http(
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
-        return Answer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
 def http_connection(url: str, timeout: float = 90) -> HTTPConnection:
@@ -174,16 +173,31 @@ class Stack(sandbox_stack.Stack):
         customer  who orders, by the names in sandbox.seeds
         fields    further fields of the Order
         """
-        records: list[dict[str, Any]] = [{
-            "type": "Order", "ref": "order", "AccountId": self.ids[f"account:{customer}"], "Status": status,
-            "EffectiveDate": time.strftime("%Y-%m-%d", time.gmtime()), "Pricebook2Id": self.ids["pricebook"],
-            "BillToContactId": self.ids[f"contact:{customer}"], **fields}]
+        records: list[dict[str, Any]] = [
+            {
+                "type": "Order",
+                "ref": "order",
+                "AccountId": self.ids[f"account:{customer}"],
+                "Status": status,
+                "EffectiveDate": time.strftime("%Y-%m-%d", time.gmtime()),
+                "Pricebook2Id": self.ids["pricebook"],
+                "BillToContactId": self.ids[f"contact:{customer}"],
+                **fields,
+            }
+        ]
         for item in items:
             name, quantity = (item, 1) if isinstance(item, str) else item
             product = (PRODUCTS | UNFINISHED)[name]
-            records.append({
-                "type": "OrderItem", "OrderId": "@{order}", "PricebookEntryId": self.ids[f"entry:{name}"],
-                "Product2Id": self.ids[f"product:{name}"], "Quantity": quantity, "UnitPrice": float(product.price)})
+            records.append(
+                {
+                    "type": "OrderItem",
+                    "OrderId": "@{order}",
+                    "PricebookEntryId": self.ids[f"entry:{name}"],
+                    "Product2Id": self.ids[f"product:{name}"],
+                    "Quantity": quantity,
+                    "UnitPrice": float(product.price),
+                }
+            )
         return str(self.salesforce.post("seed", {"records": records})["names"]["order"])
 
     def salesforce_order(self, order: str) -> dict[str, Any]:
@@ -199,8 +213,14 @@ class Stack(sandbox_stack.Stack):
     # --- the portal ----------------------------------------------------------------------------------------------
 
     def signed(
-        self, order: str, *, timestamp: str | None = None, nonce: str | None = None, key: str | None = None,
-        secret: str | None = None, extra: Mapping[str, Any] | None = None,
+        self,
+        order: str,
+        *,
+        timestamp: str | None = None,
+        nonce: str | None = None,
+        key: str | None = None,
+        secret: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> tuple[bytes, dict[str, str]]:
         """Body and headers of a correctly signed `POST /orders/{id}/fulfill`."""
         timestamp = timestamp or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -76,7 +76,9 @@ def main() -> None:
     """Ada's order goes well; Grace's lacks a payment method."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with (
-        tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack, sync_playwright() as playwright,
+        tempfile.TemporaryDirectory() as folder,
+        Stack(Path(folder)) as stack,
+        sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,
     ):
         page = browser.new_page(viewport=WIDE)

@@ -43,19 +43,24 @@ def register(app: Flask) -> None:
         return response
 
     app.jinja_env.filters |= {
-        "money": words.money, "cycle": words.cycle_words, "moment": words.day_and_time, "day": words.day,
+        "money": words.money,
+        "cycle": words.cycle_words,
+        "moment": words.day_and_time,
+        "day": words.day,
         "iso": words.iso,
-    }  # fmt: skip
+    }
     app.jinja_env.globals |= {
         "asset": _asset,
         "here": _here,
         "brand_url": lambda: url_for("brand_stylesheet", v=_short(colours.encode())),
         "brand": {
-            "name": settings.brand_name, "logo": settings.brand_logo_url, "support": settings.brand_support_email,
+            "name": settings.brand_name,
+            "logo": settings.brand_logo_url,
+            "support": settings.brand_support_email,
             "review_time": settings.brand_review_time,
         },
         "htmx": {"url": safety.HTMX_URL, "integrity": safety.HTMX_INTEGRITY},
-    }  # fmt: skip
+    }
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_of_every_page)
 

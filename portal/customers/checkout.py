@@ -50,9 +50,13 @@ def _catalogue(fault: LineFault | None = None, entry_id: str = "") -> str | tupl
     except CatalogueUnavailable:
         return render_template("catalogue_away.html"), 503
     page = render_template(
-        "catalogue.html", catalogue=catalogue, basket=Basket(session, catalogue), fault=fault, fault_entry=entry_id,
+        "catalogue.html",
+        catalogue=catalogue,
+        basket=Basket(session, catalogue),
+        fault=fault,
+        fault_entry=entry_id,
         entered=request.form,
-    )  # fmt: skip
+    )
     return (page, 400) if fault else page
 
 
@@ -84,9 +88,12 @@ def _basket(fault: LineFault | None = None, index: int = -1) -> str | tuple[str,
     if catalogue is None:
         return render_template("catalogue_away.html"), 503
     page = render_template(
-        "basket.html", basket=Basket(session, catalogue), fault=fault, fault_index=index,
+        "basket.html",
+        basket=Basket(session, catalogue),
+        fault=fault,
+        fault_index=index,
         entered=request.form.get("quantity", ""),
-    )  # fmt: skip
+    )
     return (page, 400) if fault else page
 
 
@@ -163,20 +170,32 @@ def _insert(basket: Basket, key: str) -> Order:
     here = services()
     items = [
         Item(
-            name=line.product.name, quantity=line.quantity, unitPrice=line.product.price, cycle=line.product.cycle,
-            domain=line.domain, hostname=line.hostname, entryId=line.product.entry_id,
+            name=line.product.name,
+            quantity=line.quantity,
+            unitPrice=line.product.price,
+            cycle=line.product.cycle,
+            domain=line.domain,
+            hostname=line.hostname,
+            entryId=line.product.entry_id,
         )
         for line in basket
-    ]  # fmt: skip
+    ]
     now = here.now()
     reference = new_reference()
     checkout_key = _checkout_key(key, account.account_id)
     try:
         with here.ledger.write() as connection:
             orders.insert_placed_here(
-                connection, reference=reference, checkout_key=checkout_key, account_id=account.account_id,
-                email=account.email, items=items, currency=basket.currency, total=str(basket.total), now=now,
-            )  # fmt: skip
+                connection,
+                reference=reference,
+                checkout_key=checkout_key,
+                account_id=account.account_id,
+                email=account.email,
+                items=items,
+                currency=basket.currency,
+                total=str(basket.total),
+                now=now,
+            )
             order = orders.get(connection, reference)
             assert order is not None
             orders.put_mail(connection, order, "received", now)

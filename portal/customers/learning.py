@@ -52,9 +52,13 @@ def _learn(services: Services, changes: list[OrderChange]) -> None:
                 status, reason = told_as(change)
                 if status is not None:
                     orders.learn(
-                        connection, change.order, services.now(), created_at=change.created_at, status=status,
+                        connection,
+                        change.order,
+                        services.now(),
+                        created_at=change.created_at,
+                        status=status,
                         reason=reason,
-                    )  # fmt: skip
+                    )
 
 
 def told_as(change: OrderChange) -> tuple[CustomerStatus | None, str | None]:

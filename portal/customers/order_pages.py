@@ -87,9 +87,13 @@ def shown(reference: str) -> Shown:
         typical: Typical = current_app.extensions["portal_typical"]
         usual = typical.seconds(connection) if order.status is CustomerStatus.ACTIVATING else None
     progress = tell(
-        order, fulfillment, steps, now=services().now(), typical_seconds=usual,
+        order,
+        fulfillment,
+        steps,
+        now=services().now(),
+        typical_seconds=usual,
         review_time=services().settings.brand_review_time,
-    )  # fmt: skip
+    )
     return Shown(order, fulfillment, progress)
 
 
@@ -107,9 +111,12 @@ def _named(connection: Connection, reference: str) -> Order | None:
 def _ask_who(_: NotSignedIn) -> Response:
     if request.endpoint == "orders.as_json":
         return Problem(
-            401, "not_signed_in", "Not signed in", "Sign in, or open the link out of the order's e-mail.",
+            401,
+            "not_signed_in",
+            "Not signed in",
+            "Sign in, or open the link out of the order's e-mail.",
             {"WWW-Authenticate": 'Cookie realm="order portal", form-action="/sign-in", cookie-name=portal_session'},
-        ).response()  # fmt: skip
+        ).response()
     return to_sign_in()
 
 
@@ -174,9 +181,13 @@ def show(reference: str) -> str:
 
 def _page(what: Shown, problem: str = "") -> str:
     return render_template(
-        "order.html", order=what.order, fulfillment=what.fulfillment, progress=what.progress, problem=problem,
+        "order.html",
+        order=what.order,
+        fulfillment=what.fulfillment,
+        progress=what.progress,
+        problem=problem,
         poll_seconds=POLL_SECONDS,
-    )  # fmt: skip
+    )
 
 
 @pages.get("/orders/<reference>/status")
@@ -186,9 +197,12 @@ def status(reference: str) -> Response | str:
     if request.args.get("v") == what.progress.version:
         return Response(status=204)
     return render_template(
-        "_progress.html", order=what.order, fulfillment=what.fulfillment, progress=what.progress,
+        "_progress.html",
+        order=what.order,
+        fulfillment=what.fulfillment,
+        progress=what.progress,
         poll_seconds=POLL_SECONDS,
-    )  # fmt: skip
+    )
 
 
 @pages.get("/api/orders/<sf_order_id>")
@@ -279,7 +293,7 @@ def _into_client_area(reference: str, destination: str) -> Response:
 
 @pages.post("/orders/<reference>/resume")
 def resume(reference: str) -> Response:
-    """"I've added it": ask WHMCS, and go on with the order where it stopped."""
+    """ "I've added it": ask WHMCS, and go on with the order where it stopped."""
     what = shown(reference)
     here = services()
     back = redirect(url_for("orders.show", reference=reference), 303)
@@ -299,9 +313,12 @@ def resume(reference: str) -> Response:
         return back
     with here.ledger.write() as connection:
         resumed = fulfillment_ledger.resume(
-            connection, what.fulfillment.sf_order_id, now=here.now(), actor="customer",
+            connection,
+            what.fulfillment.sf_order_id,
+            now=here.now(),
+            actor="customer",
             why="the customer added a payment method",
-        )  # fmt: skip
+        )
     if resumed:
         with contextlib.suppress(redis.RedisError):  # the sweep sends a ticket as well
             here.tickets.send(what.fulfillment.sf_order_id, front=True)
@@ -312,4 +329,3 @@ def resume(reference: str) -> Response:
 def _pressed_too_often(order: Order) -> bool:
     """These buttons call WHMCS: ten times a minute for one order is plenty."""
     return limits.too_often(services().redis, "whmcs-button", order.reference, most=10, seconds=60)
-

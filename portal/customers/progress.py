@@ -65,8 +65,12 @@ class Progress:
 
 
 _RECEIVED, _REVIEW, _PREPARATION, _SET_UP, _READY = (
-    "Order received", "Review by our team", "Preparation", "Set-up of your services", "Ready to use"
-)  # fmt: skip
+    "Order received",
+    "Review by our team",
+    "Preparation",
+    "Set-up of your services",
+    "Ready to use",
+)
 
 
 def tell(
@@ -137,58 +141,106 @@ def _words(
     """Tag, tone, headline and sentences."""
     status = order.status
     if status is CustomerStatus.PENDING_REVIEW and order.placing == PLACING:
-        return "Pending Review", "quiet", "We have your order", (
-            "We’re passing it on to our team, who check every order before we set it up.",
-            "You don’t need to do anything. We’ll e-mail you when it’s ready.",
+        return (
+            "Pending Review",
+            "quiet",
+            "We have your order",
+            (
+                "We’re passing it on to our team, who check every order before we set it up.",
+                "You don’t need to do anything. We’ll e-mail you when it’s ready.",
+            ),
         )
     if status is CustomerStatus.PENDING_REVIEW:
-        return "Pending Review", "quiet", "We’re checking your order", (
-            f"Our team checks every order before we set it up. This usually takes {review_time}.",
-            "You don’t need to do anything. We’ll e-mail you when it’s ready.",
+        return (
+            "Pending Review",
+            "quiet",
+            "We’re checking your order",
+            (
+                f"Our team checks every order before we set it up. This usually takes {review_time}.",
+                "You don’t need to do anything. We’ll e-mail you when it’s ready.",
+            ),
         )
     if status is CustomerStatus.ACTIVATING and late:
-        return "Activating", "active", "This is taking longer than usual", (
-            "Your order is safe, and our team can see that it is late.",
-            "You don’t need to do anything, and please don’t order again. We’ll e-mail you when it’s ready.",
+        return (
+            "Activating",
+            "active",
+            "This is taking longer than usual",
+            (
+                "Your order is safe, and our team can see that it is late.",
+                "You don’t need to do anything, and please don’t order again. We’ll e-mail you when it’s ready.",
+            ),
         )
     if status is CustomerStatus.ACTIVATING:
-        return "Activating", "active", "We’re setting up your services", (
-            "Your order has been checked and is being set up now.",
-            "You can close this page: we’ll e-mail you when it’s ready.",
+        return (
+            "Activating",
+            "active",
+            "We’re setting up your services",
+            (
+                "Your order has been checked and is being set up now.",
+                "You can close this page: we’ll e-mail you when it’s ready.",
+            ),
         )
     if status is CustomerStatus.PROVISIONED:
         return "Provisioned", "good", "Your order is ready", ("Everything you ordered has been set up.",)
     if status is CustomerStatus.CANCELLED:
         return _cancelled(order, fulfillment)
     if order.placing == REFUSED:
-        return "Failed", "attention", "We couldn’t take this order", (
-            "Something in it can’t be ordered any more. Nothing has been set up, and you haven’t been charged.",
-            "Please choose again from our products, or ask us and quote the reference.",
+        return (
+            "Failed",
+            "attention",
+            "We couldn’t take this order",
+            (
+                "Something in it can’t be ordered any more. Nothing has been set up, and you haven’t been charged.",
+                "Please choose again from our products, or ask us and quote the reference.",
+            ),
         )
     if order.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value:
-        return "Failed", "attention", "Add a payment method to go on", (
-            "We can’t set up your order yet, because there’s no payment method on your account.",
-            "Add one, then tell us here. We’ll carry on from where we stopped: you don’t need to order again.",
+        return (
+            "Failed",
+            "attention",
+            "Add a payment method to go on",
+            (
+                "We can’t set up your order yet, because there’s no payment method on your account.",
+                "Add one, then tell us here. We’ll carry on from where we stopped: you don’t need to order again.",
+            ),
         )
-    return "Failed", "attention", "There is a problem with your order", (
-        "We couldn’t finish setting it up. Our team has been told and is looking into it.",
-        "You don’t need to order again. If you’d like to ask about it, quote the reference.",
+    return (
+        "Failed",
+        "attention",
+        "There is a problem with your order",
+        (
+            "We couldn’t finish setting it up. Our team has been told and is looking into it.",
+            "You don’t need to order again. If you’d like to ask about it, quote the reference.",
+        ),
     )
 
 
 def _cancelled(order: Order, fulfillment: Fulfillment | None) -> tuple[str, str, str, tuple[str, ...]]:
     if order.error_code == WITHDRAWN:
-        return "Cancelled", "stopped", "You withdrew this order", (
-            "Nothing has been set up, and you haven’t been charged.",
+        return (
+            "Cancelled",
+            "stopped",
+            "You withdrew this order",
+            ("Nothing has been set up, and you haven’t been charged.",),
         )
     if order.error_code == UNWANTED and fulfillment is None:
-        return "Cancelled", "stopped", "We couldn’t accept this order", (
-            "Our team checked it and couldn’t accept it. Nothing has been set up, and you haven’t been charged.",
-            "If you’d like to know why, ask us and quote the reference.",
+        return (
+            "Cancelled",
+            "stopped",
+            "We couldn’t accept this order",
+            (
+                "Our team checked it and couldn’t accept it. Nothing has been set up, and you haven’t been charged.",
+                "If you’d like to know why, ask us and quote the reference.",
+            ),
         )
-    return "Cancelled", "stopped", "This order was cancelled", (
-        "Nothing more will be set up for it.",
-        "If you didn’t expect this, ask us and quote the reference.",
+    return (
+        "Cancelled",
+        "stopped",
+        "This order was cancelled",
+        (
+            "Nothing more will be set up for it.",
+            "If you didn’t expect this, ask us and quote the reference.",
+        ),
     )
 
 
@@ -214,7 +266,7 @@ def _stages(order: Order, fulfillment: Fulfillment | None, steps: Sequence[StepR
         reached.append((_READY, fulfillment.finished_at if fulfillment else order.updated_at))
     names = (_RECEIVED, _REVIEW, _PREPARATION, _SET_UP, _READY)
     stages = [Stage(name, DONE, at) for name, at in reached]
-    for name in names[len(stages):]:
+    for name in names[len(stages) :]:
         first = len(stages) == len(reached)
         if order.final:
             stages.append(Stage(name, STOPPED if first else AHEAD))

@@ -55,7 +55,11 @@ def send_link() -> AnyResponse | tuple[str, int]:
     with here.ledger.write() as connection:
         # Beyond the limit a row is written too, already settled, so that the time taken tells nothing.
         message = outbox.put(
-            connection, "mail", "sign-in", {"template": "sign_in", "address": email.lower()}, now=here.now(),
+            connection,
+            "mail",
+            "sign-in",
+            {"template": "sign_in", "address": email.lower()},
+            now=here.now(),
         )
         if not mailed and message is not None:
             outbox.dead(connection, message, error="asked for too often")
@@ -160,14 +164,18 @@ def renew_order_link(token: str) -> AnyResponse | tuple[str, int]:
         order = orders.get(connection, link.reference)
         if order is not None and order.account_id == link.account_id and order.email:
             outbox.put(
-                connection, "mail", order.reference,
+                connection,
+                "mail",
+                order.reference,
                 {
-                    "to": order.email, "template": "order_link", "context": {"reference": order.reference},
+                    "to": order.email,
+                    "template": "order_link",
+                    "context": {"reference": order.reference},
                     "account_id": order.account_id,
                     "message_id": f"{order.reference}.link.{secrets.token_hex(4)}".lower(),
                 },
                 now=here.now(),
-            )  # fmt: skip
+            )
     return make_response(render_template("order_link_sent.html"))
 
 

@@ -198,12 +198,26 @@ def _insert(
     vouched: bool = True,
 ) -> None:
     values = {
-        "sf_order_id": sf_order_id, "state": State.QUEUED, "attempt": 1, "tries": 0, "due_at": now, "fence": 0,
-        "vouched": vouched and installation.vouched(connection), "second_chance": False,
-        "adds": 0, "add_open": False, "accepts": 0, "accept_open": False, "active": False, "audits": 0,
-        "service_ids": [], "requested_at": requested_at, "requested_by": requested_by,
-        "created_at": now, "updated_at": now,
-    }  # fmt: skip
+        "sf_order_id": sf_order_id,
+        "state": State.QUEUED,
+        "attempt": 1,
+        "tries": 0,
+        "due_at": now,
+        "fence": 0,
+        "vouched": vouched and installation.vouched(connection),
+        "second_chance": False,
+        "adds": 0,
+        "add_open": False,
+        "accepts": 0,
+        "accept_open": False,
+        "active": False,
+        "audits": 0,
+        "service_ids": [],
+        "requested_at": requested_at,
+        "requested_by": requested_by,
+        "created_at": now,
+        "updated_at": now,
+    }
     connection.execute(insert(connection, fulfillments).values(values).on_conflict_do_nothing())
 
 
@@ -224,13 +238,26 @@ def start_again(
         sa.update(fulfillments)
         .where(_F.sf_order_id == row.sf_order_id, _F.state == row.state, _F.attempt == row.attempt)
         .values(
-            state=State.QUEUED, attempt=row.attempt + 1, tries=0, first_failed_at=None, due_at=now, waiting_for=None,
-            owner=None, fence=_F.fence + 1, ticket=None, ticketed_at=None, error_code=None, error_message=None,
+            state=State.QUEUED,
+            attempt=row.attempt + 1,
+            tries=0,
+            first_failed_at=None,
+            due_at=now,
+            waiting_for=None,
+            owner=None,
+            fence=_F.fence + 1,
+            ticket=None,
+            ticketed_at=None,
+            error_code=None,
+            error_message=None,
             requested_at=now if requested_at is None else requested_at,
-            requested_by=requested_by, updated_at=now, finished_at=None, audit_due_at=None,
+            requested_by=requested_by,
+            updated_at=now,
+            finished_at=None,
+            audit_due_at=None,
             **{"vouched": row.vouched and installation.vouched(connection), **changes},
         )
-    )  # fmt: skip
+    )
     orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now)
     again = get(connection, row.sf_order_id)
     assert again is not None
@@ -266,9 +293,7 @@ def failed_for_payment_method(connection: Connection, client_id: str, limit: int
 
 def by_elected(connection: Connection, whmcs_order_id: str) -> Fulfillment | None:
     """The fulfillment whose elected WHMCS order this is."""
-    row = connection.execute(
-        sa.select(*_COLUMNS).where(_F.elected_whmcs_id == whmcs_order_id).limit(1)
-    ).one_or_none()
+    row = connection.execute(sa.select(*_COLUMNS).where(_F.elected_whmcs_id == whmcs_order_id).limit(1)).one_or_none()
     return None if row is None else _fulfillment(row)
 
 
@@ -341,9 +366,7 @@ def claim(connection: Connection, sf_order_id: str, incarnation: str, *, now: fl
 def update(connection: Connection, sf_order_id: str, fence: int, *, now: float, **values: Any) -> None:
     """Write to a run's row. Raises LeaseLost when its fence is no longer `fence`."""
     done = connection.execute(
-        sa.update(fulfillments)
-        .where(_F.sf_order_id == sf_order_id, _F.fence == fence)
-        .values(updated_at=now, **values)
+        sa.update(fulfillments).where(_F.sf_order_id == sf_order_id, _F.fence == fence).values(updated_at=now, **values)
     )
     if done.rowcount != 1:
         raise LeaseLost("another worker owns this order now")
@@ -400,9 +423,7 @@ def begin_step(connection: Connection, sf_order_id: str, attempt: int, fence: in
 
 def end_step(connection: Connection, step_id: int, state: StepState, detail: JsonObject | None, *, now: float) -> None:
     """Record a step's outcome. To be called in the transaction of a fenced write."""
-    connection.execute(
-        sa.update(steps).where(steps.c.id == step_id).values(state=state, ended_at=now, detail=detail)
-    )
+    connection.execute(sa.update(steps).where(steps.c.id == step_id).values(state=state, ended_at=now, detail=detail))
 
 
 def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[str]:
@@ -468,9 +489,7 @@ def doubt_unfinished(connection: Connection, *, now: float, until: float) -> int
     count = 0
     for state in (State.QUEUED, State.WAITING, State.RUNNING):
         done = connection.execute(
-            sa.update(fulfillments)
-            .where(_F.state == state)
-            .values(vouched=False, add_until=until, updated_at=now)
+            sa.update(fulfillments).where(_F.state == state).values(vouched=False, add_until=until, updated_at=now)
         )
         count += done.rowcount
     return count
@@ -506,10 +525,17 @@ def take_over(connection: Connection, incarnation: str, *, now: float, beat: int
             sa.update(fulfillments)
             .where(_F.sf_order_id == sf_order_id, _F.owner == incarnation)
             .values(
-                state=State.QUEUED, owner=None, fence=_F.fence + 1, due_at=now, ticket=None, ticketed_at=None,
-                vouched=False, second_chance=sa.or_(_F.second_chance, _F.add_open), updated_at=now,
+                state=State.QUEUED,
+                owner=None,
+                fence=_F.fence + 1,
+                due_at=now,
+                ticket=None,
+                ticketed_at=None,
+                vouched=False,
+                second_chance=sa.or_(_F.second_chance, _F.add_open),
+                updated_at=now,
             )
-        )  # fmt: skip
+        )
     for kind, subject in outbox.release_all(connection, incarnation):
         if kind == "salesforce":
             # Stopped rather than dead, it may yet send the old state over a newer one: say the present one once more.
@@ -570,10 +596,19 @@ def adopt(connection: Connection, sf_order_id: str, whmcs_order_id: str, *, now:
         connection, "adopted", now=now, subject=sf_order_id, actor=actor, detail={"whmcsOrderId": whmcs_order_id}
     )
     return start_again(
-        connection, row, now=now, requested_by=actor,
-        elected_whmcs_id=whmcs_order_id, answered_whmcs_id=None, adopt_whmcs_id=whmcs_order_id, add_open=False,
-        accept_open=False, accept_until=None, active=False, second_chance=True,
-    )  # fmt: skip
+        connection,
+        row,
+        now=now,
+        requested_by=actor,
+        elected_whmcs_id=whmcs_order_id,
+        answered_whmcs_id=None,
+        adopt_whmcs_id=whmcs_order_id,
+        add_open=False,
+        accept_open=False,
+        accept_until=None,
+        active=False,
+        second_chance=True,
+    )
 
 
 def create_afresh(connection: Connection, sf_order_id: str, *, now: float, actor: str) -> Fulfillment:
@@ -581,10 +616,24 @@ def create_afresh(connection: Connection, sf_order_id: str, *, now: float, actor
     row = _to_decide(connection, sf_order_id)
     events.record(connection, "create_ordered", now=now, subject=sf_order_id, actor=actor, detail={})
     return start_again(
-        connection, row, now=now, requested_by=actor,
-        elected_whmcs_id=None, answered_whmcs_id=None, adopt_whmcs_id=None, vouched=True, adds=0, add_open=False,
-        add_until=None, accepts=0, accept_open=False, accept_until=None, active=False, second_chance=True, plan=None,
-    )  # fmt: skip
+        connection,
+        row,
+        now=now,
+        requested_by=actor,
+        elected_whmcs_id=None,
+        answered_whmcs_id=None,
+        adopt_whmcs_id=None,
+        vouched=True,
+        adds=0,
+        add_open=False,
+        add_until=None,
+        accepts=0,
+        accept_open=False,
+        accept_until=None,
+        active=False,
+        second_chance=True,
+        plan=None,
+    )
 
 
 def _to_decide(connection: Connection, sf_order_id: str) -> Fulfillment:

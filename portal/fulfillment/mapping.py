@@ -15,19 +15,44 @@ WHMCS_CYCLES = frozenset(
 
 # People's spellings, without case, spaces and hyphens. "Biannual" is left out: it is used for both 6 and 24 months.
 _SYNONYMS = {
-    "month": "monthly", "permonth": "monthly", "1month": "monthly", "everymonth": "monthly",
-    "quarter": "quarterly", "3months": "quarterly", "threemonths": "quarterly", "everythreemonths": "quarterly",
-    "semiannual": "semiannually", "halfyearly": "semiannually",
-    "6months": "semiannually", "sixmonths": "semiannually", "semiyearly": "semiannually",
-    "annual": "annually", "yearly": "annually", "year": "annually", "1year": "annually", "12months": "annually",
+    "month": "monthly",
+    "permonth": "monthly",
+    "1month": "monthly",
+    "everymonth": "monthly",
+    "quarter": "quarterly",
+    "3months": "quarterly",
+    "threemonths": "quarterly",
+    "everythreemonths": "quarterly",
+    "semiannual": "semiannually",
+    "halfyearly": "semiannually",
+    "6months": "semiannually",
+    "sixmonths": "semiannually",
+    "semiyearly": "semiannually",
+    "annual": "annually",
+    "yearly": "annually",
+    "year": "annually",
+    "1year": "annually",
+    "12months": "annually",
     "peryear": "annually",
-    "biennial": "biennially", "2years": "biennially", "twoyears": "biennially", "24months": "biennially",
-    "twoyearly": "biennially", "everytwoyears": "biennially",
-    "triennial": "triennially", "3years": "triennially", "threeyears": "triennially", "36months": "triennially",
-    "threeyearly": "triennially", "everythreeyears": "triennially",
-    "once": "onetime", "oneoff": "onetime", "single": "onetime", "onetimepayment": "onetime",
-    "freeaccount": "free", "nocharge": "free",
-}  # fmt: skip
+    "biennial": "biennially",
+    "2years": "biennially",
+    "twoyears": "biennially",
+    "24months": "biennially",
+    "twoyearly": "biennially",
+    "everytwoyears": "biennially",
+    "triennial": "triennially",
+    "3years": "triennially",
+    "threeyears": "triennially",
+    "36months": "triennially",
+    "threeyearly": "triennially",
+    "everythreeyears": "triennially",
+    "once": "onetime",
+    "oneoff": "onetime",
+    "single": "onetime",
+    "onetimepayment": "onetime",
+    "freeaccount": "free",
+    "nocharge": "free",
+}
 
 
 def normalise_cycle(spelling: str | None) -> str | None:
@@ -66,16 +91,26 @@ def map_items(items: Sequence[SalesforceItem], price_source: str = "whmcs") -> M
         if item.quantity < 1:
             faults.append(f"{item.product_name} has the quantity {item.quantity}")
         rows.append(
-            {"item": item.id, "product": item.product_name, "whProductId": wanted or None,
-             "billingCycle": item.billing_cycle, "mappedTo": cycle, "quantity": item.quantity}
-        )  # fmt: skip
+            {
+                "item": item.id,
+                "product": item.product_name,
+                "whProductId": wanted or None,
+                "billingCycle": item.billing_cycle,
+                "mappedTo": cycle,
+                "quantity": item.quantity,
+            }
+        )
         if pid and cycle:
             lines.append(
                 OrderLine(
-                    pid=pid, billing_cycle=cycle, quantity=item.quantity, domain=item.domain, hostname=item.hostname,
+                    pid=pid,
+                    billing_cycle=cycle,
+                    quantity=item.quantity,
+                    domain=item.domain,
+                    hostname=item.hostname,
                     price_override=item.unit_price if price_source == "salesforce" else None,
                 )
-            )  # fmt: skip
+            )
     return MappingReport(tuple(lines), tuple(faults), tuple(rows))
 
 

@@ -25,9 +25,7 @@ class CustomerStatus(StrEnum):
 
 
 #: The statuses at which an order's page stops polling.
-FINAL_STATUSES: Final = frozenset(
-    {CustomerStatus.PROVISIONED, CustomerStatus.FAILED, CustomerStatus.CANCELLED}
-)
+FINAL_STATUSES: Final = frozenset({CustomerStatus.PROVISIONED, CustomerStatus.FAILED, CustomerStatus.CANCELLED})
 
 
 class State(StrEnum):

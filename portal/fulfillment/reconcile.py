@@ -94,9 +94,12 @@ def _follow_elected(run: Run, row: Fulfillment) -> None:
         with run.around.ledger.write() as connection:
             if orders.set_cancelled_in_whmcs(connection, row.sf_order_id, now):
                 events.record(
-                    connection, "cancelled_in_whmcs", now=now, subject=row.sf_order_id,
+                    connection,
+                    "cancelled_in_whmcs",
+                    now=now,
+                    subject=row.sf_order_id,
                     detail={"whmcsOrderId": order.id, "status": order.status},
-                )  # fmt: skip
+                )
                 fields = {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}
                 outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
     elif row.state is State.NEEDS_DECISION and row.error_code == ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
@@ -122,9 +125,12 @@ def _verify_cancelled(run: Run, order_id: str) -> None:
             )
             with run.around.ledger.write() as connection:
                 events.record(
-                    connection, "stray_invoice_open", now=run.around.now(), subject=run.id,
+                    connection,
+                    "stray_invoice_open",
+                    now=run.around.now(),
+                    subject=run.id,
                     detail={"whmcsOrderId": order_id, "invoiceId": order.invoice_id, "status": status},
-                )  # fmt: skip
+                )
 
 
 def _settle(around: Surroundings, row: Fulfillment, *, again: bool) -> None:
@@ -175,15 +181,16 @@ def _doubt(around: Surroundings, row: Fulfillment, doubt: NeedsDecision) -> None
             sa.update(fulfillments)
             .where(fulfillments.c.sf_order_id == row.sf_order_id, fulfillments.c.fence == row.fence)
             .values(
-                state=State.NEEDS_DECISION, error_code=doubt.code, error_message=doubt.message[:255],
-                audit_due_at=None, updated_at=now,
+                state=State.NEEDS_DECISION,
+                error_code=doubt.code,
+                error_message=doubt.message[:255],
+                audit_due_at=None,
+                updated_at=now,
             )
-        )  # fmt: skip
+        )
         if done.rowcount == 1:
             orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now, error_code=doubt.code)
-            fields = write_back_fields(
-                CustomerStatus.FAILED, now, row.elected_whmcs_id, doubt.code, doubt.message
-            )
+            fields = write_back_fields(CustomerStatus.FAILED, now, row.elected_whmcs_id, doubt.code, doubt.message)
             outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
 
 
@@ -194,7 +201,5 @@ def present_fields(row: Fulfillment, now: float) -> dict[str, object] | None:
     if row.state in (State.FAILED, State.NEEDS_DECISION):
         if row.error_code == "ORDER_NOT_FOUND":
             return None
-        return write_back_fields(
-            CustomerStatus.FAILED, now, row.elected_whmcs_id, row.error_code, row.error_message
-        )
+        return write_back_fields(CustomerStatus.FAILED, now, row.elected_whmcs_id, row.error_code, row.error_message)
     return write_back_fields(CustomerStatus.ACTIVATING, now, None, None, None)

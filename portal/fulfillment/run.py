@@ -187,9 +187,16 @@ class Run:
         with self.around.ledger.write() as connection:
             self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, None, why)
             self.save(
-                connection, state=State.WAITING, due_at=until, waiting_for=why[:255], owner=None,
-                ticket=None, ticketed_at=None, tries=self.tries, first_failed_at=self.first_failed_at,
-            )  # fmt: skip
+                connection,
+                state=State.WAITING,
+                due_at=until,
+                waiting_for=why[:255],
+                owner=None,
+                ticket=None,
+                ticketed_at=None,
+                tries=self.tries,
+                first_failed_at=self.first_failed_at,
+            )
 
     def _finish(
         self,
@@ -205,10 +212,20 @@ class Run:
         if doubtful:
             audit_at = max(now, self.facts.add_until or 0.0) + self.around.settings.whmcs_max_request_seconds
         self.save(
-            connection, state=state, owner=None, ticket=None, ticketed_at=None, waiting_for=None, error_code=code,
-            error_message=message, finished_at=now, service_ids=self.service_ids, audit_due_at=audit_at, audits=0,
+            connection,
+            state=state,
+            owner=None,
+            ticket=None,
+            ticketed_at=None,
+            waiting_for=None,
+            error_code=code,
+            error_message=message,
+            finished_at=now,
+            service_ids=self.service_ids,
+            audit_due_at=audit_at,
+            audits=0,
             told=self.told,
-        )  # fmt: skip
+        )
         orders.set_status(connection, self.id, customer, now, error_code=code)
         counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
 
@@ -239,9 +256,14 @@ class Run:
         now = self.around.now()
         fields = write_back_fields(status, now, self.facts.elected, code, message)
         message_id = outbox.put(
-            connection, "salesforce", self.id, {"fields": fields}, now=now,
-            claimed_by=self.around.incarnation, claimed_until=now + WRITE_BACK_CLAIM,
-        )  # fmt: skip
+            connection,
+            "salesforce",
+            self.id,
+            {"fields": fields},
+            now=now,
+            claimed_by=self.around.incarnation,
+            claimed_until=now + WRITE_BACK_CLAIM,
+        )
         if message_id is not None and outbox.earlier_pending(connection, message_id, "salesforce", self.id):
             outbox.release(connection, self.around.incarnation, "salesforce", [message_id])
             return None  # an earlier one must go first: the deliverer sends both

@@ -183,9 +183,7 @@ def _add_client(run: Run, order: SalesforceOrder) -> str:
         if known is not None:
             return known.id
         if error.permanent:
-            raise FulfillmentFailed(
-                ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS refused to make a client: {error}"
-            ) from error
+            raise FulfillmentFailed(ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS refused to make a client: {error}") from error
         raise
 
 

@@ -64,9 +64,12 @@ def key_of(connection: Connection, key: str, *, now: float) -> Key | None:
 def claim_key(connection: Connection, key: str, sf_order_id: str, *, now: float) -> Key:
     """The key's row: a new one for this order when the key was free, else the one there is (of whatever order)."""
     values = {
-        "key": key, "sf_order_id": sf_order_id, "attempt": 0,
-        "created_at": now, "expires_at": now + KEY_SECONDS,
-    }  # fmt: skip
+        "key": key,
+        "sf_order_id": sf_order_id,
+        "attempt": 0,
+        "created_at": now,
+        "expires_at": now + KEY_SECONDS,
+    }
     while not _insert_unless_there(connection, idempotency_keys, values):
         known = key_of(connection, key, now=now)
         if known is not None:
@@ -99,9 +102,12 @@ def record(
     keep: seconds for which its timestamp could pass.
     """
     values = {
-        "nonce": nonce_id, "sf_order_id": sf_order_id, "idempotency_key": idempotency_key,
-        "received_at": now, "expires_at": now + max(keep, DELIVERY_SECONDS),
-    }  # fmt: skip
+        "nonce": nonce_id,
+        "sf_order_id": sf_order_id,
+        "idempotency_key": idempotency_key,
+        "received_at": now,
+        "expires_at": now + max(keep, DELIVERY_SECONDS),
+    }
     return _insert_unless_there(connection, deliveries, values)
 
 

@@ -28,10 +28,13 @@ BUSY_SECONDS = 30.0
 #: No request and no run hangs on a database for ever: not on a network that swallows packets, not on somebody's lock
 #: on a table, and no process stopped inside a transaction keeps the rows it has written locked.
 POSTGRES: Final = {
-    "connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5,
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
     "keepalives_count": 2,
     "options": "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=20s",
-}  # fmt: skip
+}
 
 
 class LedgerUnavailable(PortalError):

@@ -31,9 +31,7 @@ def record(
     detail: dict[str, Any] | None = None,
 ) -> None:
     """Append one event. `detail` holds neither secrets nor personal data."""
-    connection.execute(
-        sa.insert(events).values(at=now, kind=kind, subject=subject, actor=actor, detail=detail or {})
-    )
+    connection.execute(sa.insert(events).values(at=now, kind=kind, subject=subject, actor=actor, detail=detail or {}))
 
 
 def of_subject(connection: Connection, subject: str, limit: int = 100) -> list[Event]:

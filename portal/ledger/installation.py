@@ -16,9 +16,7 @@ from portal.ledger.schema import installation
 
 def get(connection: Connection, key: str) -> Any:
     """The value kept under `key`, or None."""
-    return connection.execute(
-        sa.select(installation.c.value).where(installation.c.key == key)
-    ).scalar_one_or_none()
+    return connection.execute(sa.select(installation.c.value).where(installation.c.key == key)).scalar_one_or_none()
 
 
 def put(connection: Connection, key: str, value: Any, *, now: float) -> None:

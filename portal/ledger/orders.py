@@ -117,8 +117,7 @@ def page_of_account(
     if before is not None:
         moment, reference = before
         query = query.where(
-            sa.tuple_(orders.c.created_at, orders.c.reference)
-            < sa.tuple_(sa.literal(moment), sa.literal(reference))
+            sa.tuple_(orders.c.created_at, orders.c.reference) < sa.tuple_(sa.literal(moment), sa.literal(reference))
         )
     query = query.order_by(orders.c.created_at.desc(), orders.c.reference.desc()).limit(limit)
     return [order for order in map(_order, connection.execute(query)) if order is not None]
@@ -148,9 +147,19 @@ def insert_placed_here(
     """Record a checkout before anything is sent. Raises IntegrityError when the form was placed already."""
     connection.execute(
         orders.insert().values(
-            reference=reference, checkout_key=checkout_key, account_id=account_id, email=email, placing=PLACING,
-            place_due_at=now, place_tries=0, status=CustomerStatus.PENDING_REVIEW.value, items=list(items),
-            currency=currency, total=total, created_at=now, updated_at=now,
+            reference=reference,
+            checkout_key=checkout_key,
+            account_id=account_id,
+            email=email,
+            placing=PLACING,
+            place_due_at=now,
+            place_tries=0,
+            status=CustomerStatus.PENDING_REVIEW.value,
+            items=list(items),
+            currency=currency,
+            total=total,
+            created_at=now,
+            updated_at=now,
         )
     )
 
@@ -158,10 +167,7 @@ def insert_placed_here(
 def due_placements(connection: Connection, now: float, limit: int) -> list[str]:
     """References of orders that Salesforce hasn't got for certain and that may be tried now, longest due first."""
     query = (
-        sa.select(orders.c.reference)
-        .where(orders.c.place_due_at <= now)
-        .order_by(orders.c.place_due_at)
-        .limit(limit)
+        sa.select(orders.c.reference).where(orders.c.place_due_at <= now).order_by(orders.c.place_due_at).limit(limit)
     )
     return list(connection.execute(query).scalars())
 
@@ -179,9 +185,7 @@ def claim_placement(connection: Connection, reference: str, now: float) -> Order
 def postpone_placement(connection: Connection, reference: str, until: float) -> None:
     """Try again at `until`: Salesforce couldn't be asked, or gave no answer."""
     connection.execute(
-        orders.update()
-        .where(orders.c.reference == reference, orders.c.placing == PLACING)
-        .values(place_due_at=until)
+        orders.update().where(orders.c.reference == reference, orders.c.placing == PLACING).values(place_due_at=until)
     )
 
 
@@ -203,7 +207,10 @@ def settle_refused(connection: Connection, reference: str, error_code: str, now:
         orders.update()
         .where(orders.c.reference == reference, orders.c.placing == PLACING)
         .values(
-            placing=REFUSED, place_due_at=None, error_code=error_code[:40], updated_at=now,
+            placing=REFUSED,
+            place_due_at=None,
+            error_code=error_code[:40],
+            updated_at=now,
             status=sa.case(
                 (orders.c.status == CustomerStatus.CANCELLED.value, orders.c.status),
                 else_=CustomerStatus.FAILED.value,
@@ -243,8 +250,11 @@ def _being_fulfilled(connection: Connection, sf_order_id: str) -> bool:
 
 def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, now: float) -> None:
     outbox.put(
-        connection, "salesforce", sf_order_id,
-        {"fields": {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}}, now=now,
+        connection,
+        "salesforce",
+        sf_order_id,
+        {"fields": {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}},
+        now=now,
         once=f"cancelled:{sf_order_id}",
     )
 
@@ -282,13 +292,18 @@ def learn(
             "account_id": snapshot.account_id,
             "items": [
                 Item(
-                    name=item.product_name, quantity=item.quantity, unitPrice=item.unit_price,
-                    cycle=item.billing_cycle, domain=item.domain, hostname=item.hostname, entryId=None,
+                    name=item.product_name,
+                    quantity=item.quantity,
+                    unitPrice=item.unit_price,
+                    cycle=item.billing_cycle,
+                    domain=item.domain,
+                    hostname=item.hostname,
+                    entryId=None,
                 )
                 for item in snapshot.items
             ],
             "total": snapshot.total,
-        }  # fmt: skip
+        }
         seen |= {"currency": snapshot.currency} if snapshot.currency else {}
         seen |= {"email": snapshot.email} if snapshot.email else {}
         seen |= {"created_at": created_at} if created_at is not None else {}
@@ -299,11 +314,15 @@ def learn(
         connection.execute(
             insert(connection, orders)
             .values(
-                reference=reference or snapshot.id, sf_order_id=snapshot.id, placing=PLACED, place_tries=0,
-                updated_at=now, **told,
+                reference=reference or snapshot.id,
+                sf_order_id=snapshot.id,
+                placing=PLACED,
+                place_tries=0,
+                updated_at=now,
+                **told,
             )
             .on_conflict_do_nothing()  # another process has learnt of it in the same moment
-        )  # fmt: skip
+        )
     elif any(getattr(known, name) != value for name, value in seen.items()):
         update = orders.update().where(orders.c.reference == known.reference)
         if "status" in seen:  # told only as long as nobody has told anything else meanwhile
@@ -370,7 +389,10 @@ def put_mail(connection: Connection, order: Order, template: str, now: float) ->
             "template": template,
             "account_id": order.account_id,
             "context": {
-                "reference": order.reference, "items": order.items, "currency": order.currency, "total": order.total,
+                "reference": order.reference,
+                "items": order.items,
+                "currency": order.currency,
+                "total": order.total,
             },
             "message_id": f"{order.reference}.{template}".lower(),
         },

@@ -49,13 +49,20 @@ def put(
     message_id = connection.execute(
         insert(connection, outbox)
         .values(
-            kind=kind, subject=subject, once=once, payload=payload, state="pending", tries=0,
-            due_at=now if due_at is None else due_at, claimed_by=claimed_by, claimed_until=claimed_until,
+            kind=kind,
+            subject=subject,
+            once=once,
+            payload=payload,
+            state="pending",
+            tries=0,
+            due_at=now if due_at is None else due_at,
+            claimed_by=claimed_by,
+            claimed_until=claimed_until,
             created_at=now,
         )
         .on_conflict_do_nothing(index_elements=[_O.once])
         .returning(_O.id)
-    ).scalar_one_or_none()  # fmt: skip
+    ).scalar_one_or_none()
     return None if message_id is None else int(message_id)
 
 

@@ -37,8 +37,13 @@ def insert(connection: Connection, session: Session) -> None:
     """Sign a browser in."""
     connection.execute(
         sessions.insert().values(
-            id=session.id, email=session.email, contact_id=session.contact_id, account_id=session.account_id,
-            order_reference=session.order_reference, created_at=session.created_at, expires_at=session.expires_at,
+            id=session.id,
+            email=session.email,
+            contact_id=session.contact_id,
+            account_id=session.account_id,
+            order_reference=session.order_reference,
+            created_at=session.created_at,
+            expires_at=session.expires_at,
         )
     )
 

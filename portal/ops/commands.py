@@ -126,9 +126,7 @@ def adopt(order_id: str, whmcs_order_id: str) -> None:
         _refuse(ValueError("a WHMCS order id is a number"))
     try:
         with services.ledger.write() as connection:
-            book.adopt(
-                connection, _order_id(order_id), whmcs_order_id, now=services.now(), actor=getpass.getuser()
-            )
+            book.adopt(connection, _order_id(order_id), whmcs_order_id, now=services.now(), actor=getpass.getuser())
     except (PortalError, ValueError) as error:
         _refuse(error)
     click.echo(f"Adopted WHMCS order {whmcs_order_id}; queued.")

@@ -340,9 +340,7 @@ class UpstreamClient:
         except Exception:
             log.exception("An observer failed; the call's outcome stands")
 
-    def _transport_error(
-        self, failure: Exception, exchange: Exchange, seconds: float, effect: bool
-    ) -> UpstreamError:
+    def _transport_error(self, failure: Exception, exchange: Exchange, seconds: float, effect: bool) -> UpstreamError:
         reason, code = _reason(failure)
         if isinstance(failure, AnswerTooLarge):
             message = f"{self.upstream} sent an answer of more than {MAX_ANSWER_BYTES // 1024 // 1024} MiB"
@@ -373,6 +371,7 @@ def _reason(failure: BaseException | None) -> tuple[str, str]:
             seen.add(id(item))
             chain.append(item)
             todo += [item.__cause__, item.__context__, getattr(item, "reason", None), *item.args]
+
     def first(*kinds: type[BaseException]) -> Any:
         return next((item for item in chain if isinstance(item, kinds)), None)
 

@@ -396,9 +396,7 @@ class SalesforceClient(UpstreamClient):
         records = self._query("find_order_by_reference", soql)
         return self._parsed(lambda: salesforce_id_18(records[0]["Id"]) if records else None)
 
-    def orders_of_account(
-        self, account_id: str, limit: int, before: OrderSummary | None = None
-    ) -> list[OrderSummary]:
+    def orders_of_account(self, account_id: str, limit: int, before: OrderSummary | None = None) -> list[OrderSummary]:
         """The account's orders, whoever placed them, newest first; `before`: the last one of the page before."""
         soql = format_soql(_SUMMARY + " WHERE AccountId = {}", salesforce_id_18(account_id))
         if before is not None:

@@ -312,9 +312,7 @@ class WhmcsClient(UpstreamClient):
         self, action: str, params: Mapping[str, str], *, effect: bool = False, private: Iterable[str] = ()
     ) -> dict[str, Any]:
         """One API call; its answer as long as `result` is success. `private`: what no error message may repeat."""
-        body = urlencode(
-            {**self._credentials, "action": action, "responsetype": "json", **params}
-        ).encode("ascii")
+        body = urlencode({**self._credentials, "action": action, "responsetype": "json", **params}).encode("ascii")
         hidden = [*self._credentials.values(), *(value for value in private if len(value) > 3)]
 
         def run(session: Session) -> dict[str, Any]:
@@ -325,9 +323,7 @@ class WhmcsClient(UpstreamClient):
 
         return self.exchange(action, self.write_seconds if effect else self.read_seconds, run, effect=effect)
 
-    def _answer(
-        self, action: str, status: int, content: bytes, effect: bool, hidden: Sequence[str]
-    ) -> dict[str, Any]:
+    def _answer(self, action: str, status: int, content: bytes, effect: bool, hidden: Sequence[str]) -> dict[str, Any]:
         try:
             answer = json.loads(content.decode("utf-8-sig", "replace"), strict=False)
         except (ValueError, RecursionError):
@@ -456,7 +452,7 @@ def _first_id(row: Mapping[str, Any], *names: str) -> str | None:
 
 
 def _ids(value: object) -> tuple[str, ...]:
-    """"1,2" (or a list, or one number) as ids."""
+    """ "1,2" (or a list, or one number) as ids."""
     parts = value if isinstance(value, list) else _text(value).split(",")
     return tuple(found for part in parts if (found := _id(part)))
 

@@ -159,6 +159,4 @@ def send_ticket(sf_order_id: str) -> None:
     try:
         services().tickets.send(sf_order_id)
     except Exception as error:
-        log.warning(
-            "No ticket sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__}
-        )
+        log.warning("No ticket sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__})

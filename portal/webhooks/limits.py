@@ -44,9 +44,7 @@ class Limits:
     def guard(self, blueprint: Blueprint) -> None:
         """Put the limits of signed requests before a blueprint's routes: per address, and for all together."""
         self.limiter.limit(self._per_address, deduct_when=signature_was_right)(blueprint)
-        self.limiter.limit(
-            self._together, key_func=lambda: "all", deduct_when=signature_was_right
-        )(blueprint)
+        self.limiter.limit(self._together, key_func=lambda: "all", deduct_when=signature_was_right)(blueprint)
 
     def seconds_to_wait(self) -> int:
         """Until the limit that refused the present request counts anew."""

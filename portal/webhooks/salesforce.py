@@ -166,9 +166,7 @@ def answer_of(row: Fulfillment) -> Answer:
         status, title = _FAILURES.get(code, (422, "Provisioning error"))  # type: ignore[call-overload]
         return Answer(status, Problem(status, code.lower(), title, row.error_message or "").body(), True)
     if row.state == State.NEEDS_DECISION:
-        return Answer(
-            409, Problem(409, "needs_decision", "Needs a decision", row.error_message or "").body(), False
-        )
+        return Answer(409, Problem(409, "needs_decision", "Needs a decision", row.error_message or "").body(), False)
     return Answer(202, {"status": "Activating"}, False)
 
 

@@ -203,9 +203,7 @@ def matching_secret(body: bytes, signature: str | None, secrets: Secrets) -> Sec
     wellformed = signature is not None and _SIGNATURE.fullmatch(signature) is not None
     given = signature.encode("ascii") if signature is not None and wellformed else b"-" * 64
     current = hmac.compare_digest(sign(body, secrets.current).encode("ascii"), given)
-    previous = secrets.previous is not None and hmac.compare_digest(
-        sign(body, secrets.previous).encode("ascii"), given
-    )
+    previous = secrets.previous is not None and hmac.compare_digest(sign(body, secrets.previous).encode("ascii"), given)
     if current and secrets.current:
         return Secret.CURRENT
     if previous and secrets.previous:

@@ -18,8 +18,9 @@ def main() -> None:
     parser.add_argument("--audience", default=env("SANDBOX_SF_AUDIENCE"), help="accepted beside Salesforce's own two")
     parser.add_argument("--portal-url", default=env("SANDBOX_PORTAL_URL"))
     arguments = parser.parse_args()
-    settings = {name: getattr(arguments, name) for name in ("client_id", "username", "public_key", "audience",
-                                                            "portal_url")}
+    settings = {
+        name: getattr(arguments, name) for name in ("client_id", "username", "public_key", "audience", "portal_url")
+    }
     settings["webhook_secret"] = secret_from_env("SANDBOX_WEBHOOK_SECRET", "SF_WEBHOOK_SECRET")
     run_sandbox(Org(arguments.data, settings), arguments)
 

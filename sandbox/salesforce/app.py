@@ -33,10 +33,22 @@ class Org(Sandbox):
     indexes = INDEXES
     secret_settings = frozenset({"webhook_secret"})
     defaults = {
-        "client_id": "sandbox-client-id", "username": "portal@northwind.example", "public_key": None, "audience": None,
-        "webhook_secret": None, "portal_url": None, "query_batch_size": 2000, "upsert_update_status": 200,
-        "edit_activated_orders": True, "api_limit": 1_000_000, "api_used": 0, "app_blocked": False,
-        "user_approved": True, "org_utc_offset_minutes": 0, "callout_mode": "guide"}
+        "client_id": "sandbox-client-id",
+        "username": "portal@northwind.example",
+        "public_key": None,
+        "audience": None,
+        "webhook_secret": None,
+        "portal_url": None,
+        "query_batch_size": 2000,
+        "upsert_update_status": 200,
+        "edit_activated_orders": True,
+        "api_limit": 1_000_000,
+        "api_used": 0,
+        "app_blocked": False,
+        "user_approved": True,
+        "org_utc_offset_minutes": 0,
+        "callout_mode": "guide",
+    }
 
     def __init__(self, data: Path, settings: dict[str, Any]):
         super().__init__(data, settings)
@@ -51,11 +63,16 @@ class Org(Sandbox):
         body = request.body[:200_000].decode("utf-8", "replace")
         if not request.path.startswith("/services/"):
             found = ORDER_ID.search(request.path)
-            return {"action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
-                    "order": ids.to_18(found.group()) if found else None, "params": None}
+            return {
+                "action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
+                "order": ids.to_18(found.group()) if found else None,
+                "params": None,
+            }
         if request.path.startswith("/services/oauth2"):
-            return {"action": request.path.rsplit("/", 1)[-1],
-                    "params": {"grant_type": request.form().get("grant_type")}}
+            return {
+                "action": request.path.rsplit("/", 1)[-1],
+                "params": {"grant_type": request.form().get("grant_type")},
+            }
         parts = [part for part in request.raw_path.split("/") if part][3:]
         args = request.args()
         match parts:
@@ -81,8 +98,11 @@ class Org(Sandbox):
             case _:
                 action = parts[0]
         found = ORDER_ID.search(request.path) or ORDER_ID.search(args.get("q", "")) or ORDER_ID.search(body)
-        return {"action": action, "order": ids.to_18(found.group()) if found else None,
-                "params": {"q": args["q"]} if "q" in args else body[:200_000] or None}
+        return {
+            "action": action,
+            "order": ids.to_18(found.group()) if found else None,
+            "params": {"q": args["q"]} if "q" in args else body[:200_000] or None,
+        }
 
     def outcome(self, response: Response) -> Any:
         """Refusals in full; of the rest the length (tokens and customer data stay out)."""
@@ -101,18 +121,24 @@ class Org(Sandbox):
             if request.path.rstrip("/") != "/services/data":
                 user = self._signed_in(request)
                 self.settings["api_used"] += 1
-                headers = [("Sforce-Limit-Info",
-                            f"api-usage={self.settings['api_used']}/{self.settings['api_limit']}")]
+                headers = [("Sforce-Limit-Info", f"api-usage={self.settings['api_used']}/{self.settings['api_limit']}")]
                 if self.settings["api_used"] > self.settings["api_limit"]:
                     raise SfError("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", status=403)
                 if request.path == "/services/oauth2/userinfo":
-                    return json_response({"user_id": self.records.user_id, "preferred_username": user,
-                                          "organization_id": self.records.organization_id}, headers=headers)
+                    return json_response(
+                        {
+                            "user_id": self.records.user_id,
+                            "preferred_username": user,
+                            "organization_id": self.records.organization_id,
+                        },
+                        headers=headers,
+                    )
             if not request.path.startswith("/services/data"):
                 raise not_found()
             with self.store.transaction(call.entry) as change:
-                status, body = self.rest.dispatch(change, call, request.method, request.raw_path, request.args(),
-                                                  request.body, request.headers)
+                status, body = self.rest.dispatch(
+                    change, call, request.method, request.raw_path, request.args(), request.body, request.headers
+                )
         except SfError as error:
             return json_response(error.body(), error.status, headers)
         except (AttributeError, KeyError, TypeError) as error:
@@ -139,14 +165,20 @@ class Org(Sandbox):
         with self.store.transaction(call.entry) as change:
             change.put("_token", token, {"username": username, "issued": time.time()})
             issued = self.store.tables["_token"]
-            for old in list(issued)[:max(0, len(issued) - 200)]:
+            for old in list(issued)[: max(0, len(issued) - 200)]:
                 change.delete("_token", old)
         base = self.server.url if self.server else ""
         instance = f"http://{request.headers['host']}" if "host" in request.headers else base
-        return json_response({
-            "access_token": token, "scope": "api", "instance_url": instance,
-            "id": f"https://login.salesforce.com/id/{organization}/{user}", "token_type": "Bearer"},
-            headers=[("Cache-Control", "no-store")])
+        return json_response(
+            {
+                "access_token": token,
+                "scope": "api",
+                "instance_url": instance,
+                "id": f"https://login.salesforce.com/id/{organization}/{user}",
+                "token_type": "Bearer",
+            },
+            headers=[("Cache-Control", "no-store")],
+        )
 
     def _signed_in(self, request: Request) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -161,8 +193,9 @@ class Org(Sandbox):
         """`objects=Order,OrderItem` picks; every field of every record, deleted ones included."""
         wanted = args["objects"].split(",") if "objects" in args else list(self.records.schema)
         with self.store.lock:
-            result: dict[str, Any] = {name: [self.records.whole(name, row) for row in self.records.rows(name)]
-                                      for name in wanted}
+            result: dict[str, Any] = {
+                name: [self.records.whole(name, row) for row in self.records.rows(name)] for name in wanted
+            }
         result["organizationId"] = self.records.organization_id
         return result
 
@@ -180,8 +213,13 @@ class Org(Sandbox):
                 return json_response(self.callouts.provision(key, wanted.get("options")))
             case "GET", ["callouts"]:
                 order = ids.to_18(request.args().get("order"))
-                return json_response({"callouts": [each for each in self.store.all("_callout")
-                                                   if order is None or each["orderId"] == order]})
+                return json_response(
+                    {
+                        "callouts": [
+                            each for each in self.store.all("_callout") if order is None or each["orderId"] == order
+                        ]
+                    }
+                )
             case "POST", ["expire-tokens"]:
                 with self.store.transaction() as change:
                     tokens = list(self.store.tables.get("_token", {}))

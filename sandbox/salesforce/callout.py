@@ -35,8 +35,11 @@ class Callouts:
         local = datetime.now(UTC) + timedelta(minutes=int(self._settings["org_utc_offset_minutes"]))
         stamp = options.get("timestamp") or local.strftime("%Y-%m-%dT%H:%M:%SZ")
         nonce = options.get("nonce") or secrets.token_hex(16)[:16]
-        body = json.dumps({"orderId": order_id, "timestamp": stamp, "nonce": nonce, **(options.get("fields") or {})},
-                          separators=(",", ":"), ensure_ascii=False).encode()
+        body = json.dumps(
+            {"orderId": order_id, "timestamp": stamp, "nonce": nonce, **(options.get("fields") or {})},
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
         secret = (options.get("secret") or self._settings["webhook_secret"] or "").encode()
         headers = {
             "Content-Type": "application/json",
@@ -71,19 +74,27 @@ class Callouts:
         if mode == "package":
             order = self._records.record("Order", order_id) or {}
             if order.get("Provisioning_Status__c") == "Requested" and status is not None and 400 <= status < 500:
-                self._update(order_id, {"Provisioning_Status__c": "Failed",
-                                        "Provisioning_Error_Message__c": f"HTTP {status}"})
+                self._update(
+                    order_id, {"Provisioning_Status__c": "Failed", "Provisioning_Error_Message__c": f"HTTP {status}"}
+                )
         elif error is not None:
             self._update(order_id, {"Provisioning_Status__c": "Failed", "Provisioning_Error_Message__c": error[:255]})
         elif status == 200:
             self._update(order_id, {"Provisioning_Status__c": "Provisioned"})
         else:
-            self._update(order_id, {"Provisioning_Status__c": "Failed",
-                                    "Provisioning_Error_Message__c": f"HTTP {status}"})
+            self._update(
+                order_id, {"Provisioning_Status__c": "Failed", "Provisioning_Error_Message__c": f"HTTP {status}"}
+            )
 
     def _update(self, order_id: str, fields: dict[str, Any]) -> None:
-        entry = self._journal.begin(direction="apex", method="DML", path=f"/Order/{order_id}", action="apex.update",
-                                    order=order_id, params=fields)
+        entry = self._journal.begin(
+            direction="apex",
+            method="DML",
+            path=f"/Order/{order_id}",
+            action="apex.update",
+            order=order_id,
+            params=fields,
+        )
         with self._records.store.transaction(entry) as change:
             record = change.get("Order", order_id)
             if record is not None:
@@ -95,16 +106,31 @@ class Callouts:
         base = urlsplit(options.get("portal_url") or self._settings["portal_url"] or "")
         path = f"{base.path.rstrip('/')}/orders/{options.get('path_id') or order_id}/fulfill"
         result: Document = {
-            "orderId": order_id, "mode": mode, "key": headers["Idempotency-Key"], "nonce": headers["X-SF-Nonce"],
-            "timestamp": headers["X-SF-Timestamp"], "sentAt": now(), "status": None, "body": None, "error": None,
-            "seconds": None, "responseHeaders": {}}
+            "orderId": order_id,
+            "mode": mode,
+            "key": headers["Idempotency-Key"],
+            "nonce": headers["X-SF-Nonce"],
+            "timestamp": headers["X-SF-Timestamp"],
+            "sentAt": now(),
+            "status": None,
+            "body": None,
+            "error": None,
+            "seconds": None,
+            "responseHeaders": {},
+        }
         with self._records.store.transaction() as change:
             number = str(change.next("callout"))
             result["id"] = int(number)
             change.put("_callout", number, result)
             change.delete("_callout", str(int(number) - 500))
-        entry = self._journal.begin(direction="out", method="POST", path=path, action="callout", order=order_id,
-                                    params={"key": result["key"], "nonce": result["nonce"], "mode": mode})
+        entry = self._journal.begin(
+            direction="out",
+            method="POST",
+            path=path,
+            action="callout",
+            order=order_id,
+            params={"key": result["key"], "nonce": result["nonce"], "mode": mode},
+        )
         start = time.monotonic()
         connection: http.client.HTTPConnection | None = None
         try:
@@ -115,8 +141,12 @@ class Callouts:
             connection.request("POST", path, body=body, headers=headers)
             response = connection.getresponse()
             text = response.read().decode("utf-8", "replace")
-            result = {**result, "status": response.status, "body": text[:4000],
-                      "responseHeaders": dict(response.getheaders())}
+            result = {
+                **result,
+                "status": response.status,
+                "body": text[:4000],
+                "responseHeaders": dict(response.getheaders()),
+            }
         except TimeoutError:
             result = {**result, "error": "Read timed out"}
         except (OSError, http.client.HTTPException) as error:
@@ -127,7 +157,12 @@ class Callouts:
         result = {**result, "seconds": round(time.monotonic() - start, 3)}
         with self._records.store.transaction() as change:
             change.put("_callout", str(result["id"]), result)
-        self._journal.finish(entry, state="answered" if result["status"] else "gone", answered=time.time(),
-                             status=result["status"], outcome=result["error"] or (result["body"] or "")[:500],
-                             inside=0.0)
+        self._journal.finish(
+            entry,
+            state="answered" if result["status"] else "gone",
+            answered=time.time(),
+            status=result["status"],
+            outcome=result["error"] or (result["body"] or "")[:500],
+            inside=0.0,
+        )
         return result

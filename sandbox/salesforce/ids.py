@@ -12,8 +12,9 @@ PATTERN = re.compile(r"[0-9A-Za-z]{15}(?:[A-Za-z0-5]{3})?\Z")
 def suffix(fifteen: str) -> str:
     """The three characters that tell which of the 15 are upper-case."""
     return "".join(
-        SUFFIX[sum(1 << bit for bit, letter in enumerate(fifteen[start:start + 5]) if "A" <= letter <= "Z")]
-        for start in (0, 5, 10))
+        SUFFIX[sum(1 << bit for bit, letter in enumerate(fifteen[start : start + 5]) if "A" <= letter <= "Z")]
+        for start in (0, 5, 10)
+    )
 
 
 def to_18(text: object) -> str | None:
@@ -28,7 +29,7 @@ def to_18(text: object) -> str | None:
     letters = []
     for chunk, mark in enumerate(text[15:].upper()):
         bits = SUFFIX.index(mark) if mark in SUFFIX else 0
-        for bit, letter in enumerate(text[chunk * 5:chunk * 5 + 5]):
+        for bit, letter in enumerate(text[chunk * 5 : chunk * 5 + 5]):
             letters.append(letter.upper() if bits >> bit & 1 else letter.lower())
     fifteen = "".join(letters)
     return fifteen + suffix(fifteen)

@@ -34,7 +34,7 @@ def _der(data: bytes, start: int) -> tuple[int, int, int]:
     tag, length, begin = data[start], data[start + 1], start + 2
     if length & 0x80:
         count = length & 0x7F
-        length = int.from_bytes(data[begin:begin + count], "big")
+        length = int.from_bytes(data[begin : begin + count], "big")
         begin += count
     return tag, begin, begin + length
 
@@ -60,7 +60,7 @@ def load_public_key(path: Path) -> tuple[int, int]:
         parts = _children(data, _children(data, 0)[0])
         start = parts[6 if data[parts[0]] == 0xA0 else 5]
     _, begin, end = _der(data, _children(data, start)[1])
-    key = data[begin + 1:end]
+    key = data[begin + 1 : end]
     modulus, exponent = (int.from_bytes(key[slice(*_der(key, place)[1:])], "big") for place in _children(key, 0))
     return modulus, exponent
 
@@ -107,8 +107,11 @@ def check(form: dict[str, str], settings: dict[str, Any]) -> str:
     if not isinstance(audience, str) or audience.rstrip("/") not in [each.rstrip("/") for each in allowed]:
         raise TokenError("invalid_grant", "audience is invalid")
     expires, present = claims.get("exp"), time.time()
-    if isinstance(expires, bool) or not isinstance(expires, int | float) or (
-            expires > present + MAX_LIFETIME + CLOCK_SKEW):
+    if (
+        isinstance(expires, bool)
+        or not isinstance(expires, int | float)
+        or (expires > present + MAX_LIFETIME + CLOCK_SKEW)
+    ):
         raise TokenError("invalid_grant", "invalid assertion")
     if expires <= present:
         raise TokenError("invalid_grant", "expired authorization code")

@@ -33,14 +33,32 @@ class Records:
         with store.transaction() as change:
             if not store.all("Organization"):
                 organization = self._new_id(change, "Organization")
-                change.put("Organization", organization, {
-                    "Id": organization, "Name": "Northwind Hosting (sandbox)", "IsSandbox": True,
-                    "InstanceName": "WS1", "OrganizationType": "Developer Edition", "CreatedDate": now()})
+                change.put(
+                    "Organization",
+                    organization,
+                    {
+                        "Id": organization,
+                        "Name": "Northwind Hosting (sandbox)",
+                        "IsSandbox": True,
+                        "InstanceName": "WS1",
+                        "OrganizationType": "Developer Edition",
+                        "CreatedDate": now(),
+                    },
+                )
                 user = self._new_id(change, "User")
-                change.put("User", user, {
-                    "Id": user, "Username": settings.get("username") or "portal@northwind.example",
-                    "FirstName": "Portal", "LastName": "Integration", "Email": "portal@northwind.example",
-                    "IsActive": True, "CreatedDate": now()})
+                change.put(
+                    "User",
+                    user,
+                    {
+                        "Id": user,
+                        "Username": settings.get("username") or "portal@northwind.example",
+                        "FirstName": "Portal",
+                        "LastName": "Integration",
+                        "Email": "portal@northwind.example",
+                        "IsActive": True,
+                        "CreatedDate": now(),
+                    },
+                )
 
     @property
     def organization_id(self) -> str:
@@ -128,8 +146,9 @@ class Records:
         if found is None:
             if in_body:
                 raise SfError("MALFORMED_ID", f"{name} ID: id value of incorrect type: {key}", ["Id"])
-            raise SfError("NOT_FOUND", "Provided external ID field does not exist or is not accessible: " + key,
-                          status=404)
+            raise SfError(
+                "NOT_FOUND", "Provided external ID field does not exist or is not accessible: " + key, status=404
+            )
         record = self.store.get(name, found)
         if record is None:
             if found[:3] != self.schema[name].prefix:
@@ -167,9 +186,12 @@ class Records:
                 continue
             values[what.name] = self._value(what, value, raw)
         if refused:
-            raise SfError("INVALID_FIELD_FOR_INSERT_UPDATE",
-                          f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings "
-                          "of this field and verify that it is read/write for your profile or permission set.", refused)
+            raise SfError(
+                "INVALID_FIELD_FOR_INSERT_UPDATE",
+                f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings "
+                "of this field and verify that it is read/write for your profile or permission set.",
+                refused,
+            )
         return values
 
     def _value(self, what: Field, value: Any, raw: str) -> Any:
@@ -180,8 +202,11 @@ class Records:
                 raise self._unreadable("string", what.name, value, raw)
             text = value.strip() if what.type != "textarea" else value
             if len(text) > what.length:
-                raise SfError("STRING_TOO_LONG", f"{what.label}: data value too large: {text} (max "
-                                                 f"length={what.length})", [what.name])
+                raise SfError(
+                    "STRING_TOO_LONG",
+                    f"{what.label}: data value too large: {text} (max length={what.length})",
+                    [what.name],
+                )
             if what.type == "email" and text and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", text):
                 raise SfError("INVALID_EMAIL_ADDRESS", f"{what.label}: invalid email address: {text}", [what.name])
             return text or None
@@ -226,19 +251,31 @@ class Records:
     @staticmethod
     def _unreadable(wanted: str, name: str, value: Any, raw: str) -> SfError:
         """JSON of the wrong type for a field, with the place in the body."""
-        kind = ("VALUE_TRUE" if value is True else "VALUE_FALSE" if value is False else
-                "VALUE_NUMBER_INT" if isinstance(value, int) else
-                "VALUE_NUMBER_FLOAT" if isinstance(value, float) else
-                "VALUE_STRING" if isinstance(value, str) else
-                "START_ARRAY" if isinstance(value, list) else "START_OBJECT")
+        kind = (
+            "VALUE_TRUE"
+            if value is True
+            else "VALUE_FALSE"
+            if value is False
+            else "VALUE_NUMBER_INT"
+            if isinstance(value, int)
+            else "VALUE_NUMBER_FLOAT"
+            if isinstance(value, float)
+            else "VALUE_STRING"
+            if isinstance(value, str)
+            else "START_ARRAY"
+            if isinstance(value, list)
+            else "START_OBJECT"
+        )
         shown = value if isinstance(value, str) else json.dumps(value)
         found = re.search(re.escape(json.dumps(name)) + r"\s*:\s*", raw)
         place = found.end() if found else 0
         line = raw.count("\n", 0, place) + 1
         column = place - (raw.rfind("\n", 0, place) + 1) + 1
-        return SfError("JSON_PARSER_ERROR",
-                       f"Cannot deserialize instance of {wanted} from {kind} value {shown} or request may be missing a "
-                       f"required field at [line:{line}, column:{column}]")
+        return SfError(
+            "JSON_PARSER_ERROR",
+            f"Cannot deserialize instance of {wanted} from {kind} value {shown} or request may be missing a "
+            f"required field at [line:{line}, column:{column}]",
+        )
 
     def _check_unique(self, target: SObject, values: Record, key: str | None) -> None:
         for name, value in values.items():
@@ -246,22 +283,28 @@ class Records:
                 continue
             for other in self.store.find(target.name, name, value):
                 if other["Id"] != key and not other.get("IsDeleted"):
-                    raise SfError("DUPLICATE_VALUE", f"duplicate value found: {name} duplicates value on record with "
-                                                     f"id: {other['Id'][:15]}", [])
+                    raise SfError(
+                        "DUPLICATE_VALUE",
+                        f"duplicate value found: {name} duplicates value on record with id: {other['Id'][:15]}",
+                        [],
+                    )
 
     # -- changing
 
     def create(self, change: Transaction, target: SObject, data: Record, raw: str = "") -> str:
         """Creates a record; answers its id."""
         values = self.checked(target, data, True, raw)
-        missing = [each.name for each in target.fields.values()
-                   if each.required and values.get(each.name) is None]
+        missing = [each.name for each in target.fields.values() if each.required and values.get(each.name) is None]
         if missing:
             raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
         self._check_unique(target, values, None)
         if target.name == "Order" and values["Status"] in schema.ACTIVATED_STATUSES:
-            raise SfError("FAILED_ACTIVATION", "You can't create an order whose status is Activated; create a draft "
-                                               "order, add its products, then activate it.", ["Status"])
+            raise SfError(
+                "FAILED_ACTIVATION",
+                "You can't create an order whose status is Activated; create a draft "
+                "order, add its products, then activate it.",
+                ["Status"],
+            )
         if target.name == "OrderItem":
             self._check_item(values)
         return self.insert(change, target.name, values)
@@ -277,10 +320,22 @@ class Records:
         elif name == "OrderItem":
             automatic["OrderItemNumber"] = f"{number:010d}"
         defaults = {each.name: each.default for each in self.schema[name].fields.values() if each.default is not None}
-        change.put(name, key, {**defaults, **automatic, "CreatedDate": when, "CreatedById": self.user_id,
-                               "LastModifiedDate": when, "LastModifiedById": self.user_id, "SystemModstamp": when,
-                               **{field: value for field, value in values.items() if value is not None},
-                               "Id": key, "_number": number})
+        change.put(
+            name,
+            key,
+            {
+                **defaults,
+                **automatic,
+                "CreatedDate": when,
+                "CreatedById": self.user_id,
+                "LastModifiedDate": when,
+                "LastModifiedById": self.user_id,
+                "SystemModstamp": when,
+                **{field: value for field, value in values.items() if value is not None},
+                "Id": key,
+                "_number": number,
+            },
+        )
         return key
 
     def update(self, change: Transaction, target: SObject, record: Record, data: Record, raw: str = "") -> None:
@@ -300,8 +355,11 @@ class Records:
     def write(self, change: Transaction, name: str, record: Record, values: Record) -> None:
         """Changes fields with values that need no check."""
         when = now()
-        change.put(name, record["Id"], {**record, **values, "LastModifiedDate": when,
-                                        "LastModifiedById": self.user_id, "SystemModstamp": when})
+        change.put(
+            name,
+            record["Id"],
+            {**record, **values, "LastModifiedDate": when, "LastModifiedById": self.user_id, "SystemModstamp": when},
+        )
 
     def delete(self, change: Transaction, target: SObject, record: Record) -> None:
         """Moves a record (an order's items with it) to the bin."""
@@ -318,8 +376,11 @@ class Records:
         if order.get("Status") in schema.ACTIVATED_STATUSES:
             raise SfError("FIELD_INTEGRITY_EXCEPTION", "You can't add products to an activated order.", ["OrderId"])
         if not order.get("Pricebook2Id") or order["Pricebook2Id"] != entry.get("Pricebook2Id"):
-            raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is in a different pricebook than the one "
-                                                       "assigned to the order", ["PricebookEntryId"])
+            raise SfError(
+                "FIELD_INTEGRITY_EXCEPTION",
+                "pricebook entry is in a different pricebook than the one assigned to the order",
+                ["PricebookEntryId"],
+            )
         if not entry.get("IsActive"):
             raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is inactive", ["PricebookEntryId"])
         if values["Quantity"] <= 0:
@@ -330,17 +391,27 @@ class Records:
             raise SfError("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object id", [])
 
     def _check_order_change(self, record: Record, values: Record) -> None:
-        activates = (values.get("Status") in schema.ACTIVATED_STATUSES
-                     and record.get("Status") not in schema.ACTIVATED_STATUSES)
+        activates = (
+            values.get("Status") in schema.ACTIVATED_STATUSES and record.get("Status") not in schema.ACTIVATED_STATUSES
+        )
         if activates:
             if not self.items(record["Id"]):
                 raise SfError("FAILED_ACTIVATION", "An order must have at least one product.", [])
             if set(values) - {"Status"}:
-                raise SfError("FAILED_ACTIVATION", "When activating an order, you can change only its status.",
-                              sorted(set(values) - {"Status"}))
+                raise SfError(
+                    "FAILED_ACTIVATION",
+                    "When activating an order, you can change only its status.",
+                    sorted(set(values) - {"Status"}),
+                )
         elif record.get("Status") in schema.ACTIVATED_STATUSES:
             self._check_editable(record)
-        if ("Pricebook2Id" in values and values["Pricebook2Id"] != record.get("Pricebook2Id")
-                and self.items(record["Id"])):
-            raise SfError("FIELD_INTEGRITY_EXCEPTION", "You can't change the price book of an order with products.",
-                          ["Pricebook2Id"])
+        if (
+            "Pricebook2Id" in values
+            and values["Pricebook2Id"] != record.get("Pricebook2Id")
+            and self.items(record["Id"])
+        ):
+            raise SfError(
+                "FIELD_INTEGRITY_EXCEPTION",
+                "You can't change the price book of an order with products.",
+                ["Pricebook2Id"],
+            )

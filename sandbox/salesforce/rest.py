@@ -21,9 +21,11 @@ from sandbox.store import Transaction
 VERSIONS = range(31, 69)
 REFERENCE = re.compile(r"@\{([A-Za-z0-9_]+)((?:\.[A-Za-z0-9_]+|\[\d+\])*)\}")
 HALTED = "The transaction was rolled back since another operation in the same transaction failed."
-ROLLED_BACK = {"statusCode": "ALL_OR_NONE_OPERATION_ROLLED_BACK", "fields": [],
-               "message": "Record rolled back because not all records were valid and the request was using AllOrNone "
-                          "header"}
+ROLLED_BACK = {
+    "statusCode": "ALL_OR_NONE_OPERATION_ROLLED_BACK",
+    "fields": [],
+    "message": "Record rolled back because not all records were valid and the request was using AllOrNone header",
+}
 
 Answer = tuple[int, Any]
 
@@ -37,14 +39,24 @@ class Rest:
         self._cursors: OrderedDict[str, tuple[list[Record], int]] = OrderedDict()
         self._cursor_lock = threading.Lock()
 
-    def dispatch(self, change: Transaction, call: Call, method: str, path: str, query: dict[str, str], raw: bytes | str,
-                 headers: dict[str, str]) -> Answer:
+    def dispatch(
+        self,
+        change: Transaction,
+        call: Call,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        raw: bytes | str,
+        headers: dict[str, str],
+    ) -> Answer:
         """`path` is the path from /services/data on, still percent-encoded (an external id may hold a slash); answers
         (status, JSON body or None)."""
         parts = [unquote(part) for part in path.split("/") if part][2:]
         if not parts:
-            return 200, [{"label": f"v{number}", "url": f"/services/data/v{number}.0", "version": f"{number}.0"}
-                         for number in VERSIONS]
+            return 200, [
+                {"label": f"v{number}", "url": f"/services/data/v{number}.0", "version": f"{number}.0"}
+                for number in VERSIONS
+            ]
         version, rest = parts[0], parts[1:]
         found = re.fullmatch(r"v(\d+)\.0", version)
         if found is None or int(found.group(1)) not in VERSIONS:
@@ -56,11 +68,16 @@ class Rest:
                 return 200, {name: f"/services/data/{version}/{name}" for name in names}
             case "GET", ["limits"]:
                 limit = self.settings["api_limit"]
-                return 200, {"DailyApiRequests": {"Max": limit, "Remaining": max(0, limit - self.settings["api_used"])},
-                             "DailyAsyncApexExecutions": {"Max": 250000, "Remaining": 250000}}
+                return 200, {
+                    "DailyApiRequests": {"Max": limit, "Remaining": max(0, limit - self.settings["api_used"])},
+                    "DailyAsyncApexExecutions": {"Max": 250000, "Remaining": 250000},
+                }
             case "GET", ["sobjects"]:
-                return 200, {"encoding": "UTF-8", "maxBatchSize": 200,
-                             "sobjects": [self._about(each, version) for each in self.records.schema.values()]}
+                return 200, {
+                    "encoding": "UTF-8",
+                    "maxBatchSize": 200,
+                    "sobjects": [self._about(each, version) for each in self.records.schema.values()],
+                }
             case "GET", [("query" | "queryAll") as kind]:
                 return self._query(kind, query, version, headers)
             case "GET", [("query" | "queryAll") as kind, cursor]:
@@ -71,11 +88,11 @@ class Rest:
                 return self._batch(change, call, parse(text), version, headers)
             case "POST", ["composite", "tree", name]:
                 return self._tree(change, call, self.records.object(name), parse(text), text)
-            case ("POST" | "PATCH" | "DELETE"), ["composite", "sobjects"]:
+            case (("POST" | "PATCH" | "DELETE"), ["composite", "sobjects"]):
                 return self._collection(change, call, method, query, text)
             case "PATCH", ["composite", "sobjects", name, field]:
                 return self._collection_upsert(change, call, self.records.object(name), field, text)
-            case ("GET" | "POST"), ["composite", "sobjects", name]:
+            case (("GET" | "POST"), ["composite", "sobjects", name]):
                 return self._collection_get(self.records.object(name), method, query, text, version)
             case _, ["sobjects", name, *more]:
                 return self._sobject(change, call, method, self.records.object(name), more, query, text, version)
@@ -85,24 +102,57 @@ class Rest:
 
     def _about(self, target: SObject, version: str) -> dict[str, Any]:
         base = f"/services/data/{version}/sobjects/{target.name}"
-        return {"name": target.name, "label": target.name, "keyPrefix": target.prefix, "custom": False,
-                "createable": True, "updateable": True, "deletable": True, "queryable": True,
-                "urls": {"sobject": base, "describe": f"{base}/describe", "rowTemplate": base + "/{ID}"}}
+        return {
+            "name": target.name,
+            "label": target.name,
+            "keyPrefix": target.prefix,
+            "custom": False,
+            "createable": True,
+            "updateable": True,
+            "deletable": True,
+            "queryable": True,
+            "urls": {"sobject": base, "describe": f"{base}/describe", "rowTemplate": base + "/{ID}"},
+        }
 
     def _describe(self, target: SObject, version: str) -> dict[str, Any]:
-        fields = [{"name": each.name, "label": each.label, "type": each.type, "length": each.length,
-                   "custom": each.name.endswith("__c"), "nillable": not each.required, "createable": not each.read_only,
-                   "updateable": not each.read_only and not each.create_only, "externalId": each.external_id,
-                   "unique": each.unique, "idLookup": each.external_id or each.name == "Id",
-                   "calculated": False, "referenceTo": [each.refers_to] if each.refers_to else [],
-                   "relationshipName": each.relationship, "restrictedPicklist": False, "picklistValues": []}
-                  for each in target.fields.values()]
-        children = [{"relationshipName": name, "childSObject": child, "field": field}
-                    for name, (child, field) in target.children.items()]
+        fields = [
+            {
+                "name": each.name,
+                "label": each.label,
+                "type": each.type,
+                "length": each.length,
+                "custom": each.name.endswith("__c"),
+                "nillable": not each.required,
+                "createable": not each.read_only,
+                "updateable": not each.read_only and not each.create_only,
+                "externalId": each.external_id,
+                "unique": each.unique,
+                "idLookup": each.external_id or each.name == "Id",
+                "calculated": False,
+                "referenceTo": [each.refers_to] if each.refers_to else [],
+                "relationshipName": each.relationship,
+                "restrictedPicklist": False,
+                "picklistValues": [],
+            }
+            for each in target.fields.values()
+        ]
+        children = [
+            {"relationshipName": name, "childSObject": child, "field": field}
+            for name, (child, field) in target.children.items()
+        ]
         return {**self._about(target, version), "fields": fields, "childRelationships": children}
 
-    def _sobject(self, change: Transaction, call: Call, method: str, target: SObject, more: list[str],
-                 query: dict[str, str], text: str, version: str) -> Answer:
+    def _sobject(
+        self,
+        change: Transaction,
+        call: Call,
+        method: str,
+        target: SObject,
+        more: list[str],
+        query: dict[str, str],
+        text: str,
+        version: str,
+    ) -> Answer:
         match method, more:
             case "GET", []:
                 return 200, {"objectDescribe": self._about(target, version), "recentItems": []}
@@ -143,14 +193,17 @@ class Rest:
                     raise SfError("INVALID_FIELD", f"No such column '{name}' on sobject of type {target.name}")
                 wanted.append(what.name)
             wanted = list(dict.fromkeys([*wanted, "Id"]))
-        return {"attributes": soql.attributes(target.name, record["Id"], version),
-                **{name: self.records.value(target.name, record, name) for name in wanted}}
+        return {
+            "attributes": soql.attributes(target.name, record["Id"], version),
+            **{name: self.records.value(target.name, record, name) for name in wanted},
+        }
 
     def _external_field(self, target: SObject, field: str) -> str:
         what = target.field(field)
         if what is None or not (what.external_id or what.name == "Id"):
-            raise SfError("NOT_FOUND", f"Provided external ID field does not exist or is not accessible: {field}",
-                          status=404)
+            raise SfError(
+                "NOT_FOUND", f"Provided external ID field does not exist or is not accessible: {field}", status=404
+            )
         return what.name
 
     def _by_external_id(self, target: SObject, field: str, value: str) -> Record:
@@ -162,8 +215,9 @@ class Rest:
             raise not_found()
         return found[0]
 
-    def upsert(self, change: Transaction, target: SObject, field: str, value: str, data: Record,
-               raw: str) -> tuple[bool, str]:
+    def upsert(
+        self, change: Transaction, target: SObject, field: str, value: str, data: Record, raw: str
+    ) -> tuple[bool, str]:
         """Creates or updates by external id; answers (created, id)."""
         name = self._external_field(target, field)
         if any(key.lower() == name.lower() for key in data):
@@ -185,8 +239,11 @@ class Rest:
             return
         wanted = str(fault.get("record", ""))
         if any(key and (key == wanted or ids.to_18(key) == (ids.to_18(wanted) or "-")) for key in keys) or not wanted:
-            raise SfError(fault.get("code", "UNABLE_TO_LOCK_ROW"),
-                          fault.get("message", "unable to obtain exclusive access to this record"), [])
+            raise SfError(
+                fault.get("code", "UNABLE_TO_LOCK_ROW"),
+                fault.get("message", "unable to obtain exclusive access to this record"),
+                [],
+            )
 
     # -- query
 
@@ -203,7 +260,8 @@ class Rest:
             for number, (name, alias) in enumerate(parsed.counts):
                 row[alias or f"expr{number}"] = sum(
                     soql.path_value(self.records, parsed.object.name, each, tuple(name.split("."))) is not None
-                    for each in found)
+                    for each in found
+                )
             return 200, {"totalSize": 1, "done": True, "records": [row]}
         rows = [soql.render(self.records, parsed, each, version, include_deleted) for each in found]
         size = int(self.settings["query_batch_size"])
@@ -225,7 +283,7 @@ class Rest:
         result: dict[str, Any] = {"totalSize": len(rows), "done": done}
         if not done:
             result["nextRecordsUrl"] = f"/services/data/{version}/{kind}/{cursor}-{start + size}"
-        return {**result, "records": rows[start:start + size]}
+        return {**result, "records": rows[start : start + size]}
 
     def _query_more(self, kind: str, text: str, version: str) -> Answer:
         cursor, _, start = text.rpartition("-")
@@ -237,14 +295,22 @@ class Rest:
 
     # -- several in one call
 
-    def _part(self, change: Transaction, call: Call, method: str, url: str, body: Any,
-              headers: dict[str, str]) -> Answer:
+    def _part(
+        self, change: Transaction, call: Call, method: str, url: str, body: Any, headers: dict[str, str]
+    ) -> Answer:
         """One part of a composite; its changes are undone when it fails."""
         path, _, query = url.partition("?")
         mark = change.mark()
         try:
-            return self.dispatch(change, call, method, path, dict(parse_qsl(query, keep_blank_values=True)),
-                                 "" if body is None else json.dumps(body), headers)
+            return self.dispatch(
+                change,
+                call,
+                method,
+                path,
+                dict(parse_qsl(query, keep_blank_values=True)),
+                "" if body is None else json.dumps(body),
+                headers,
+            )
         except SfError as error:
             change.rollback_to(mark)
             return error.status, error.body()
@@ -280,9 +346,17 @@ class Rest:
         if failed_at is not None and all_or_none:
             change.rollback_to(mark)
             halted = [{"errorCode": "PROCESSING_HALTED", "message": HALTED}]
-            results = [results[number] if number == failed_at else
-                       {"body": halted, "httpHeaders": {}, "httpStatusCode": 400,
-                        "referenceId": part.get("referenceId", "")} for number, part in enumerate(parts)]
+            results = [
+                results[number]
+                if number == failed_at
+                else {
+                    "body": halted,
+                    "httpHeaders": {},
+                    "httpStatusCode": 400,
+                    "referenceId": part.get("referenceId", ""),
+                }
+                for number, part in enumerate(parts)
+            ]
         return 200, {"compositeResponse": results}
 
     def _batch(self, change: Transaction, call: Call, wanted: Any, version: str, headers: dict[str, str]) -> Answer:
@@ -315,8 +389,11 @@ class Rest:
             if not reference or reference in seen:
                 raise SfError("INVALID_INPUT", f"Duplicate or missing ReferenceId provided in the request: {reference}")
             seen.add(reference)
-            own = {key: value for key, value in record.items()
-                   if key != "attributes" and not (isinstance(value, dict) and "records" in value)}
+            own = {
+                key: value
+                for key, value in record.items()
+                if key != "attributes" and not (isinstance(value, dict) and "records" in value)
+            }
             if parent is not None:
                 own[parent[0]] = parent[1]
             try:
@@ -342,8 +419,15 @@ class Rest:
             return 400, {"hasErrors": True, "results": errors}
         return 201, {"hasErrors": False, "results": created}
 
-    def _each(self, change: Transaction, call: Call, wanted: list[Any], all_or_none: bool,
-              act: Callable[[Any], dict[str, Any]], name_of: Callable[[Any], str]) -> Answer:
+    def _each(
+        self,
+        change: Transaction,
+        call: Call,
+        wanted: list[Any],
+        all_or_none: bool,
+        act: Callable[[Any], dict[str, Any]],
+        name_of: Callable[[Any], str],
+    ) -> Answer:
         """Does something with each record of a collection, each in its own part of the transaction."""
         if len(wanted) > 200:
             raise SfError("INVALID_INPUT", "The number of records exceeds the limit of 200.")
@@ -367,6 +451,7 @@ class Rest:
 
     def _collection(self, change: Transaction, call: Call, method: str, query: dict[str, str], text: str) -> Answer:
         if method == "DELETE":
+
             def remove(key: str) -> dict[str, Any]:
                 name = self._object_of(key)
                 record = self.records.existing(name, key, in_body=True)
@@ -386,8 +471,9 @@ class Rest:
                 if key_name is None:
                     raise SfError("MISSING_ARGUMENT", "Id not specified in an update call", [])
                 found = self.records.existing(target.name, str(record[key_name]), in_body=True)
-                self.records.update(change, target, found, {name: value for name, value in record.items()
-                                                            if name != key_name}, text)
+                self.records.update(
+                    change, target, found, {name: value for name, value in record.items() if name != key_name}, text
+                )
                 key = found["Id"]
             return {"id": key, "success": True, "errors": []}
 
@@ -412,17 +498,27 @@ class Rest:
             created, key = self.upsert(change, target, field, str(record.get(name, "")), data, text)
             return {"id": key, "success": True, "errors": [], "created": created}
 
-        return self._each(change, call, wanted.get("records") or [], bool(wanted.get("allOrNone")), act,
-                          lambda record: str(record.get(name, "")))
+        return self._each(
+            change,
+            call,
+            wanted.get("records") or [],
+            bool(wanted.get("allOrNone")),
+            act,
+            lambda record: str(record.get(name, "")),
+        )
 
     def _collection_get(self, target: SObject, method: str, query: dict[str, str], text: str, version: str) -> Answer:
-        wanted = parse_object(text) if method == "POST" else {
-            "ids": query.get("ids", "").split(","), "fields": query.get("fields", "").split(",")}
+        wanted = (
+            parse_object(text)
+            if method == "POST"
+            else {"ids": query.get("ids", "").split(","), "fields": query.get("fields", "").split(",")}
+        )
         results: list[Record | None] = []
         for key in wanted["ids"]:
             try:
-                results.append(self._get(target, self.records.existing(target.name, key), ",".join(wanted["fields"]),
-                                         version))
+                results.append(
+                    self._get(target, self.records.existing(target.name, key), ",".join(wanted["fields"]), version)
+                )
             except SfError as error:
                 if error.code == "INVALID_FIELD":
                     raise
@@ -463,8 +559,10 @@ def fill_in(value: Any, bodies: dict[str, Any]) -> Any:
             except (KeyError, IndexError, TypeError):
                 here = None
         if here is None:
-            raise SfError("PROCESSING_HALTED", f"Invalid reference specified. No value for {match.group()[2:-1]} found "
-                                               f"in {match.group(1)}")
+            raise SfError(
+                "PROCESSING_HALTED",
+                f"Invalid reference specified. No value for {match.group()[2:-1]} found in {match.group(1)}",
+            )
         return here
 
     whole = REFERENCE.fullmatch(value)

@@ -52,22 +52,26 @@ class SObject:
 
 def ref(name: str, to: str, relationship: str | None = None, **more: object) -> Field:
     """A lookup field."""
-    return Field(name, "reference", 18, refers_to=to, relationship=relationship or name.removesuffix("Id"),
-                 **more)  # type: ignore[arg-type]
+    return Field(name, "reference", 18, refers_to=to, relationship=relationship or name.removesuffix("Id"), **more)  # type: ignore[arg-type]
 
 
 def _system() -> list[Field]:
     return [
-        Field("Id", "id", 18, read_only=True), Field("IsDeleted", "boolean", read_only=True, default=False),
-        Field("CreatedDate", "datetime", read_only=True), ref("CreatedById", "User", "CreatedBy", read_only=True),
+        Field("Id", "id", 18, read_only=True),
+        Field("IsDeleted", "boolean", read_only=True, default=False),
+        Field("CreatedDate", "datetime", read_only=True),
+        ref("CreatedById", "User", "CreatedBy", read_only=True),
         Field("LastModifiedDate", "datetime", read_only=True),
         ref("LastModifiedById", "User", "LastModifiedBy", read_only=True),
-        Field("SystemModstamp", "datetime", read_only=True)]
+        Field("SystemModstamp", "datetime", read_only=True),
+    ]
 
 
 def _address(prefix: str) -> list[Field]:
-    return [Field(f"{prefix}{part}", length=length) for part, length in
-            (("Street", 255), ("City", 40), ("State", 80), ("PostalCode", 20), ("Country", 80))]
+    return [
+        Field(f"{prefix}{part}", length=length)
+        for part, length in (("Street", 255), ("City", 40), ("State", 80), ("PostalCode", 20), ("Country", 80))
+    ]
 
 
 def _object(name: str, prefix: str, *fields: Field) -> SObject:
@@ -77,52 +81,129 @@ def _object(name: str, prefix: str, *fields: Field) -> SObject:
 def build() -> dict[str, SObject]:
     """A fresh schema (custom fields can be added to it at run time)."""
     objects = [
-        _object("Organization", "00D", Field("Name", length=80), Field("IsSandbox", "boolean", default=True),
-                Field("InstanceName", length=5), Field("OrganizationType", "picklist", 40)),
-        _object("User", "005", Field("Username", length=80, required=True), Field("FirstName", length=40),
-                Field("LastName", length=80), Field("Name", length=121, read_only=True), Field("Email", "email", 128),
-                Field("IsActive", "boolean", default=True)),
-        _object("Account", "001", Field("Name", required=True), Field("AccountNumber", length=40),
-                Field("Type", "picklist"), Field("Industry", "picklist"), Field("Phone", "phone", 40),
-                Field("Website", "url"), Field("Description", "textarea", 32000), *_address("Billing"),
-                ref("OwnerId", "User"), Field("WHMCS_Client_ID__c", length=20)),
-        _object("Contact", "003", ref("AccountId", "Account"), Field("FirstName", length=40),
-                Field("LastName", length=80, required=True), Field("Name", length=121, read_only=True),
-                Field("Email", "email", 80), Field("Phone", "phone", 40), Field("MobilePhone", "phone", 40),
-                Field("Title", length=128), *_address("Mailing"), ref("OwnerId", "User")),
-        _object("Product2", "01t", Field("Name", required=True), Field("ProductCode"),
-                Field("Description", "textarea", 4000), Field("IsActive", "boolean", default=False),
-                Field("Family", "picklist"), Field("StockKeepingUnit", length=180),
-                Field("WH_Product_ID__c", length=20), Field("Billing_Cycle__c", "picklist")),
-        _object("Pricebook2", "01s", Field("Name", required=True), Field("Description", "textarea"),
-                Field("IsActive", "boolean", default=False), Field("IsStandard", "boolean", read_only=True,
-                                                                   default=False)),
-        _object("PricebookEntry", "01u", ref("Pricebook2Id", "Pricebook2", required=True, create_only=True),
-                ref("Product2Id", "Product2", required=True, create_only=True),
-                Field("UnitPrice", "currency", required=True), Field("IsActive", "boolean", default=False),
-                Field("UseStandardPrice", "boolean", default=False), Field("Name", read_only=True),
-                Field("ProductCode", read_only=True)),
-        _object("Order", "801", Field("OrderNumber", length=30, read_only=True),
-                ref("AccountId", "Account", required=True), Field("EffectiveDate", "date", required=True),
-                Field("EndDate", "date"), Field("Status", "picklist", required=True),
-                Field("StatusCode", "picklist", read_only=True), ref("Pricebook2Id", "Pricebook2"),
-                Field("Name", length=80), Field("Type", "picklist"), Field("PoNumber", length=80),
-                Field("Description", "textarea", 32000), ref("BillToContactId", "Contact"),
-                ref("CustomerAuthorizedById", "Contact"), ref("OwnerId", "User"), *_address("Billing"),
-                Field("TotalAmount", "currency", read_only=True), Field("ActivatedDate", "datetime", read_only=True),
-                ref("ActivatedById", "User", read_only=True),
-                Field("Provisioning_Status__c", "picklist"), Field("WHMCS_Order_ID__c", length=20),
-                Field("Provisioning_Error_Code__c", length=80), Field("Provisioning_Error_Message__c", length=255),
-                Field("Last_Provisioning_At__c", "datetime"),
-                Field("Portal_Reference__c", length=64, external_id=True, unique=True)),
-        _object("OrderItem", "802", ref("OrderId", "Order", required=True, create_only=True),
-                ref("PricebookEntryId", "PricebookEntry", required=True, create_only=True),
-                ref("Product2Id", "Product2", read_only=True), Field("OrderItemNumber", length=30, read_only=True),
-                Field("Quantity", "double", required=True), Field("UnitPrice", "currency", required=True),
-                Field("ListPrice", "currency", read_only=True), Field("TotalPrice", "currency", read_only=True),
-                Field("Description"), Field("ServiceDate", "date"), Field("EndDate", "date"),
-                Field("Portal_Reference__c", length=64, external_id=True, unique=True), Field("Domain__c"),
-                Field("Hostname__c")),
+        _object(
+            "Organization",
+            "00D",
+            Field("Name", length=80),
+            Field("IsSandbox", "boolean", default=True),
+            Field("InstanceName", length=5),
+            Field("OrganizationType", "picklist", 40),
+        ),
+        _object(
+            "User",
+            "005",
+            Field("Username", length=80, required=True),
+            Field("FirstName", length=40),
+            Field("LastName", length=80),
+            Field("Name", length=121, read_only=True),
+            Field("Email", "email", 128),
+            Field("IsActive", "boolean", default=True),
+        ),
+        _object(
+            "Account",
+            "001",
+            Field("Name", required=True),
+            Field("AccountNumber", length=40),
+            Field("Type", "picklist"),
+            Field("Industry", "picklist"),
+            Field("Phone", "phone", 40),
+            Field("Website", "url"),
+            Field("Description", "textarea", 32000),
+            *_address("Billing"),
+            ref("OwnerId", "User"),
+            Field("WHMCS_Client_ID__c", length=20),
+        ),
+        _object(
+            "Contact",
+            "003",
+            ref("AccountId", "Account"),
+            Field("FirstName", length=40),
+            Field("LastName", length=80, required=True),
+            Field("Name", length=121, read_only=True),
+            Field("Email", "email", 80),
+            Field("Phone", "phone", 40),
+            Field("MobilePhone", "phone", 40),
+            Field("Title", length=128),
+            *_address("Mailing"),
+            ref("OwnerId", "User"),
+        ),
+        _object(
+            "Product2",
+            "01t",
+            Field("Name", required=True),
+            Field("ProductCode"),
+            Field("Description", "textarea", 4000),
+            Field("IsActive", "boolean", default=False),
+            Field("Family", "picklist"),
+            Field("StockKeepingUnit", length=180),
+            Field("WH_Product_ID__c", length=20),
+            Field("Billing_Cycle__c", "picklist"),
+        ),
+        _object(
+            "Pricebook2",
+            "01s",
+            Field("Name", required=True),
+            Field("Description", "textarea"),
+            Field("IsActive", "boolean", default=False),
+            Field("IsStandard", "boolean", read_only=True, default=False),
+        ),
+        _object(
+            "PricebookEntry",
+            "01u",
+            ref("Pricebook2Id", "Pricebook2", required=True, create_only=True),
+            ref("Product2Id", "Product2", required=True, create_only=True),
+            Field("UnitPrice", "currency", required=True),
+            Field("IsActive", "boolean", default=False),
+            Field("UseStandardPrice", "boolean", default=False),
+            Field("Name", read_only=True),
+            Field("ProductCode", read_only=True),
+        ),
+        _object(
+            "Order",
+            "801",
+            Field("OrderNumber", length=30, read_only=True),
+            ref("AccountId", "Account", required=True),
+            Field("EffectiveDate", "date", required=True),
+            Field("EndDate", "date"),
+            Field("Status", "picklist", required=True),
+            Field("StatusCode", "picklist", read_only=True),
+            ref("Pricebook2Id", "Pricebook2"),
+            Field("Name", length=80),
+            Field("Type", "picklist"),
+            Field("PoNumber", length=80),
+            Field("Description", "textarea", 32000),
+            ref("BillToContactId", "Contact"),
+            ref("CustomerAuthorizedById", "Contact"),
+            ref("OwnerId", "User"),
+            *_address("Billing"),
+            Field("TotalAmount", "currency", read_only=True),
+            Field("ActivatedDate", "datetime", read_only=True),
+            ref("ActivatedById", "User", read_only=True),
+            Field("Provisioning_Status__c", "picklist"),
+            Field("WHMCS_Order_ID__c", length=20),
+            Field("Provisioning_Error_Code__c", length=80),
+            Field("Provisioning_Error_Message__c", length=255),
+            Field("Last_Provisioning_At__c", "datetime"),
+            Field("Portal_Reference__c", length=64, external_id=True, unique=True),
+        ),
+        _object(
+            "OrderItem",
+            "802",
+            ref("OrderId", "Order", required=True, create_only=True),
+            ref("PricebookEntryId", "PricebookEntry", required=True, create_only=True),
+            ref("Product2Id", "Product2", read_only=True),
+            Field("OrderItemNumber", length=30, read_only=True),
+            Field("Quantity", "double", required=True),
+            Field("UnitPrice", "currency", required=True),
+            Field("ListPrice", "currency", read_only=True),
+            Field("TotalPrice", "currency", read_only=True),
+            Field("Description"),
+            Field("ServiceDate", "date"),
+            Field("EndDate", "date"),
+            Field("Portal_Reference__c", length=64, external_id=True, unique=True),
+            Field("Domain__c"),
+            Field("Hostname__c"),
+        ),
     ]
     schema = {each.name: each for each in objects}
     schema["Account"].children = {"Contacts": ("Contact", "AccountId"), "Orders": ("Order", "AccountId")}
@@ -134,7 +215,9 @@ def build() -> dict[str, SObject]:
 
 
 INDEXES = {
-    "Account": ("WHMCS_Client_ID__c",), "Contact": ("AccountId", "Email"), "PricebookEntry": ("Pricebook2Id",),
+    "Account": ("WHMCS_Client_ID__c",),
+    "Contact": ("AccountId", "Email"),
+    "PricebookEntry": ("Pricebook2Id",),
     "Order": ("AccountId", "Portal_Reference__c", "WHMCS_Order_ID__c", "Provisioning_Status__c"),
     "OrderItem": ("OrderId", "Portal_Reference__c"),
 }

@@ -20,7 +20,8 @@ from sandbox.salesforce.schema import Field, SObject
 Record = dict[str, Any]
 Path = tuple[str, ...]
 
-TOKEN = re.compile(r"""
+TOKEN = re.compile(
+    r"""
     (?P<space>\s+)
   | (?P<text>'(?:[^'\\]|\\.)*')
   | (?P<datetime>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))
@@ -28,12 +29,16 @@ TOKEN = re.compile(r"""
   | (?P<number>[+-]?\d+(?:\.\d+)?)
   | (?P<word>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)
   | (?P<sign><=|>=|!=|<>|=|<|>|\(|\)|,|:)
-""", re.VERBOSE)
+""",
+    re.VERBOSE,
+)
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "'": "'", '"': '"', "\\": "\\"}
 TEXT_TYPES = {"string", "textarea", "picklist", "email", "phone", "url"}
 NUMBER_TYPES = {"currency", "double", "int"}
-HELP = ("If you are attempting to use a custom field, be sure to append the '__c' after the custom field name. Please "
-        "reference your WSDL or the describe call for the appropriate names.")
+HELP = (
+    "If you are attempting to use a custom field, be sure to append the '__c' after the custom field name. Please "
+    "reference your WSDL or the describe call for the appropriate names."
+)
 
 
 class Source(Protocol):
@@ -84,7 +89,7 @@ def unescape(raw: str, wildcards: bool = False) -> str:
             continue
         following = raw[position + 1]
         if following in "uU":
-            digits = raw[position + 2:position + 6]
+            digits = raw[position + 2 : position + 6]
             if not re.fullmatch(r"[0-9A-Fa-f]{4}", digits):
                 raise SfError("MALFORMED_QUERY", "Invalid string literal. Illegal unicode sequence")
             result.append(chr(int(digits, 16)))
@@ -95,8 +100,10 @@ def unescape(raw: str, wildcards: bool = False) -> str:
         elif following.lower() in ESCAPES:
             result.append(ESCAPES[following.lower()])
         else:
-            raise SfError("MALFORMED_QUERY", f"Invalid string literal '{raw}'. Illegal character sequence "
-                                             f"'\\{following}' in string literal.")
+            raise SfError(
+                "MALFORMED_QUERY",
+                f"Invalid string literal '{raw}'. Illegal character sequence '\\{following}' in string literal.",
+            )
         position += 2
     return "".join(result)
 
@@ -130,7 +137,7 @@ class Parser:
         row = self.text.count("\n", 0, position) + 1
         column = position - (self.text.rfind("\n", 0, position) + 1)
         start = max(0, position - 25)
-        piece = self.text[start:position + 25].replace("\n", " ")
+        piece = self.text[start : position + 25].replace("\n", " ")
         return f"\n{piece}\n{' ' * (position - start)}^\nERROR at Row:{row}:Column:{column + 1}\n{message}"
 
     def peek(self, ahead: int = 0) -> tuple[str, str, int]:
@@ -193,21 +200,41 @@ class Parser:
         if parent is not None:
             match = next((value for key, value in parent.children.items() if key.lower() == from_name.lower()), None)
             if match is None:
-                raise SfError("INVALID_TYPE", self.placed(
-                    f"Didn't understand relationship '{from_name}' in FROM part of query call. If you are attempting "
-                    "to use a custom relationship, be sure to append the '__r' after the custom relationship name. "
-                    "Please reference your WSDL or the describe call for the appropriate names.", position))
+                raise SfError(
+                    "INVALID_TYPE",
+                    self.placed(
+                        f"Didn't understand relationship '{from_name}' in FROM part of query call. If you are "
+                        "attempting to use a custom relationship, be sure to append the '__r' after the custom "
+                        "relationship name. Please reference your WSDL or the describe call for the appropriate names.",
+                        position,
+                    ),
+                )
             target = self.source.schema[match[0]]
         else:
             found = next((value for key, value in self.source.schema.items() if key.lower() == from_name.lower()), None)
             if found is None:
-                raise SfError("INVALID_TYPE", self.placed(
-                    f"sObject type '{from_name}' is not supported. {HELP.replace('custom field', 'custom object', 1)}",
-                    position))
+                raise SfError(
+                    "INVALID_TYPE",
+                    self.placed(
+                        f"sObject type '{from_name}' is not supported. "
+                        f"{HELP.replace('custom field', 'custom object', 1)}",
+                        position,
+                    ),
+                )
             target = found
         kind, text, _ = self.peek()
-        if kind == "word" and text.upper() not in ("WHERE", "ORDER", "LIMIT", "OFFSET", "USING", "WITH", "GROUP",
-                                                   "HAVING", "FOR", "ALL"):
+        if kind == "word" and text.upper() not in (
+            "WHERE",
+            "ORDER",
+            "LIMIT",
+            "OFFSET",
+            "USING",
+            "WITH",
+            "GROUP",
+            "HAVING",
+            "FOR",
+            "ALL",
+        ):
             self.at += 1
         after_from, self.at = self.at, start
         query = Query(target)
@@ -300,8 +327,11 @@ class Parser:
             self.expect(")")
             if which.upper() not in ("ALL", "STANDARD", "CUSTOM"):
                 raise self.malformed(f"unexpected token: '{which}'", position)
-            query.fields.extend((each,) for each in query.object.fields
-                                if which.upper() == "ALL" or each.endswith("__c") == (which.upper() == "CUSTOM"))
+            query.fields.extend(
+                (each,)
+                for each in query.object.fields
+                if which.upper() == "ALL" or each.endswith("__c") == (which.upper() == "CUSTOM")
+            )
             return
         if self.sign(")"):
             query.count_rows = True
@@ -324,16 +354,22 @@ class Parser:
         for relationship in parts[:-1]:
             reference = here.parent(relationship)
             if reference is None or reference.refers_to not in self.source.schema:
-                raise SfError("INVALID_FIELD", self.placed(
-                    f"Didn't understand relationship '{relationship}' in field path. If you are attempting to use a "
-                    "custom relationship, be sure to append the '__r' after the custom relationship name. Please "
-                    "reference your WSDL or the describe call for the appropriate names.", position))
+                raise SfError(
+                    "INVALID_FIELD",
+                    self.placed(
+                        f"Didn't understand relationship '{relationship}' in field path. If you are attempting to use "
+                        "a custom relationship, be sure to append the '__r' after the custom relationship name. Please "
+                        "reference your WSDL or the describe call for the appropriate names.",
+                        position,
+                    ),
+                )
             spelled.append(reference.relationship or relationship)
             here = self.source.schema[reference.refers_to]
         found = here.field(parts[-1])
         if found is None:
-            raise SfError("INVALID_FIELD", self.placed(
-                f"No such column '{parts[-1]}' on entity '{here.name}'. {HELP}", position))
+            raise SfError(
+                "INVALID_FIELD", self.placed(f"No such column '{parts[-1]}' on entity '{here.name}'. {HELP}", position)
+            )
         return (*spelled, found.name), found
 
     def any_of(self, query: Query, top: bool = False) -> Callable[[Record], bool]:
@@ -394,8 +430,11 @@ class Parser:
             wanted = self.value_list(what, position)
             if len(path) == 1 and operator == "IN":
                 hints.append((path[0], list(wanted)))
-            return (lambda record: comparable(what, read(record)) in wanted) if operator == "IN" else (
-                lambda record: comparable(what, read(record)) not in wanted)
+            return (
+                (lambda record: comparable(what, read(record)) in wanted)
+                if operator == "IN"
+                else (lambda record: comparable(what, read(record)) not in wanted)
+            )
         literal = self.literal()
         if operator == "LIKE":
             if literal.kind != "text":
@@ -410,11 +449,21 @@ class Parser:
         if operator in ("!=", "<>"):
             return lambda record: comparable(what, read(record)) != wanted_value
         if wanted_value is None or what.type in ("boolean", "reference"):
-            raise SfError("INVALID_OPERATOR" if wanted_value is not None else "MALFORMED_QUERY", self.placed(
-                f"invalid operator on {what.type} field" if wanted_value is not None else "unexpected token: 'null'",
-                position))
+            raise SfError(
+                "INVALID_OPERATOR" if wanted_value is not None else "MALFORMED_QUERY",
+                self.placed(
+                    f"invalid operator on {what.type} field"
+                    if wanted_value is not None
+                    else "unexpected token: 'null'",
+                    position,
+                ),
+            )
         compare: dict[str, Callable[[Any, Any], bool]] = {
-            "<": lambda a, b: a < b, ">": lambda a, b: a > b, "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b}
+            "<": lambda a, b: a < b,
+            ">": lambda a, b: a > b,
+            "<=": lambda a, b: a <= b,
+            ">=": lambda a, b: a >= b,
+        }
         test = compare[operator]
         if what.type == "id":  # `Id > last` is how people page; in the same order as ORDER BY Id below
             return lambda record: test(str(read(record)).casefold(), str(wanted_value).casefold())
@@ -428,8 +477,10 @@ class Parser:
             self.expect(")")
             if len(inner.fields) != 1:
                 raise SfError("MALFORMED_QUERY", "inner select must select exactly one field")
-            return {comparable(what, path_value(self.source, inner.object.name, row, inner.fields[0]))
-                    for row in matching(self.source, inner, self.include_deleted)}
+            return {
+                comparable(what, path_value(self.source, inner.object.name, row, inner.fields[0]))
+                for row in matching(self.source, inner, self.include_deleted)
+            }
         values = set()
         while True:
             values.add(self.checked(what, self.literal(), position))
@@ -465,12 +516,21 @@ class Parser:
     def wrong_type(self, what: Field, literal: Literal, position: int) -> SfError:
         """A value whose kind doesn't fit the field."""
         if what.type in TEXT_TYPES | {"id", "reference"}:
-            return SfError("INVALID_FIELD", self.placed(
-                f"value of filter criterion for field '{what.name}' must be of type string and should be enclosed in "
-                "quotes", position))
+            return SfError(
+                "INVALID_FIELD",
+                self.placed(
+                    f"value of filter criterion for field '{what.name}' must be of type string and should be enclosed "
+                    "in quotes",
+                    position,
+                ),
+            )
         should = "should not be enclosed in quotes" if literal.kind == "text" else "has the wrong type"
-        return SfError("INVALID_FIELD", self.placed(
-            f"value of filter criterion for field '{what.name}' must be of type {what.type} and {should}", position))
+        return SfError(
+            "INVALID_FIELD",
+            self.placed(
+                f"value of filter criterion for field '{what.name}' must be of type {what.type} and {should}", position
+            ),
+        )
 
     def checked(self, what: Field, literal: Literal, position: int) -> Any:
         """The value in the form in which `comparable` gives the field's."""
@@ -483,13 +543,21 @@ class Parser:
             if found is None:
                 if literal.value == "":
                     return None
-                raise SfError("INVALID_QUERY_FILTER_OPERATOR", self.placed(
-                    f"invalid ID field: {literal.value}", position))
+                raise SfError(
+                    "INVALID_QUERY_FILTER_OPERATOR", self.placed(f"invalid ID field: {literal.value}", position)
+                )
             return found
-        fits = (literal.kind == "text" if what.type in TEXT_TYPES else
-                literal.kind == "number" if what.type in NUMBER_TYPES else
-                literal.kind == "boolean" if what.type == "boolean" else
-                literal.kind in ("date", "datetime") if what.type == "datetime" else literal.kind == what.type)
+        fits = (
+            literal.kind == "text"
+            if what.type in TEXT_TYPES
+            else literal.kind == "number"
+            if what.type in NUMBER_TYPES
+            else literal.kind == "boolean"
+            if what.type == "boolean"
+            else literal.kind in ("date", "datetime")
+            if what.type == "datetime"
+            else literal.kind == what.type
+        )
         if not fits:
             raise self.wrong_type(what, literal, position)
         if what.type == "datetime":
@@ -539,8 +607,9 @@ def path_value(source: Source, name: str, record: Record | None, path: Path) -> 
     return None if record is None else source.value(name, record, path[-1])
 
 
-def matching(source: Source, query: Query, include_deleted: bool,
-             candidates: list[Record] | None = None) -> list[Record]:
+def matching(
+    source: Source, query: Query, include_deleted: bool, candidates: list[Record] | None = None
+) -> list[Record]:
     """The records a query selects, in its order, after OFFSET and LIMIT."""
     name = query.object.name
     rows = candidates
@@ -558,18 +627,23 @@ def matching(source: Source, query: Query, include_deleted: bool,
                 break
     if rows is None:
         rows = source.rows(name)
-    kept = [row for row in rows if (include_deleted or not row.get("IsDeleted"))
-            and (query.where is None or query.where(row))]
+    kept = [
+        row
+        for row in rows
+        if (include_deleted or not row.get("IsDeleted")) and (query.where is None or query.where(row))
+    ]
     for path, descending, nulls_last in reversed(query.order_by):
+
         def value_of(row: Record, path: Path = path) -> Any:
             found = path_value(source, name, row, path)
             return found.casefold() if isinstance(found, str) else found
+
         present = [row for row in kept if value_of(row) is not None]
         absent = [row for row in kept if value_of(row) is None]
         present.sort(key=value_of, reverse=descending)
         kept = present + absent if nulls_last else absent + present
-    kept = kept[query.offset:]
-    return kept if query.limit is None else kept[:query.limit]
+    kept = kept[query.offset :]
+    return kept if query.limit is None else kept[: query.limit]
 
 
 def render(source: Source, query: Query, record: Record, version: str, include_deleted: bool = False) -> Record:
@@ -585,9 +659,15 @@ def render(source: Source, query: Query, record: Record, version: str, include_d
             rows = [row for row in source.rows(child_name) if row.get(reference) == record["Id"]]
         rows = sorted(rows, key=lambda row: row.get("_number", 0))
         found = matching(source, child, include_deleted, rows)
-        result[relationship] = None if not found else {
-            "totalSize": len(found), "done": True,
-            "records": [render(source, child, row, version, include_deleted) for row in found]}
+        result[relationship] = (
+            None
+            if not found
+            else {
+                "totalSize": len(found),
+                "done": True,
+                "records": [render(source, child, row, version, include_deleted) for row in found],
+            }
+        )
     return result
 
 

@@ -52,12 +52,19 @@ def _account_name(org: Org, record: Record) -> str:
 def _orders(org: Org) -> Response:
     with org.store.lock:
         records = [each for each in org.records.rows("Order") if not each.get("IsDeleted")]
-        rows = [[f'<a href="/orders/{esc(each["Id"])}">{esc(each.get("OrderNumber"))}</a>',
-                 esc(_account_name(org, each)), badge(each.get("Status")), badge(each.get("Provisioning_Status__c")),
-                 esc(each.get("WHMCS_Order_ID__c")),
-                 esc(" – ".join(str(each[name]) for name in ERROR_FIELDS if each.get(name))),
-                 f"{org.records.value('Order', each, 'TotalAmount'):.2f}", esc((each.get("CreatedDate") or "")[:19])]
-                for each in records[:-SHOWN_ORDERS - 1:-1]]
+        rows = [
+            [
+                f'<a href="/orders/{esc(each["Id"])}">{esc(each.get("OrderNumber"))}</a>',
+                esc(_account_name(org, each)),
+                badge(each.get("Status")),
+                badge(each.get("Provisioning_Status__c")),
+                esc(each.get("WHMCS_Order_ID__c")),
+                esc(" – ".join(str(each[name]) for name in ERROR_FIELDS if each.get(name))),
+                f"{org.records.value('Order', each, 'TotalAmount'):.2f}",
+                esc((each.get("CreatedDate") or "")[:19]),
+            ]
+            for each in records[: -SHOWN_ORDERS - 1 : -1]
+        ]
     headings = ["Order", "Account", "Status", "Provisioning", "WHMCS order", "Error", "Total", "Created"]
     body = table(headings, rows, "No orders yet: place one in the portal.")
     return page(SITE, f"Orders ({len(records)})", body, LINKS)
@@ -70,31 +77,60 @@ def _order(org: Org, record: Record) -> Response:
         for each in org.records.items(record["Id"]):
             entry = org.records.record("PricebookEntry", each["PricebookEntryId"]) or {}
             product = org.records.record("Product2", entry.get("Product2Id") or "") or {}
-            items.append([esc(product.get("Name")), esc(product.get("WH_Product_ID__c")),
-                          esc(product.get("Billing_Cycle__c")), f"{each['Quantity']:g}", f"{each['UnitPrice']:.2f}",
-                          esc(each.get("Domain__c") or each.get("Hostname__c"))])
+            items.append(
+                [
+                    esc(product.get("Name")),
+                    esc(product.get("WH_Product_ID__c")),
+                    esc(product.get("Billing_Cycle__c")),
+                    f"{each['Quantity']:g}",
+                    f"{each['UnitPrice']:.2f}",
+                    esc(each.get("Domain__c") or each.get("Hostname__c")),
+                ]
+            )
         callouts = [each for each in org.store.all("_callout") if each["orderId"] == record["Id"]][::-1]
-    facts = [("Account", _account_name(org, record)), ("Status", shown["Status"]),
-             ("Provisioning status", shown["Provisioning_Status__c"]), ("WHMCS order", shown["WHMCS_Order_ID__c"]),
-             ("Error code", shown["Provisioning_Error_Code__c"]),
-             ("Error message", shown["Provisioning_Error_Message__c"]),
-             ("Last provisioning", shown["Last_Provisioning_At__c"]), ("Effective date", shown["EffectiveDate"]),
-             ("Portal reference", shown["Portal_Reference__c"]), ("Record id", shown["Id"]),
-             ("Total", f"{shown['TotalAmount']:.2f}")]
+    facts = [
+        ("Account", _account_name(org, record)),
+        ("Status", shown["Status"]),
+        ("Provisioning status", shown["Provisioning_Status__c"]),
+        ("WHMCS order", shown["WHMCS_Order_ID__c"]),
+        ("Error code", shown["Provisioning_Error_Code__c"]),
+        ("Error message", shown["Provisioning_Error_Message__c"]),
+        ("Last provisioning", shown["Last_Provisioning_At__c"]),
+        ("Effective date", shown["EffectiveDate"]),
+        ("Portal reference", shown["Portal_Reference__c"]),
+        ("Record id", shown["Id"]),
+        ("Total", f"{shown['TotalAmount']:.2f}"),
+    ]
     body = "<dl>" + "".join(f"<dt>{esc(name)}</dt><dd>{esc(value) or '–'}</dd>" for name, value in facts) + "</dl>"
     base = f"/orders/{record['Id']}"
-    body += "<p>" + button(f"{base}/provision", "Provision in WHMCS", main=True) + "".join(
-        button(f"{base}/status", f"Set {status}", status=status) for status in STATUSES
-        if status != shown["Status"]) + "</p>"
+    body += (
+        "<p>"
+        + button(f"{base}/provision", "Provision in WHMCS", main=True)
+        + "".join(
+            button(f"{base}/status", f"Set {status}", status=status) for status in STATUSES if status != shown["Status"]
+        )
+        + "</p>"
+    )
     headings = ["Product", "WHMCS product", "Billing cycle", "Quantity", "Price", "Domain"]
     body += "<h2>Order products</h2>" + table(headings, items, "This order has no products.")
     waiting = any(each["seconds"] is None for each in callouts[:5])
-    rows = [[esc(each["sentAt"][:19]), "waiting for the portal…" if each["seconds"] is None else
-             f"HTTP {each['status']}" if each["status"] else esc(each["error"]),
-             f"{each['seconds']:.2f} s" if each["seconds"] is not None else "", esc(each["key"]),
-             f"<pre>{esc((each['body'] or '')[:600])}</pre>" if each["body"] else ""] for each in callouts[:10]]
-    body += "<h2>Callouts</h2>" + table(["Sent", "Answer", "Took", "Idempotency-Key", "Body"], rows,
-                                        "The button has not been pressed yet.")
+    rows = [
+        [
+            esc(each["sentAt"][:19]),
+            "waiting for the portal…"
+            if each["seconds"] is None
+            else f"HTTP {each['status']}"
+            if each["status"]
+            else esc(each["error"]),
+            f"{each['seconds']:.2f} s" if each["seconds"] is not None else "",
+            esc(each["key"]),
+            f"<pre>{esc((each['body'] or '')[:600])}</pre>" if each["body"] else "",
+        ]
+        for each in callouts[:10]
+    ]
+    body += "<h2>Callouts</h2>" + table(
+        ["Sent", "Answer", "Took", "Idempotency-Key", "Body"], rows, "The button has not been pressed yet."
+    )
     unfinished = shown["Provisioning_Status__c"] in ("Activating", "Requested")
     return page(SITE, f"Order {shown['OrderNumber']}", body, LINKS, refresh=2 if waiting or unfinished else None)
 
@@ -104,8 +140,9 @@ def _accounts(org: Org) -> Response:
         rows = []
         for each in org.records.rows("Account")[-SHOWN_ORDERS:]:
             contacts = [str(contact.get("Email")) for contact in org.store.find("Contact", "AccountId", each["Id"])]
-            rows.append([esc(each.get("Name")), esc(each.get("WHMCS_Client_ID__c")), esc(", ".join(contacts)),
-                         esc(each["Id"])])
+            rows.append(
+                [esc(each.get("Name")), esc(each.get("WHMCS_Client_ID__c")), esc(", ".join(contacts)), esc(each["Id"])]
+            )
     return page(SITE, "Accounts", table(["Name", "WHMCS client", "Contacts", "Record id"], rows), LINKS)
 
 
@@ -115,7 +152,14 @@ def _products(org: Org) -> Response:
         for each in org.records.rows("PricebookEntry")[-SHOWN_ORDERS:]:
             product = org.records.record("Product2", each.get("Product2Id") or "") or {}
             book = org.records.record("Pricebook2", each.get("Pricebook2Id") or "") or {}
-            rows.append([esc(book.get("Name")), esc(product.get("Name")), esc(product.get("WH_Product_ID__c")),
-                         esc(product.get("Billing_Cycle__c")), f"{each.get('UnitPrice', 0):.2f}"])
+            rows.append(
+                [
+                    esc(book.get("Name")),
+                    esc(product.get("Name")),
+                    esc(product.get("WH_Product_ID__c")),
+                    esc(product.get("Billing_Cycle__c")),
+                    f"{each.get('UnitPrice', 0):.2f}",
+                ]
+            )
     headings = ["Price book", "Product", "WHMCS product", "Billing cycle", "Price"]
     return page(SITE, "Products", table(headings, rows), LINKS)

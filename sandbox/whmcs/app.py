@@ -17,12 +17,32 @@ from sandbox.whmcs.model import INDEXES, Model, Refused
 from sandbox.whmcs.php import Params, parse_form
 from sandbox.wire import Request, Response, json_response
 
-SECRET_PARAMS = {"identifier", "secret", "accesskey", "username", "password", "password2", "card_number", "card_cvv",
-                 "bank_account", "serviceusername", "servicepassword"}
+SECRET_PARAMS = {
+    "identifier",
+    "secret",
+    "accesskey",
+    "username",
+    "password",
+    "password2",
+    "card_number",
+    "card_cvv",
+    "bank_account",
+    "serviceusername",
+    "servicepassword",
+}
 MARK = re.compile(r"sfOrderId=([0-9A-Za-z]{15,18})")
-KINDS = {"clients": "client", "paymethods": "paymethod", "products": "product", "orders": "order",
-         "services": "service", "invoices": "invoice", "domains": "domain", "transactions": "transaction",
-         "activity": "activity", "moduleFailures": "module_failure"}
+KINDS = {
+    "clients": "client",
+    "paymethods": "paymethod",
+    "products": "product",
+    "orders": "order",
+    "services": "service",
+    "invoices": "invoice",
+    "domains": "domain",
+    "transactions": "transaction",
+    "activity": "activity",
+    "moduleFailures": "module_failure",
+}
 
 
 class Whmcs(Sandbox):
@@ -32,18 +52,33 @@ class Whmcs(Sandbox):
     presets: dict[str, tuple[int, Any]] = {
         "AUTHENTICATION_FAILED": (403, {"result": "error", "message": "Authentication Failed"}),
         "INVALID_IP": (403, {"result": "error", "message": "Invalid IP 203.0.113.9"}),
-        "INVALID_PERMISSIONS": (403, {"result": "error", "message": 'Invalid Permissions: API action "addorder" is not '
-                                                                    "allowed"}),
+        "INVALID_PERMISSIONS": (
+            403,
+            {"result": "error", "message": 'Invalid Permissions: API action "addorder" is not allowed'},
+        ),
         "RATE_LIMITED": (429, {"result": "error", "message": "Too Many Requests"}),
     }
     indexes = INDEXES
     secret_settings = frozenset({"secret", "access_key", "webhook_secret"})
     defaults = {
-        "identifier": "sandbox-identifier", "secret": "sandbox-secret", "access_key": None, "notes": "stored",
-        "ids": "strings", "empty_lists": "object", "unordered": False, "quantities": "multiple",
-        "legacy_productids": False, "denied_actions": [], "cancel_services": True, "cancel_invoice": True,
-        "module_failure_order_status": "Active", "custom_statuses": [], "portal_url": None, "webhook_secret": None,
-        "webhooks": True}
+        "identifier": "sandbox-identifier",
+        "secret": "sandbox-secret",
+        "access_key": None,
+        "notes": "stored",
+        "ids": "strings",
+        "empty_lists": "object",
+        "unordered": False,
+        "quantities": "multiple",
+        "legacy_productids": False,
+        "denied_actions": [],
+        "cancel_services": True,
+        "cancel_invoice": True,
+        "module_failure_order_status": "Active",
+        "custom_statuses": [],
+        "portal_url": None,
+        "webhook_secret": None,
+        "webhooks": True,
+    }
 
     def __init__(self, data: Path, settings: dict[str, Any]):
         super().__init__(data, settings)
@@ -58,8 +93,10 @@ class Whmcs(Sandbox):
     def describe(self, request: Request) -> dict[str, Any]:
         """The action's name is WHMCS' own as it was sent; pages are `web`."""
         if not request.path.endswith("/includes/api.php"):
-            return {"action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
-                    "params": None}
+            return {
+                "action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
+                "params": None,
+            }
         params = parse_form(request.body)
         shown = {key: value for key, value in params.items() if key not in SECRET_PARAMS | {"action", "responsetype"}}
         order = params.get("orderid")
@@ -68,9 +105,13 @@ class Whmcs(Sandbox):
         stored = self.store.get("order", str(order)) or {} if order else {}
         mark = MARK.search(str(params.get("notes") or stored.get("sent_notes", "")))
         client = params.get("clientid") or params.get("userid") or params.get("client_id")
-        return {"action": str(params.get("action", "")) or "?", "order": str(order) if order else None,
-                "mark": mark.group(1) if mark else None,
-                "client": str(client) if isinstance(client, str) and client else None, "params": shown}
+        return {
+            "action": str(params.get("action", "")) or "?",
+            "order": str(order) if order else None,
+            "mark": mark.group(1) if mark else None,
+            "client": str(client) if isinstance(client, str) and client else None,
+            "params": shown,
+        }
 
     def outcome(self, response: Response) -> Any:
         """`result`, `message` and the ids of an answer; nothing that could be a password or a token."""
@@ -78,8 +119,21 @@ class Whmcs(Sandbox):
             body = json.loads(response.body)
         except ValueError:
             return {"bytes": len(response.body)}
-        return {key: body[key] for key in ("result", "message", "orderid", "serviceids", "productids", "invoiceid",
-                                           "clientid", "totalresults", "numreturned") if key in body}
+        return {
+            key: body[key]
+            for key in (
+                "result",
+                "message",
+                "orderid",
+                "serviceids",
+                "productids",
+                "invoiceid",
+                "clientid",
+                "totalresults",
+                "numreturned",
+            )
+            if key in body
+        }
 
     def handle(self, request: Request, call: Call) -> Response:
         """api.php or a page."""
@@ -114,8 +168,10 @@ class Whmcs(Sandbox):
         if not isinstance(identifier, str) or not isinstance(secret, str) or not identifier or not secret:
             return "Invalid or missing credentials"
         expected = (str(self.settings["identifier"]), str(self.settings["secret"]))
-        if not (hmac.compare_digest(identifier.encode(), expected[0].encode())
-                and hmac.compare_digest(secret.encode(), expected[1].encode())):
+        if not (
+            hmac.compare_digest(identifier.encode(), expected[0].encode())
+            and hmac.compare_digest(secret.encode(), expected[1].encode())
+        ):
             return "Authentication Failed"
         if self.settings["access_key"] and params.get("accesskey") != self.settings["access_key"]:
             return f"Invalid IP {request.connection.peer[0]}"
@@ -137,10 +193,14 @@ class Whmcs(Sandbox):
             case "POST", ["module-failures"]:
                 wanted = request.json()
                 with self.store.transaction() as change:
-                    added = self.model.add(change, "module_failure", pid=int(wanted.get("pid") or 0),
-                                           serviceid=int(wanted.get("serviceid") or 0),
-                                           message=wanted.get("message", "Could not connect to the server"),
-                                           left=int(wanted.get("count") or -1))
+                    added = self.model.add(
+                        change,
+                        "module_failure",
+                        pid=int(wanted.get("pid") or 0),
+                        serviceid=int(wanted.get("serviceid") or 0),
+                        message=wanted.get("message", "Could not connect to the server"),
+                        left=int(wanted.get("count") or -1),
+                    )
                 return json_response(added, 201)
             case "DELETE", ["module-failures"]:
                 with self.store.transaction() as change:
@@ -159,10 +219,20 @@ class Whmcs(Sandbox):
             for client in wanted.get("clients", []):
                 made.setdefault("clients", []).append(self.model.add_client(change, **client)["id"])
             for product in wanted.get("products", []):
-                fields = [{**each, "id": int(each.get("id") or change.next("customfield", 101))}
-                          for each in product.get("customfields", [])]
-                full = {"gid": 1, "description": "", "module": "cpanel", "paytype": "recurring",
-                        "autosetup": "payment", "pricing": {}, **product, "customfields": fields}
+                fields = [
+                    {**each, "id": int(each.get("id") or change.next("customfield", 101))}
+                    for each in product.get("customfields", [])
+                ]
+                full = {
+                    "gid": 1,
+                    "description": "",
+                    "module": "cpanel",
+                    "paytype": "recurring",
+                    "autosetup": "payment",
+                    "pricing": {},
+                    **product,
+                    "customfields": fields,
+                }
                 made.setdefault("products", []).append(self.model.add(change, "product", **full)["id"])
             for method in wanted.get("paymethods", []):
                 client = self.model.get("client", method["userid"])
@@ -170,23 +240,55 @@ class Whmcs(Sandbox):
                     raise ValueError(f"no client {method['userid']}")
                 made.setdefault("paymethods", []).append(self.model.add_paymethod(change, client, **method)["id"])
             for order in wanted.get("orders", []):
-                full = {"ordernum": "1", "userid": 0, "date": "2026-01-01 00:00:00", "status": "Pending", "notes": "",
-                        "paymentmethod": "stripe", "invoiceid": 0, "amount": "0.00", "ipaddress": "", "requestor_id": 0,
-                        "complete": True, "noinvoice": False, "sent_notes": "", "asked": [], **order}
+                full = {
+                    "ordernum": "1",
+                    "userid": 0,
+                    "date": "2026-01-01 00:00:00",
+                    "status": "Pending",
+                    "notes": "",
+                    "paymentmethod": "stripe",
+                    "invoiceid": 0,
+                    "amount": "0.00",
+                    "ipaddress": "",
+                    "requestor_id": 0,
+                    "complete": True,
+                    "noinvoice": False,
+                    "sent_notes": "",
+                    "asked": [],
+                    **order,
+                }
                 made.setdefault("orders", []).append(self.model.add(change, "order", **full)["id"])
             for service in wanted.get("services", []):
-                full = {"userid": 0, "orderid": 0, "pid": 0, "regdate": "2026-01-01", "name": "", "domain": "",
-                        "qty": 1, "firstpaymentamount": "0.00", "recurringamount": "0.00", "paymentmethod": "stripe",
-                        "billingcycle": "Monthly", "nextduedate": "0000-00-00", "status": "Pending", "username": "",
-                        "password": "", "customfields": {}, "module_creates": 0, "suspensionreason": "", "notes": "",
-                        **service}
+                full = {
+                    "userid": 0,
+                    "orderid": 0,
+                    "pid": 0,
+                    "regdate": "2026-01-01",
+                    "name": "",
+                    "domain": "",
+                    "qty": 1,
+                    "firstpaymentamount": "0.00",
+                    "recurringamount": "0.00",
+                    "paymentmethod": "stripe",
+                    "billingcycle": "Monthly",
+                    "nextduedate": "0000-00-00",
+                    "status": "Pending",
+                    "username": "",
+                    "password": "",
+                    "customfields": {},
+                    "module_creates": 0,
+                    "suspensionreason": "",
+                    "notes": "",
+                    **service,
+                }
                 made.setdefault("services", []).append(self.model.add(change, "service", **full)["id"])
             for document in wanted.get("update", []):
                 kind, key = KINDS[document["kind"]], str(document["id"])
                 if change.get(kind, key) is None:
                     raise ValueError(f"no {kind} {key}")
-                change.change(kind, key, **{name: value for name, value in document.items()
-                                            if name not in ("kind", "id")})
+                change.change(
+                    kind, key, **{name: value for name, value in document.items() if name not in ("kind", "id")}
+                )
             for document in wanted.get("delete", []):
                 change.delete(KINDS[document["kind"]], str(document["id"]))
         return made

@@ -46,10 +46,20 @@ class Events:
         if not self.enabled:
             return
         number = change.next("event")
-        change.put("_outbox", str(number), {
-            "id": f"evt_{secrets.token_hex(12)}", "event": event, "occurredAt": stamp(),
-            "data": {key: str(value) for key, value in data.items() if value is not None},
-            "attempts": 0, "due": 0.0, "delivered": False, "status": None})
+        change.put(
+            "_outbox",
+            str(number),
+            {
+                "id": f"evt_{secrets.token_hex(12)}",
+                "event": event,
+                "occurredAt": stamp(),
+                "data": {key: str(value) for key, value in data.items() if value is not None},
+                "attempts": 0,
+                "due": 0.0,
+                "delivered": False,
+                "status": None,
+            },
+        )
         self._wake.set()
 
     def start(self) -> None:
@@ -77,9 +87,14 @@ class Events:
         status: int | None = None
         base = urlsplit(self._settings["portal_url"])
         path = f"{base.path.rstrip('/')}/webhooks/whmcs"
-        entry = self._journal.begin(direction="out", method="POST", path=path, action="webhook",
-                                    params={"event": document["event"], "id": document["id"], **document["data"]},
-                                    client=document["data"].get("clientId"))
+        entry = self._journal.begin(
+            direction="out",
+            method="POST",
+            path=path,
+            action="webhook",
+            params={"event": document["event"], "id": document["id"], **document["data"]},
+            client=document["data"].get("clientId"),
+        )
         connection: http.client.HTTPConnection | None = None
         error: str | None = None
         try:
@@ -100,23 +115,46 @@ class Events:
         attempts = document["attempts"] + 1
         pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (attempts - 1))
         with self._store.transaction() as change:
-            changed = {**document, "attempts": attempts, "due": time.time() + pause, "delivered": delivered,
-                       "status": status}
+            changed = {
+                **document,
+                "attempts": attempts,
+                "due": time.time() + pause,
+                "delivered": delivered,
+                "status": status,
+            }
             if delivered:
                 change.delete("_outbox", key)
                 change.put("_sent", key, changed)
                 change.delete("_sent", str(int(key) - SENT_KEPT))
             else:
                 change.put("_outbox", key, changed)
-        self._journal.finish(entry, state="answered" if status else "gone", status=status, outcome=error,
-                             answered=time.time(), inside=0.0)
+        self._journal.finish(
+            entry,
+            state="answered" if status else "gone",
+            status=status,
+            outcome=error,
+            answered=time.time(),
+            inside=0.0,
+        )
 
     def signed(self, document: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
         """Body and headers of one delivery; each has a nonce of its own, the event's id stays."""
         timestamp, nonce = stamp(), secrets.token_hex(16)
-        body = json.dumps({"id": document["id"], "event": document["event"], "occurredAt": document["occurredAt"],
-                           "data": document["data"], "timestamp": timestamp, "nonce": nonce},
-                          separators=(",", ":")).encode()
+        body = json.dumps(
+            {
+                "id": document["id"],
+                "event": document["event"],
+                "occurredAt": document["occurredAt"],
+                "data": document["data"],
+                "timestamp": timestamp,
+                "nonce": nonce,
+            },
+            separators=(",", ":"),
+        ).encode()
         signature = hmac.new(str(self._settings["webhook_secret"]).encode(), body, hashlib.sha256).hexdigest()
-        return body, {"Content-Type": "application/json", "X-WHMCS-Signature": signature,
-                      "X-WHMCS-Timestamp": timestamp, "X-WHMCS-Nonce": nonce}
+        return body, {
+            "Content-Type": "application/json",
+            "X-WHMCS-Signature": signature,
+            "X-WHMCS-Timestamp": timestamp,
+            "X-WHMCS-Nonce": nonce,
+        }

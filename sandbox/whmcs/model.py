@@ -15,14 +15,26 @@ from sandbox.store import Document, Store, Transaction
 from sandbox.whmcs.events import Events
 
 CYCLES = {
-    "monthly": ("Monthly", 1), "quarterly": ("Quarterly", 3), "semiannually": ("Semi-Annually", 6),
-    "annually": ("Annually", 12), "biennially": ("Biennially", 24), "triennially": ("Triennially", 36),
-    "onetime": ("One Time", 0), "free": ("Free Account", 0)}
+    "monthly": ("Monthly", 1),
+    "quarterly": ("Quarterly", 3),
+    "semiannually": ("Semi-Annually", 6),
+    "annually": ("Annually", 12),
+    "biennially": ("Biennially", 24),
+    "triennially": ("Triennially", 36),
+    "onetime": ("One Time", 0),
+    "free": ("Free Account", 0),
+}
 GATEWAYS = {"stripe": "Credit Card", "mailin": "Mail In Payment", "banktransfer": "Bank Transfer", "paypal": "PayPal"}
 ORDER_STATUSES = ("Pending", "Active", "Fraud", "Cancelled")
 NOT_PENDING = "Order ID not found or Status not Pending"
-INDEXES = {"order": ("userid",), "service": ("orderid", "userid"), "invoice": ("userid",), "paymethod": ("userid",),
-           "domain": ("orderid", "userid"), "client": ("email",)}
+INDEXES = {
+    "order": ("userid",),
+    "service": ("orderid", "userid"),
+    "invoice": ("userid",),
+    "paymethod": ("userid",),
+    "domain": ("orderid", "userid"),
+    "client": ("email",),
+}
 
 
 class Refused(Exception):
@@ -87,20 +99,42 @@ class Model:
         price = float(product["pricing"].get(cycle, "-1.00")) if cycle in CYCLES else -1.0
         return price if price >= 0 else None
 
-    def add_order(self, change: Transaction, client: Document, gateway: str, items: list[Document],
-                  domains: list[Document], notes: str, noinvoice: bool, address: str) -> Document:
+    def add_order(
+        self,
+        change: Transaction,
+        client: Document,
+        gateway: str,
+        items: list[Document],
+        domains: list[Document],
+        notes: str,
+        noinvoice: bool,
+        address: str,
+    ) -> Document:
         """The order's row alone; `complete_order` gives it its services and invoice."""
         amount = sum(each["amount"] * each["qty"] for each in items) + sum(each["amount"] for each in domains)
         stored = notes if self.settings["notes"] == "stored" else ""
-        return self.add(change, "order", ordernum=str(1_000_000_000 + secrets.randbelow(9_000_000_000)),
-                        userid=client["id"], date=timestamp(), status="Pending", notes=stored, paymentmethod=gateway,
-                        invoiceid=0, amount=money(amount), ipaddress=address, requestor_id=client["id"],
-                        complete=False, noinvoice=noinvoice, sent_notes=notes,
-                        asked=[{key: each[key] for key in ("pid", "qty", "cycle", "domain", "customfields")}
-                               for each in items])
+        return self.add(
+            change,
+            "order",
+            ordernum=str(1_000_000_000 + secrets.randbelow(9_000_000_000)),
+            userid=client["id"],
+            date=timestamp(),
+            status="Pending",
+            notes=stored,
+            paymentmethod=gateway,
+            invoiceid=0,
+            amount=money(amount),
+            ipaddress=address,
+            requestor_id=client["id"],
+            complete=False,
+            noinvoice=noinvoice,
+            sent_notes=notes,
+            asked=[{key: each[key] for key in ("pid", "qty", "cycle", "domain", "customfields")} for each in items],
+        )
 
-    def complete_order(self, change: Transaction, order: Document, items: list[Document],
-                       domains: list[Document]) -> tuple[list[int], list[int], int]:
+    def complete_order(
+        self, change: Transaction, order: Document, items: list[Document], domains: list[Document]
+    ) -> tuple[list[int], list[int], int]:
         """Services, domains and invoice of an order; answers their ids (invoice 0 when there is none)."""
         lines, services, registered = [], [], []
         for item in items:
@@ -110,23 +144,58 @@ class Model:
                 quantity = item["qty"] if scalable else 1
                 service = self._add_service(change, order, item, quantity)
                 services.append(service["id"])
-                lines.append({"type": "Hosting", "relid": service["id"], "description": product["name"],
-                              "amount": money(item["amount"] * quantity)})
+                lines.append(
+                    {
+                        "type": "Hosting",
+                        "relid": service["id"],
+                        "description": product["name"],
+                        "amount": money(item["amount"] * quantity),
+                    }
+                )
         for item in domains:
-            domain = self.add(change, "domain", orderid=order["id"], userid=order["userid"], domainname=item["domain"],
-                              regtype=item["type"].capitalize(), regdate=timestamp()[:10], regperiod=1,
-                              firstpaymentamount=money(item["amount"]), recurringamount=money(item["amount"]),
-                              status="Pending", paymentmethod=order["paymentmethod"], notes="")
+            domain = self.add(
+                change,
+                "domain",
+                orderid=order["id"],
+                userid=order["userid"],
+                domainname=item["domain"],
+                regtype=item["type"].capitalize(),
+                regdate=timestamp()[:10],
+                regperiod=1,
+                firstpaymentamount=money(item["amount"]),
+                recurringamount=money(item["amount"]),
+                status="Pending",
+                paymentmethod=order["paymentmethod"],
+                notes="",
+            )
             registered.append(domain["id"])
-            lines.append({"type": f"Domain{item['type'].capitalize()}", "relid": domain["id"],
-                          "description": item["domain"], "amount": money(item["amount"])})
+            lines.append(
+                {
+                    "type": f"Domain{item['type'].capitalize()}",
+                    "relid": domain["id"],
+                    "description": item["domain"],
+                    "amount": money(item["amount"]),
+                }
+            )
         invoice_id = 0
         if not order["noinvoice"] and any(float(line["amount"]) for line in lines):
             total = money(sum(float(line["amount"]) for line in lines))
             due = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%d")
-            invoice = self.add(change, "invoice", userid=order["userid"], date=timestamp()[:10], duedate=due,
-                               datepaid="0000-00-00 00:00:00", subtotal=total, total=total, status="Unpaid",
-                               paymentmethod=order["paymentmethod"], notes="", items=lines, orderid=order["id"])
+            invoice = self.add(
+                change,
+                "invoice",
+                userid=order["userid"],
+                date=timestamp()[:10],
+                duedate=due,
+                datepaid="0000-00-00 00:00:00",
+                subtotal=total,
+                total=total,
+                status="Unpaid",
+                paymentmethod=order["paymentmethod"],
+                notes="",
+                items=lines,
+                orderid=order["id"],
+            )
             invoice_id = invoice["id"]
         change.change("order", str(order["id"]), invoiceid=invoice_id, complete=True)
         self.log(change, f"New Order Placed - Order ID: {order['id']} - User ID: {order['userid']}", order["userid"])
@@ -136,23 +205,48 @@ class Model:
         product = item["product"]
         cycle, months = CYCLES[item["cycle"]]
         due = (datetime.now(UTC) + timedelta(days=30 * months)).strftime("%Y-%m-%d") if months else "0000-00-00"
-        return self.add(change, "service", userid=order["userid"], orderid=order["id"], pid=product["id"],
-                        regdate=timestamp()[:10], name=product["name"], domain=item["domain"], qty=quantity,
-                        firstpaymentamount=money(item["amount"] * quantity),
-                        recurringamount=money(item["amount"] * quantity if months else 0),
-                        paymentmethod=order["paymentmethod"], billingcycle=cycle, nextduedate=due, status="Pending",
-                        username="", password="", customfields=item["customfields"], module_creates=0,
-                        suspensionreason="", notes="")
+        return self.add(
+            change,
+            "service",
+            userid=order["userid"],
+            orderid=order["id"],
+            pid=product["id"],
+            regdate=timestamp()[:10],
+            name=product["name"],
+            domain=item["domain"],
+            qty=quantity,
+            firstpaymentamount=money(item["amount"] * quantity),
+            recurringamount=money(item["amount"] * quantity if months else 0),
+            paymentmethod=order["paymentmethod"],
+            billingcycle=cycle,
+            nextduedate=due,
+            status="Pending",
+            username="",
+            password="",
+            customfields=item["customfields"],
+            module_creates=0,
+            suspensionreason="",
+            notes="",
+        )
 
     def order_event(self, change: Transaction, order: Document, event: str, status: str) -> None:
         """Tells the portal about an order."""
         self.events.emit(change, event, orderId=order["id"], clientId=order["userid"], status=status)
 
-    def service_event(self, change: Transaction, service: Document, event: str, status: str,
-                      message: str | None = None) -> None:
+    def service_event(
+        self, change: Transaction, service: Document, event: str, status: str, message: str | None = None
+    ) -> None:
         """Tells the portal about a service (never with its password)."""
-        self.events.emit(change, event, serviceId=service["id"], orderId=service["orderid"], clientId=service["userid"],
-                         productId=service["pid"], status=status, message=message)
+        self.events.emit(
+            change,
+            event,
+            serviceId=service["id"],
+            orderId=service["orderid"],
+            clientId=service["userid"],
+            productId=service["pid"],
+            status=status,
+            message=message,
+        )
 
     def accept(self, change: Transaction, order: Document | None, autosetup: bool | None) -> str | None:
         """Accepts a Pending order; answers the raw module message when a module failed."""
@@ -183,22 +277,31 @@ class Model:
         tries = service["module_creates"] + 1
         if failure is not None:
             changed = change.change("service", str(service["id"]), module_creates=tries)
-            self.log(change, f"Module Create Failed - Service ID: {service['id']} - Error: {failure}",
-                     service["userid"])
+            self.log(
+                change, f"Module Create Failed - Service ID: {service['id']} - Error: {failure}", service["userid"]
+            )
             self.service_event(change, changed, "service.failed", changed["status"], failure)
             return failure
         changed = change.change(
-            "service", str(service["id"]), status="Active", module_creates=tries,
-            accounts=service.get("accounts", 0) + 1, username=service["username"] or f"nw{service['id']:06d}",
-            password=secrets.token_urlsafe(12))
+            "service",
+            str(service["id"]),
+            status="Active",
+            module_creates=tries,
+            accounts=service.get("accounts", 0) + 1,
+            username=service["username"] or f"nw{service['id']:06d}",
+            password=secrets.token_urlsafe(12),
+        )
         self.log(change, f"Module Create Successful - Service ID: {service['id']}", service["userid"])
         self.service_event(change, changed, "service.active", "Active")
         return None
 
     def _module_failure(self, change: Transaction, service: Document) -> str | None:
         for each in self.store.all("module_failure"):
-            if each["left"] == 0 or (each["pid"] and each["pid"] != service["pid"]) or (
-                    each["serviceid"] and each["serviceid"] != service["id"]):
+            if (
+                each["left"] == 0
+                or (each["pid"] and each["pid"] != service["pid"])
+                or (each["serviceid"] and each["serviceid"] != service["id"])
+            ):
                 continue
             if each["left"] > 0:
                 change.change("module_failure", str(each["id"]), left=each["left"] - 1)
@@ -235,30 +338,78 @@ class Model:
 
     def add_paymethod(self, change: Transaction, client: Document, **fields: Any) -> Document:
         """A card (or what `type` says) on file."""
-        method = self.add(change, "paymethod", **{
-            "userid": client["id"], "type": "CreditCard", "description": "Visa ending 4242", "gateway_name": "stripe",
-            "contact_type": "Client", "contact_id": client["id"], "card_last_four": "4242", "card_type": "Visa",
-            "expiry_date": "12/31", "start_date": "", "issue_number": "",
-            "remote_token": f"tok_{secrets.token_hex(12)}", "last_updated": timestamp(), **fields})
+        method = self.add(
+            change,
+            "paymethod",
+            **{
+                "userid": client["id"],
+                "type": "CreditCard",
+                "description": "Visa ending 4242",
+                "gateway_name": "stripe",
+                "contact_type": "Client",
+                "contact_id": client["id"],
+                "card_last_four": "4242",
+                "card_type": "Visa",
+                "expiry_date": "12/31",
+                "start_date": "",
+                "issue_number": "",
+                "remote_token": f"tok_{secrets.token_hex(12)}",
+                "last_updated": timestamp(),
+                **fields,
+            },
+        )
         self.log(change, f"Pay Method Added - Pay Method ID: {method['id']}", client["id"])
         self.events.emit(change, "paymethod.added", clientId=client["id"], payMethodId=method["id"])
         return method
 
     def add_client(self, change: Transaction, **fields: Any) -> Document:
         """A new client."""
-        client = self.add(change, "client", **{
-            "firstname": "", "lastname": "", "companyname": "", "email": "", "address1": "", "address2": "", "city": "",
-            "state": "", "postcode": "", "country": "US", "phonenumber": "", "status": "Active", "currency": 1,
-            "defaultgateway": "", "credit": "0.00", "groupid": 0, "language": "", "notes": "", "customfields": {},
-            "datecreated": timestamp()[:10], **fields})
-        self.log(change, f"Created Client {client['firstname']} {client['lastname']} - User ID: {client['id']}",
-                 client["id"])
+        client = self.add(
+            change,
+            "client",
+            **{
+                "firstname": "",
+                "lastname": "",
+                "companyname": "",
+                "email": "",
+                "address1": "",
+                "address2": "",
+                "city": "",
+                "state": "",
+                "postcode": "",
+                "country": "US",
+                "phonenumber": "",
+                "status": "Active",
+                "currency": 1,
+                "defaultgateway": "",
+                "credit": "0.00",
+                "groupid": 0,
+                "language": "",
+                "notes": "",
+                "customfields": {},
+                "datecreated": timestamp()[:10],
+                **fields,
+            },
+        )
+        self.log(
+            change, f"Created Client {client['firstname']} {client['lastname']} - User ID: {client['id']}", client["id"]
+        )
         return client
 
-    def fields_of(self, product: Document, values: Callable[[int], str] | None = None,
-                  all_fields: bool = False) -> list[Document]:
+    def fields_of(
+        self, product: Document, values: Callable[[int], str] | None = None, all_fields: bool = False
+    ) -> list[Document]:
         """A product's custom fields (only those on the order form, unless asked for all), with values when given."""
-        return [{"id": each["id"], "name": each["name"], **(
-            {"description": each.get("description", ""), "required": each.get("required", "")} if values is None else
-            {"translated_name": each["name"], "value": values(each["id"])})}
-            for each in product.get("customfields", []) if all_fields or each.get("showorder", True)]
+        return [
+            {
+                "id": each["id"],
+                "name": each["name"],
+                **(
+                    {"description": each.get("description", ""), "required": each.get("required", "")}
+                    if values is None
+                    else {"translated_name": each["name"], "value": values(each["id"])}
+                ),
+            }
+            for each in product.get("customfields", [])
+            if all_fields or each.get("showorder", True)
+        ]

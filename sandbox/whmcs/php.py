@@ -58,35 +58,35 @@ def unserialize(data: bytes) -> Any:
 
 
 def _value(data: bytes, at: int) -> tuple[Any, int]:
-    kind = data[at:at + 2]
+    kind = data[at : at + 2]
     if kind == b"N;":
         return None, at + 2
     if kind in (b"i:", b"b:", b"d:"):
         end = data.find(b";", at)
-        text = data[at + 2:end]
+        text = data[at + 2 : end]
         if end < 0 or not re.fullmatch(rb"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", text):
             raise Unserializable("number")
         return (float(text) if kind == b"d:" else bool(int(text)) if kind == b"b:" else int(text)), end + 1
     if kind == b"s:":
         colon = data.find(b":", at + 2)
-        if not data[at + 2:colon].isdigit():
+        if not data[at + 2 : colon].isdigit():
             raise Unserializable("length")
-        start, length = colon + 2, int(data[at + 2:colon])
-        if data[colon + 1:start] != b'"' or data[start + length:start + length + 2] != b'";':
+        start, length = colon + 2, int(data[at + 2 : colon])
+        if data[colon + 1 : start] != b'"' or data[start + length : start + length + 2] != b'";':
             raise Unserializable("text (lengths count UTF-8 bytes)")
-        return data[start:start + length].decode("utf-8", "replace"), start + length + 2
+        return data[start : start + length].decode("utf-8", "replace"), start + length + 2
     if kind == b"a:":
         colon = data.find(b":", at + 2)
-        if not data[at + 2:colon].isdigit() or data[colon + 1:colon + 2] != b"{":
+        if not data[at + 2 : colon].isdigit() or data[colon + 1 : colon + 2] != b"{":
             raise Unserializable("array")
         result: dict[Any, Any] = {}
         position = colon + 2
-        for _ in range(int(data[at + 2:colon])):
+        for _ in range(int(data[at + 2 : colon])):
             key, position = _value(data, position)
             if not isinstance(key, (int, str)):
                 raise Unserializable("key")
             result[key], position = _value(data, position)
-        if data[position:position + 1] != b"}":
+        if data[position : position + 1] != b"}":
             raise Unserializable("array's end")
         return result, position + 1
     raise Unserializable("type")

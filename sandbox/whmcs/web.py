@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from sandbox.whmcs.app import Whmcs
 
 SITE = "WHMCS (sandbox)"
-LINKS = {"Orders": "/", "Clients": "/clients", "Invoices": "/invoices", "Products": "/products",
-         "Activity log": "/activity"}
+LINKS = {
+    "Orders": "/",
+    "Clients": "/clients",
+    "Invoices": "/invoices",
+    "Products": "/products",
+    "Activity log": "/activity",
+}
 AREA = "Northwind Hosting client area (sandbox)"
 SHOWN = 200
 SSO_SECONDS = 60
@@ -36,8 +41,10 @@ def handle(whmcs: Whmcs, request: Request) -> Response:
         case "GET", ["products"]:
             return _products(whmcs)
         case "GET", ["activity"]:
-            rows = [[esc(each["date"]), esc(each["description"]), esc(each["userid"] or "")]
-                    for each in whmcs.store.all("activity")[:-SHOWN - 1:-1]]
+            rows = [
+                [esc(each["date"]), esc(each["description"]), esc(each["userid"] or "")]
+                for each in whmcs.store.all("activity")[: -SHOWN - 1 : -1]
+            ]
             return page(SITE, "Activity log", table(["Date", "Description", "Client"], rows), LINKS)
         case "GET", ["orders", key]:
             order = whmcs.model.get("order", key)
@@ -59,7 +66,7 @@ def handle(whmcs: Whmcs, request: Request) -> Response:
                 return redirect(f"/clients/{client['id']}")
         case "GET", ["oauth", "singlesignon.php"]:
             return _sign_on(whmcs, request)
-        case ("GET" | "POST"), ["clientarea", "payment-methods"]:
+        case (("GET" | "POST"), ["clientarea", "payment-methods"]):
             return _payment_methods(whmcs, request)
     return page(SITE, "Not found", "<p>There is no such page.</p>", LINKS, status=404)
 
@@ -73,8 +80,15 @@ def _name(whmcs: Whmcs, client_id: int) -> str:
 def _order_row(whmcs: Whmcs, order: Document) -> list[str]:
     services = whmcs.model.services_of(order["id"])
     listed = "<br>".join(f"{esc(each['name'])} {esc(each['domain'])} {badge(each['status'])}" for each in services)
-    return [f'<a href="/orders/{order["id"]}">{order["id"]}</a>', esc(order["date"]), _name(whmcs, order["userid"]),
-            badge(order["status"]), listed, esc(order["amount"]), esc(order["notes"])]
+    return [
+        f'<a href="/orders/{order["id"]}">{order["id"]}</a>',
+        esc(order["date"]),
+        _name(whmcs, order["userid"]),
+        badge(order["status"]),
+        listed,
+        esc(order["amount"]),
+        esc(order["notes"]),
+    ]
 
 
 ORDER_HEADINGS = ["Order", "Date", "Client", "Status", "Services", "Amount", "Notes"]
@@ -83,29 +97,47 @@ ORDER_HEADINGS = ["Order", "Date", "Client", "Status", "Services", "Amount", "No
 def _orders(whmcs: Whmcs) -> Response:
     with whmcs.store.lock:
         orders = whmcs.store.all("order")
-        rows = [_order_row(whmcs, each) for each in orders[:-SHOWN - 1:-1]]
+        rows = [_order_row(whmcs, each) for each in orders[: -SHOWN - 1 : -1]]
     return page(SITE, f"Orders ({len(orders)})", table(ORDER_HEADINGS, rows, "No orders yet."), LINKS)
 
 
 def _order(whmcs: Whmcs, order: Document) -> Response:
     with whmcs.store.lock:
-        services = [[str(each["id"]), esc(each["name"]), esc(each["domain"]), str(each["qty"]),
-                     esc(each["billingcycle"]), badge(each["status"]), esc(each["username"]),
-                     esc(", ".join(f"{key}={value}" for key, value in each["customfields"].items()))]
-                    for each in whmcs.model.services_of(order["id"])]
+        services = [
+            [
+                str(each["id"]),
+                esc(each["name"]),
+                esc(each["domain"]),
+                str(each["qty"]),
+                esc(each["billingcycle"]),
+                badge(each["status"]),
+                esc(each["username"]),
+                esc(", ".join(f"{key}={value}" for key, value in each["customfields"].items())),
+            ]
+            for each in whmcs.model.services_of(order["id"])
+        ]
         invoice = whmcs.model.get("invoice", order["invoiceid"])
-    facts = [("Client", _name(whmcs, order["userid"])), ("Status", badge(order["status"])),
-             ("Order number", esc(order["ordernum"])), ("Date", esc(order["date"])), ("Amount", esc(order["amount"])),
-             ("Payment method", esc(order["paymentmethod"])), ("Notes", esc(order["notes"]) or "–"),
-             ("Invoice", f"{invoice['id']} {badge(invoice['status'])}" if invoice else "none")]
+    facts = [
+        ("Client", _name(whmcs, order["userid"])),
+        ("Status", badge(order["status"])),
+        ("Order number", esc(order["ordernum"])),
+        ("Date", esc(order["date"])),
+        ("Amount", esc(order["amount"])),
+        ("Payment method", esc(order["paymentmethod"])),
+        ("Notes", esc(order["notes"]) or "–"),
+        ("Invoice", f"{invoice['id']} {badge(invoice['status'])}" if invoice else "none"),
+    ]
     body = "<dl>" + "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts) + "</dl><p>"
     base = f"/orders/{order['id']}"
     if order["status"] == "Pending":
         body += button(f"{base}/accept", "Accept order")
     if order["status"] in ("Pending", "Active"):
         body += button(f"{base}/cancel", "Cancel order") + button(f"{base}/fraud", "Mark as fraud")
-    body += "</p><h2>Services</h2>" + table(["Id", "Product", "Domain", "Qty", "Cycle", "Status", "Username",
-                                            "Custom fields"], services, "This order has no services (yet).")
+    body += "</p><h2>Services</h2>" + table(
+        ["Id", "Product", "Domain", "Qty", "Cycle", "Status", "Username", "Custom fields"],
+        services,
+        "This order has no services (yet).",
+    )
     return page(SITE, f"Order {order['id']}", body, LINKS)
 
 
@@ -122,43 +154,66 @@ def _decide(whmcs: Whmcs, order: Document, action: str) -> Response:
 
 
 def _clients(whmcs: Whmcs) -> Response:
-    rows = [[str(each["id"]), _name(whmcs, each["id"]), esc(each["companyname"]), esc(each["email"]),
-             badge(each["status"]), esc(each["defaultgateway"]),
-             str(len(whmcs.store.find("paymethod", "userid", each["id"])))]
-            for each in whmcs.store.all("client")[:SHOWN]]
+    rows = [
+        [
+            str(each["id"]),
+            _name(whmcs, each["id"]),
+            esc(each["companyname"]),
+            esc(each["email"]),
+            badge(each["status"]),
+            esc(each["defaultgateway"]),
+            str(len(whmcs.store.find("paymethod", "userid", each["id"]))),
+        ]
+        for each in whmcs.store.all("client")[:SHOWN]
+    ]
     headings = ["Id", "Name", "Company", "E-mail", "Status", "Gateway", "Payment methods"]
     return page(SITE, "Clients", table(headings, rows), LINKS)
 
 
 def _methods(whmcs: Whmcs, client_id: int) -> str:
-    rows = [[esc(each["type"]), esc(each["description"]), esc(each["expiry_date"])]
-            for each in whmcs.store.find("paymethod", "userid", client_id)]
+    rows = [
+        [esc(each["type"]), esc(each["description"]), esc(each["expiry_date"])]
+        for each in whmcs.store.find("paymethod", "userid", client_id)
+    ]
     return table(["Type", "Description", "Expires"], rows, "No payment method on file.")
 
 
 def _client(whmcs: Whmcs, client: Document) -> Response:
     with whmcs.store.lock:
-        orders = [_order_row(whmcs, each) for each in whmcs.store.find("order", "userid", client["id"])[:-SHOWN - 1:-1]]
+        orders = [
+            _order_row(whmcs, each) for each in whmcs.store.find("order", "userid", client["id"])[: -SHOWN - 1 : -1]
+        ]
     add = button(f"/clients/{client['id']}/paymethods", "Add a test card")
-    body = (f"<dl><dt>E-mail</dt><dd>{esc(client['email'])}</dd><dt>Status</dt><dd>{badge(client['status'])}</dd>"
-            f"<dt>Company</dt><dd>{esc(client['companyname']) or '–'}</dd></dl>"
-            f"<h2>Payment methods</h2>{_methods(whmcs, client['id'])}"
-            f"<p>{add}</p>"
-            f"<h2>Orders</h2>{table(ORDER_HEADINGS, orders, 'No orders yet.')}")
+    body = (
+        f"<dl><dt>E-mail</dt><dd>{esc(client['email'])}</dd><dt>Status</dt><dd>{badge(client['status'])}</dd>"
+        f"<dt>Company</dt><dd>{esc(client['companyname']) or '–'}</dd></dl>"
+        f"<h2>Payment methods</h2>{_methods(whmcs, client['id'])}"
+        f"<p>{add}</p>"
+        f"<h2>Orders</h2>{table(ORDER_HEADINGS, orders, 'No orders yet.')}"
+    )
     return page(SITE, f"{client['firstname']} {client['lastname']}", body, LINKS)
 
 
 def _invoices(whmcs: Whmcs) -> Response:
-    rows = [[str(each["id"]), esc(each["date"]), _name(whmcs, each["userid"]), esc(each["total"]),
-             badge(each["status"])] for each in whmcs.store.all("invoice")[:-SHOWN - 1:-1]]
+    rows = [
+        [str(each["id"]), esc(each["date"]), _name(whmcs, each["userid"]), esc(each["total"]), badge(each["status"])]
+        for each in whmcs.store.all("invoice")[: -SHOWN - 1 : -1]
+    ]
     return page(SITE, "Invoices", table(["Invoice", "Date", "Client", "Total", "Status"], rows), LINKS)
 
 
 def _products(whmcs: Whmcs) -> Response:
-    rows = [[str(each["id"]), esc(each["name"]), esc(each["paytype"]),
-             esc(", ".join(f"{cycle} {price}" for cycle, price in each["pricing"].items())), esc(each.get("module")),
-             esc(", ".join(f"{field['id']} {field['name']}" for field in each.get("customfields", [])))]
-            for each in whmcs.store.all("product")]
+    rows = [
+        [
+            str(each["id"]),
+            esc(each["name"]),
+            esc(each["paytype"]),
+            esc(", ".join(f"{cycle} {price}" for cycle, price in each["pricing"].items())),
+            esc(each.get("module")),
+            esc(", ".join(f"{field['id']} {field['name']}" for field in each.get("customfields", []))),
+        ]
+        for each in whmcs.store.all("product")
+    ]
     return page(SITE, "Products", table(["Id", "Name", "Payment", "Prices", "Module", "Custom fields"], rows), LINKS)
 
 
@@ -176,8 +231,10 @@ def _sign_on(whmcs: Whmcs, request: Request) -> Response:
             return page(AREA, "Link no longer valid", "<p>This link has been used or is too old.</p>", {}, status=403)
         session = secrets.token_urlsafe(24)
         change.put("_session", session, {"client": document["client"]})
-    return redirect("/clientarea/payment-methods",
-                    [("Set-Cookie", f"WHMCSsandbox={session}; Path=/clientarea; HttpOnly; SameSite=Lax")])
+    return redirect(
+        "/clientarea/payment-methods",
+        [("Set-Cookie", f"WHMCSsandbox={session}; Path=/clientarea; HttpOnly; SameSite=Lax")],
+    )
 
 
 def _payment_methods(whmcs: Whmcs, request: Request) -> Response:
@@ -195,6 +252,8 @@ def _payment_methods(whmcs: Whmcs, request: Request) -> Response:
         return redirect("/clientarea/payment-methods")
     back = str(whmcs.settings["portal_url"] or "")
     links = {"Back to the portal": f"{back.rstrip('/')}/orders"} if back else {}
-    body = (f"<p>Signed in as {esc(client['firstname'])} {esc(client['lastname'])}.</p>{_methods(whmcs, client['id'])}"
-            f"<p>{button('/clientarea/payment-methods', 'Add a test card', main=True)}</p>")
+    body = (
+        f"<p>Signed in as {esc(client['firstname'])} {esc(client['lastname'])}.</p>{_methods(whmcs, client['id'])}"
+        f"<p>{button('/clientarea/payment-methods', 'Add a test card', main=True)}</p>"
+    )
     return page(AREA, "Payment methods", body, links)

@@ -22,9 +22,15 @@ HTMX = Path(__file__).with_name("htmx-2.0.11.min.js")
 SCREENSHOTS = Path(__file__).parents[2] / "var" / "screenshots"
 
 ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 
 Visit = Callable[..., AbstractContextManager["Tab"]]
 
@@ -98,13 +104,24 @@ def visit(chromium: Browser, stack: Stack) -> Visit:
     """
 
     @contextmanager
-    def open_tab(*, session: str = "", scheme: str = "light", width: int = 1280, cdn: str = "file",
-                 complaints: bool = False, portal: str = "", **more: Any) -> Iterator[Tab]:  # fmt: skip
+    def open_tab(
+        *,
+        session: str = "",
+        scheme: str = "light",
+        width: int = 1280,
+        cdn: str = "file",
+        complaints: bool = False,
+        portal: str = "",
+        **more: Any,
+    ) -> Iterator[Tab]:
         portal = portal or stack.urls["portal"]
         context = chromium.new_context(
-            color_scheme=scheme, viewport={"width": width, "height": 844 if width < 700 else 800},
-            locale="en-GB", timezone_id="Europe/Berlin", **more,
-        )  # fmt: skip
+            color_scheme=scheme,
+            viewport={"width": width, "height": 844 if width < 700 else 800},
+            locale="en-GB",
+            timezone_id="Europe/Berlin",
+            **more,
+        )
         inside = tuple(stack.urls.values()) + (portal,)
 
         def elsewhere(route: Route) -> None:

@@ -124,8 +124,12 @@ def signed_out(text: str) -> Go:
 
 def sign_in_link(ago: float) -> Go:
     def go(tab: Tab, site: Site) -> None:
-        url = site.links.sign_in(email="ada@lovelace.example", contact_id=None,
-                                 account_id=site.stack.ids["account:ada"], now=site.now() - ago)
+        url = site.links.sign_in(
+            email="ada@lovelace.example",
+            contact_id=None,
+            account_id=site.stack.ids["account:ada"],
+            now=site.now() - ago,
+        )
         tab.go(urlsplit(url).path)
 
     return go
@@ -133,8 +137,11 @@ def sign_in_link(ago: float) -> Go:
 
 def order_link(days: float, good: bool = True) -> Go:
     def go(tab: Tab, site: Site) -> None:
-        url = site.links.order(reference=site.orders["pending-review"].reference,
-                               account_id=site.stack.ids["account:ada"], now=site.now() - days * 86_400)
+        url = site.links.order(
+            reference=site.orders["pending-review"].reference,
+            account_id=site.stack.ids["account:ada"],
+            now=site.now() - days * 86_400,
+        )
         tab.go(urlsplit(url).path + ("" if good else "x"))
 
     return go
@@ -142,8 +149,9 @@ def order_link(days: float, good: bool = True) -> Go:
 
 def renewed(tab: Tab, site: Site) -> None:
     made = make_order(site.app, site.stack)
-    url = site.links.order(reference=made.reference, account_id=site.stack.ids["account:ada"],
-                           now=site.now() - 31 * 86_400)
+    url = site.links.order(
+        reference=made.reference, account_id=site.stack.ids["account:ada"], now=site.now() - 31 * 86_400
+    )
     tab.go(urlsplit(url).path)
     tab.page.get_by_role("button", name="E-mail me a new link").click()
     tab.waits_for("Check your e-mail")
@@ -151,8 +159,9 @@ def renewed(tab: Tab, site: Site) -> None:
 
 def renewed_too_often(tab: Tab, site: Site) -> None:
     made = make_order(site.app, site.stack)
-    url = site.links.order(reference=made.reference, account_id=site.stack.ids["account:ada"],
-                           now=site.now() - 31 * 86_400)
+    url = site.links.order(
+        reference=made.reference, account_id=site.stack.ids["account:ada"], now=site.now() - 31 * 86_400
+    )
     for _ in range(4):
         tab.go(urlsplit(url).path)
         tab.page.get_by_role("button", name="E-mail me a new link").click()
@@ -188,8 +197,11 @@ PAGES: dict[str, dict[str, Go]] = {
     "sign_in.sent": {"sign-in-sent": asked_for_link},
     "sign_in.open_link": {"sign-in-confirm": sign_in_link(0), "sign-in-link-over": sign_in_link(10_000)},
     "sign_in.open_order_link": {
-        "order-link": order_link(0), "order-link-over": order_link(31), "order-link-unknown": order_link(0, good=False),
-        "order-link-sent": renewed, "too-often": renewed_too_often,
+        "order-link": order_link(0),
+        "order-link-over": order_link(31),
+        "order-link-unknown": order_link(0, good=False),
+        "order-link-sent": renewed,
+        "too-often": renewed_too_often,
     },
     "sign_in.account": {"account": path("/account"), "stale-form": stale_form},
     "orders.index": {"orders": path("/orders"), "orders-filtered": path("/orders?status=failed")},
@@ -198,10 +210,20 @@ PAGES: dict[str, dict[str, Go]] = {
     "orders.placed": {"placed": order_page("pending-review", "/placed")},
     "orders.ask_withdraw": {"withdraw": order_page("pending-review", "/withdraw")},
     "": {"not-found": path("/nothing/here")},
-}  # fmt: skip
+}
 #: Pages whose answer is an error, which Chromium notes in the console.
-REFUSALS = {"catalogue-fault", "basket-fault", "sign-in-fault", "sign-in-link-over", "order-link-over", "too-often",
-            "order-link-unknown", "order-link-sent", "stale-form", "not-found"}  # fmt: skip
+REFUSALS = {
+    "catalogue-fault",
+    "basket-fault",
+    "sign-in-fault",
+    "sign-in-link-over",
+    "order-link-over",
+    "too-often",
+    "order-link-unknown",
+    "order-link-sent",
+    "stale-form",
+    "not-found",
+}
 
 
 def test_every_page_of_the_application_is_looked_at(app: Flask) -> None:
@@ -216,7 +238,8 @@ def test_every_page_of_the_application_is_looked_at(app: Flask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "go"), [(name, go) for pages in PAGES.values() for name, go in pages.items()],
+    ("name", "go"),
+    [(name, go) for pages in PAGES.values() for name, go in pages.items()],
     ids=[name for pages in PAGES.values() for name in pages],
 )
 def test_axe_finds_nothing_and_nothing_overflows(visit: Visit, site: Site, name: str, go: Go) -> None:

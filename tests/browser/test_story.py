@@ -141,8 +141,13 @@ def test_a_missing_payment_method_is_added_on_the_way(visit: Visit, stack: Stack
 def test_what_cannot_be_set_up_is_said_without_codes(visit: Visit, stack: Stack, app: Flask) -> None:
     with visit(session=make_session(app, stack)) as tab:
         _, order = new_order(tab, stack)
-        stack.whmcs.fault("error", action="AddOrder", count=0, status=200,
-                          body={"result": "error", "message": "Unable to add order when client status is Closed"})
+        stack.whmcs.fault(
+            "error",
+            action="AddOrder",
+            count=0,
+            status=200,
+            body={"result": "error", "message": "Unable to add order when client status is Closed"},
+        )
         try:
             stack.press_button(order, background=True)
             tab.waits_for("There is a problem with your order")

@@ -87,8 +87,12 @@ PASSING: tuple[dict[str, Any], ...] = (
 )
 OF_WHMCS = (*PASSING, {"kind": "RATE_LIMITED"}, {"kind": "hang", "seconds": 5.0})
 OF_SALESFORCE = (
-    *PASSING, {"kind": "UNABLE_TO_LOCK_ROW"}, {"kind": "REQUEST_LIMIT_EXCEEDED"}, {"kind": "SERVER_UNAVAILABLE"},
-    {"kind": "INVALID_SESSION_ID"}, {"kind": "UNKNOWN_EXCEPTION"},
+    *PASSING,
+    {"kind": "UNABLE_TO_LOCK_ROW"},
+    {"kind": "REQUEST_LIMIT_EXCEEDED"},
+    {"kind": "SERVER_UNAVAILABLE"},
+    {"kind": "INVALID_SESSION_ID"},
+    {"kind": "UNKNOWN_EXCEPTION"},
 )
 
 #: Troubles of the whole house, one in turn after every so many orders (in a long run less often).
@@ -136,11 +140,18 @@ def make_plan(orders: int, seed: int, seconds: float) -> list[Planned]:
             client, together = next(clients), draw.choice((1, 1, 1, 1, 3))
             alone = together == 1
         together -= 1
-        items = [(draw.choice(("starter", "business", "server", "certificate", "support")), draw.choice((1, 1, 1, 2)))
-                 for _ in range(draw.choice((1, 1, 2, 3)))]
+        items = [
+            (draw.choice(("starter", "business", "server", "certificate", "support")), draw.choice((1, 1, 1, 2)))
+            for _ in range(draw.choice((1, 1, 2, 3)))
+        ]
         again = [(draw.uniform(0.0, 6.0), draw.random() < 0.6) for _ in range(draw.choice((0, 0, 0, 1, 2)))]
-        planned = Planned(Wanted(number, client, items, alone), draw.uniform(0.0, seconds),
-                          draw.choice(("guide", "package", "signed", "signed-async")), again, trouble)
+        planned = Planned(
+            Wanted(number, client, items, alone),
+            draw.uniform(0.0, seconds),
+            draw.choice(("guide", "package", "signed", "signed-async")),
+            again,
+            trouble,
+        )
         _script(planned, draw)
         plan.append(planned)
     return sorted(plan, key=lambda each: each.at)
@@ -153,19 +164,35 @@ def _script(planned: Planned, draw: random.Random) -> None:
     if trouble in ("kill during AddOrder", "stop during AddOrder"):
         planned.whmcs.append({**add, "kind": "pause_point", "when": draw.choice(("before", "after")), "seconds": 40})
     elif trouble in ("kill", "stop"):
-        side, call = draw.choice((
-            ("salesforce", {"action": "query"}), ("salesforce", {"action": "update:Order", "contains": "Activating"}),
-            ("salesforce", {"action": "update:Order", "contains": "Provisioned"}),
-            ("whmcs", {"action": "AcceptOrder"}), ("whmcs", {"action": "GetOrders"}),
-            ("whmcs", {"action": "AcceptOrder"}),
-            *((("whmcs", {"action": "GetPayMethods", "by": "client"}),
-               ("whmcs", {"action": "GetClientsProducts", "by": "client"})) if planned.wanted.alone else ()),
-        ))
+        side, call = draw.choice(
+            (
+                ("salesforce", {"action": "query"}),
+                ("salesforce", {"action": "update:Order", "contains": "Activating"}),
+                ("salesforce", {"action": "update:Order", "contains": "Provisioned"}),
+                ("whmcs", {"action": "AcceptOrder"}),
+                ("whmcs", {"action": "GetOrders"}),
+                ("whmcs", {"action": "AcceptOrder"}),
+                *(
+                    (
+                        ("whmcs", {"action": "GetPayMethods", "by": "client"}),
+                        ("whmcs", {"action": "GetClientsProducts", "by": "client"}),
+                    )
+                    if planned.wanted.alone
+                    else ()
+                ),
+            )
+        )
         fault = {**call, "kind": "pause_point", "when": draw.choice(("before", "after")), "seconds": 40}
         getattr(planned, side).append(fault)
     elif trouble == "late commit":
-        planned.whmcs.append({**add, "kind": "late_commit", "seconds": round(draw.uniform(0.5, 2.9), 2),
-                              "close_after": round(draw.uniform(0.0, 0.3), 2)})
+        planned.whmcs.append(
+            {
+                **add,
+                "kind": "late_commit",
+                "seconds": round(draw.uniform(0.5, 2.9), 2),
+                "close_after": round(draw.uniform(0.0, 0.3), 2),
+            }
+        )
     elif trouble == "later commit":
         planned.whmcs.append({**add, "kind": "late_commit", "seconds": round(draw.uniform(8.8, 10.5), 2)})
     elif trouble == "half-built":
@@ -175,13 +202,24 @@ def _script(planned: Planned, draw: random.Random) -> None:
     elif trouble == "AddOrder":
         planned.whmcs.append({**add, **draw.choice(OF_WHMCS)})
     elif trouble == "WHMCS":
-        action = draw.choice(("AcceptOrder", "GetOrders", "AcceptOrder", *(
-            ("GetPayMethods", "GetClientsProducts", "GetClientsDetails") if planned.wanted.alone else ())))
+        action = draw.choice(
+            (
+                "AcceptOrder",
+                "GetOrders",
+                "AcceptOrder",
+                *(("GetPayMethods", "GetClientsProducts", "GetClientsDetails") if planned.wanted.alone else ()),
+            )
+        )
         by = "client" if action.startswith(("GetC", "GetP")) else "order"
         planned.whmcs.append({"action": action, "by": by, **draw.choice(OF_WHMCS), "count": draw.choice((1, 1, 2))})
     elif trouble == "Salesforce":
-        call = draw.choice(({"action": "query"}, {"action": "update:Order", "contains": "Activating"},
-                            {"action": "update:Order", "contains": "Provisioned"}))
+        call = draw.choice(
+            (
+                {"action": "query"},
+                {"action": "update:Order", "contains": "Activating"},
+                {"action": "update:Order", "contains": "Provisioned"},
+            )
+        )
         planned.salesforce.append({**call, **draw.choice(OF_SALESFORCE), "count": draw.choice((1, 1, 2))})
     planned.signal = "stop" if trouble and trouble.startswith("stop") else "kill"
     planned.then = draw.choice(("continue", "continue", "drop"))
@@ -501,22 +539,35 @@ def during_add_order(stack: CrashStack, broken: Sequence[Broken]) -> int:
     """How many of the kills hit a process whose AddOrder was in WHMCS at that moment, by the journal."""
     entries = stack.shop.journal(action="AddOrder", direction="in")
     return sum(
-        any(entry["mark"] == each.order and entry["received"] <= each.at and entry["answered"] is None
-            and entry["gone"] is not None and entry["gone"] >= each.at for entry in entries)
-        for each in broken if not each.how.startswith("stop"))
+        any(
+            entry["mark"] == each.order
+            and entry["received"] <= each.at
+            and entry["answered"] is None
+            and entry["gone"] is not None
+            and entry["gone"] >= each.at
+            for entry in entries
+        )
+        for each in broken
+        if not each.how.startswith("stop")
+    )
 
 
 def late_commits(stack: CrashStack) -> int:
     """AddOrders that took effect after whoever sent them had gone, by the journal."""
-    return sum(entry["effect"] is not None and entry["gone"] is not None and entry["effect"] > entry["gone"]
-               for entry in stack.shop.journal(action="AddOrder", direction="in"))
+    return sum(
+        entry["effect"] is not None and entry["gone"] is not None and entry["effect"] > entry["gone"]
+        for entry in stack.shop.journal(action="AddOrder", direction="in")
+    )
 
 
 def run(orders: int, seed: int, seconds: float, folder: Path, database_url: str | None) -> bool:
     """One whole run; prints the JSON line and returns whether all was well."""
     plan = make_plan(orders, seed, seconds)
-    settings = {"FULFILLMENT_SLOTS": str(SLOTS), "WHMCS_MAX_REQUEST_SECONDS": str(MAX_REQUEST_SECONDS),
-                "FULFILLMENT_WAIT_SECONDS": "10"}
+    settings = {
+        "FULFILLMENT_SLOTS": str(SLOTS),
+        "WHMCS_MAX_REQUEST_SECONDS": str(MAX_REQUEST_SECONDS),
+        "FULFILLMENT_WAIT_SECONDS": "10",
+    }
     stack = CrashStack(folder, workers=WORKERS, sweeps=SWEEPS, settings=settings, database_url=database_url)
     with stack:
         stack.start()
@@ -534,8 +585,10 @@ def run(orders: int, seed: int, seconds: float, folder: Path, database_url: str 
             trouble.turn(sent)
             if time.monotonic() - said > 5:
                 said = time.monotonic()
-                say(f"{sent} of {orders} asked for, {trouble.kills} kills, {trouble.sigstops} stops, "
-                    f"{len(unsettled(stack, [])):d} things under way, answers {dict(senders.answers)}")
+                say(
+                    f"{sent} of {orders} asked for, {trouble.kills} kills, {trouble.sigstops} stops, "
+                    f"{len(unsettled(stack, [])):d} things under way, answers {dict(senders.answers)}"
+                )
             time.sleep(0.04)
         # Calls that are still held, and orders that are still waiting to meet their trouble.
         _until_quiet(stack, trouble, [each.order for each in wanted])
@@ -571,36 +624,74 @@ def _report(
         if took is not None:
             if took > SLOW_SECONDS:
                 say(f"resumed slowly, after {took:.1f} s: {each}")
-            by_kind.setdefault("stop" if each.how.startswith("stop") else "supervisor"
-                               if each.how == "supervisor" else "kill", []).append(took)
+            by_kind.setdefault(
+                "stop" if each.how.startswith("stop") else "supervisor" if each.how == "supervisor" else "kill", []
+            ).append(took)
         else:
             say(f"no call after {each}")
     for kind, values in sorted(by_kind.items()):
-        say(f"resumed after {kind}: {len(values)} times, p50 {percentile(values, .5):.2f} s, "
-            f"p95 {percentile(values, .95):.2f} s, longest {max(values):.2f} s")
+        say(
+            f"resumed after {kind}: {len(values)} times, p50 {percentile(values, 0.5):.2f} s, "
+            f"p95 {percentile(values, 0.95):.2f} s, longest {max(values):.2f} s"
+        )
     kills = [took for kind in ("kill", "supervisor") for took in by_kind.get(kind, [])]
     for line in [*verdict.lines(), *(f"false takeover: {each}" for each in false)]:
         say(line)
-    faults = sum(entry["fault"]["kind"] != "pause_point" for side in (stack.shop, stack.org)
-                 for entry in side.journal(faulted=True))
-    figures = _figures(verdict, {
-        "orders": len(plan), "kills": trouble.kills, "killsWhileHolding": trouble.kills_holding,
-        "killsDuringAddOrder": during_add_order(stack, trouble.broken), "sigstops": trouble.sigstops,
-        "faults": faults, "lateCommits": late_commits(stack), "maxRequestSeconds": MAX_REQUEST_SECONDS,
-        "falseTakeovers": len(false), "resumeP50": _rounded(percentile(kills, 0.5)),
-        "resumeP95": _rounded(percentile(kills, 0.95))})
+    faults = sum(
+        entry["fault"]["kind"] != "pause_point"
+        for side in (stack.shop, stack.org)
+        for entry in side.journal(faulted=True)
+    )
+    figures = _figures(
+        verdict,
+        {
+            "orders": len(plan),
+            "kills": trouble.kills,
+            "killsWhileHolding": trouble.kills_holding,
+            "killsDuringAddOrder": during_add_order(stack, trouble.broken),
+            "sigstops": trouble.sigstops,
+            "faults": faults,
+            "lateCommits": late_commits(stack),
+            "maxRequestSeconds": MAX_REQUEST_SECONDS,
+            "falseTakeovers": len(false),
+            "resumeP50": _rounded(percentile(kills, 0.5)),
+            "resumeP95": _rounded(percentile(kills, 0.95)),
+        },
+    )
     print(json.dumps(figures), flush=True)
     return verdict.good and not left
 
 
 def _figures(verdict: Verdict, rest: dict[str, Any]) -> dict[str, Any]:
-    names = ("orders", "kills", "killsWhileHolding", "killsDuringAddOrder", "sigstops", "faults", "lateCommits",
-             "maxRequestSeconds", "exactlyOnce", "duplicates", "lost", "stuck", "needsDecision", "strays",
-             "inconsistent", "falseTakeovers", "resumeP50", "resumeP95")
+    names = (
+        "orders",
+        "kills",
+        "killsWhileHolding",
+        "killsDuringAddOrder",
+        "sigstops",
+        "faults",
+        "lateCommits",
+        "maxRequestSeconds",
+        "exactlyOnce",
+        "duplicates",
+        "lost",
+        "stuck",
+        "needsDecision",
+        "strays",
+        "inconsistent",
+        "falseTakeovers",
+        "resumeP50",
+        "resumeP95",
+    )
     counts = {
-        "exactlyOnce": verdict.exactly_once, "duplicates": len(verdict.duplicates), "lost": len(verdict.lost),
-        "stuck": len(verdict.stuck), "needsDecision": len(verdict.needs_decision), "strays": len(verdict.strays),
-        "inconsistent": len(verdict.inconsistent)}
+        "exactlyOnce": verdict.exactly_once,
+        "duplicates": len(verdict.duplicates),
+        "lost": len(verdict.lost),
+        "stuck": len(verdict.stuck),
+        "needsDecision": len(verdict.needs_decision),
+        "strays": len(verdict.strays),
+        "inconsistent": len(verdict.inconsistent),
+    }
     return {name: (counts | rest)[name] for name in names}
 
 

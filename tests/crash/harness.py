@@ -43,8 +43,15 @@ class CrashStack(Stack):
     """
 
     def __init__(
-        self, folder: Path, *, workers: int = 1, sweeps: int = 1, worker: Sequence[str] = ("jobs.worker",),
-        web: str = "wsgi:app", settings: Mapping[str, str] | None = None, database_url: str | None = None,
+        self,
+        folder: Path,
+        *,
+        workers: int = 1,
+        sweeps: int = 1,
+        worker: Sequence[str] = ("jobs.worker",),
+        web: str = "wsgi:app",
+        settings: Mapping[str, str] | None = None,
+        database_url: str | None = None,
     ) -> None:
         more = {"DATABASE_URL": database_url} if database_url else {}
         super().__init__(folder, start=False, settings={**SETTINGS, **more, **(settings or {})})
@@ -87,7 +94,8 @@ class CrashStack(Stack):
         connection = getattr(self._local, "connection", None)
         if connection is None or connection.closed:
             connection = self._local.connection = psycopg.connect(
-                self.database_url, autocommit=True, row_factory=dict_row)
+                self.database_url, autocommit=True, row_factory=dict_row
+            )
         return list(connection.execute(sql.replace("?", "%s"), values).fetchall())
 
     def close_thread(self) -> None:
@@ -101,14 +109,16 @@ class CrashStack(Stack):
         rows = self.ledger(
             "SELECT f.sf_order_id, f.fence, w.incarnation, w.pid FROM fulfillments f "
             "JOIN workers w ON w.incarnation = f.owner WHERE f.sf_order_id = ? AND f.state = 'running' AND NOT w.dead",
-            order)
+            order,
+        )
         return Holder(**rows[0]) if rows else None
 
     def holders(self) -> list[Holder]:
         """Every worker process that runs an order now."""
         rows = self.ledger(
             "SELECT f.sf_order_id, f.fence, w.incarnation, w.pid FROM fulfillments f "
-            "JOIN workers w ON w.incarnation = f.owner WHERE f.state = 'running' AND NOT w.dead")
+            "JOIN workers w ON w.incarnation = f.owner WHERE f.state = 'running' AND NOT w.dead"
+        )
         return [Holder(**row) for row in rows]
 
     def log_lines(self, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -198,7 +208,8 @@ class Wanted:
         """Product, quantity, cycle and name of each item, as AddOrder is to get them."""
         return Counter(
             (int(PRODUCTS[name].pid or 0), quantity, PRODUCTS[name].whmcs_cycle, self.name_of(index))
-            for index, (name, quantity) in enumerate(self.items))
+            for index, (name, quantity) in enumerate(self.items)
+        )
 
     def name_of(self, index: int) -> str:
         """An item's domain or hostname."""
@@ -208,40 +219,76 @@ class Wanted:
 def seed_orders(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
     """Put clients and orders into both sandboxes; fills in `order`."""
     for start in range(0, len(wanted), 250):
-        _seed_some(stack, wanted[start:start + 250])
+        _seed_some(stack, wanted[start : start + 250])
 
 
 def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
     known = {row["id"] for row in stack.shop.state("clients")["clients"]}
     clients = sorted({each.client for each in wanted} - known)
     stack.shop.seed(
-        clients=[{
-            "id": client, "firstname": "Client", "lastname": str(client), "email": f"c{client}@example.com",
-            "address1": "1 Example Street", "city": "Springfield", "state": "Oregon", "postcode": "97477",
-            "country": "US", "phonenumber": "+1.5415550100", "defaultgateway": "stripe"} for client in clients],
-        paymethods=[{"userid": client} for client in clients])
+        clients=[
+            {
+                "id": client,
+                "firstname": "Client",
+                "lastname": str(client),
+                "email": f"c{client}@example.com",
+                "address1": "1 Example Street",
+                "city": "Springfield",
+                "state": "Oregon",
+                "postcode": "97477",
+                "country": "US",
+                "phonenumber": "+1.5415550100",
+                "defaultgateway": "stripe",
+            }
+            for client in clients
+        ],
+        paymethods=[{"userid": client} for client in clients],
+    )
     records: list[dict[str, Any]] = []
     accounts = {
-        row["WHMCS_Client_ID__c"]: row["Id"] for row in stack.org.state("Account")["Account"]
-        if row["WHMCS_Client_ID__c"]}
+        row["WHMCS_Client_ID__c"]: row["Id"]
+        for row in stack.org.state("Account")["Account"]
+        if row["WHMCS_Client_ID__c"]
+    }
     for client in sorted({each.client for each in wanted}):
         if str(client) not in accounts:
             accounts[str(client)] = f"@{{a{client}}}"
-            records.append({"type": "Account", "ref": f"a{client}", "Name": f"Client {client}",
-                            "WHMCS_Client_ID__c": str(client)})
-            records.append({"type": "Contact", "AccountId": f"@{{a{client}}}", "LastName": str(client),
-                            "Email": f"c{client}@example.com"})
+            records.append(
+                {"type": "Account", "ref": f"a{client}", "Name": f"Client {client}", "WHMCS_Client_ID__c": str(client)}
+            )
+            records.append(
+                {
+                    "type": "Contact",
+                    "AccountId": f"@{{a{client}}}",
+                    "LastName": str(client),
+                    "Email": f"c{client}@example.com",
+                }
+            )
     today = time.strftime("%Y-%m-%d", time.gmtime())
     for each in wanted:
-        records.append({
-            "type": "Order", "ref": f"o{each.number}", "AccountId": accounts[str(each.client)],
-            "Status": "Pending Review", "EffectiveDate": today, "Pricebook2Id": stack.ids["pricebook"]})
+        records.append(
+            {
+                "type": "Order",
+                "ref": f"o{each.number}",
+                "AccountId": accounts[str(each.client)],
+                "Status": "Pending Review",
+                "EffectiveDate": today,
+                "Pricebook2Id": stack.ids["pricebook"],
+            }
+        )
         for index, (name, quantity) in enumerate(each.items):
             where = "Hostname__c" if PRODUCTS[name].family == "Server" else "Domain__c"
-            records.append({
-                "type": "OrderItem", "OrderId": f"@{{o{each.number}}}", "Quantity": quantity,
-                "PricebookEntryId": stack.ids[f"entry:{name}"], "Product2Id": stack.ids[f"product:{name}"],
-                "UnitPrice": float(PRODUCTS[name].price), where: each.name_of(index)})
+            records.append(
+                {
+                    "type": "OrderItem",
+                    "OrderId": f"@{{o{each.number}}}",
+                    "Quantity": quantity,
+                    "PricebookEntryId": stack.ids[f"entry:{name}"],
+                    "Product2Id": stack.ids[f"product:{name}"],
+                    "UnitPrice": float(PRODUCTS[name].price),
+                    where: each.name_of(index),
+                }
+            )
     names = stack.org.seed(records=records)["names"]
     for each in wanted:
         each.order = names[f"o{each.number}"]
@@ -268,8 +315,11 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """Everything that is wrong, one line each."""
-        return [f"{kind}: {text}" for kind in ("duplicates", "lost", "stuck", "strays", "inconsistent")
-                for text in getattr(self, kind)]
+        return [
+            f"{kind}: {text}"
+            for kind in ("duplicates", "lost", "stuck", "strays", "inconsistent")
+            for text in getattr(self, kind)
+        ]
 
 
 def judge(stack: CrashStack, wanted: Sequence[Wanted], *, undecidable: frozenset[str] = frozenset()) -> Verdict:
@@ -283,15 +333,27 @@ def judge(stack: CrashStack, wanted: Sequence[Wanted], *, undecidable: frozenset
     org = {row["Id"]: row for row in stack.org.state("Order")["Order"]}
     rows = {row["sf_order_id"]: row for row in stack.ledger("SELECT * FROM fulfillments")}
     # Orders that were ever made Active, by the raw journal: an Active one that was cancelled later counts as well.
-    accepted = {int(entry["order"]) for entry in stack.shop.journal(action="AcceptOrder", direction="in")
-                if entry["effect"] is not None}
+    accepted = {
+        int(entry["order"])
+        for entry in stack.shop.journal(action="AcceptOrder", direction="in")
+        if entry["effect"] is not None
+    }
     mine: dict[tuple[int, frozenset[Any]], list[dict[str, Any]]] = defaultdict(list)
     for order in shop["orders"]:
         mine[order["userid"], _asked(order)].append(order)
     for each in wanted:
         found = mine.pop((each.client, frozenset(each.asked.items())), [])
-        _judge_one(verdict, each, found, services, invoices, org[each.order], rows.get(each.order), accepted,
-                   each.order in undecidable)
+        _judge_one(
+            verdict,
+            each,
+            found,
+            services,
+            invoices,
+            org[each.order],
+            rows.get(each.order),
+            accepted,
+            each.order in undecidable,
+        )
     ours = {each.client for each in wanted}
     for (client, _), unknown in mine.items():
         if client in ours:
@@ -301,15 +363,23 @@ def judge(stack: CrashStack, wanted: Sequence[Wanted], *, undecidable: frozenset
 
 
 def _asked(order: Mapping[str, Any]) -> frozenset[Any]:
-    return frozenset(Counter(
-        (int(item["pid"]), int(item["qty"]), str(item["cycle"]), str(item["domain"])) for item in order["asked"]
-    ).items())
+    return frozenset(
+        Counter(
+            (int(item["pid"]), int(item["qty"]), str(item["cycle"]), str(item["domain"])) for item in order["asked"]
+        ).items()
+    )
 
 
 def _judge_one(
-    verdict: Verdict, each: Wanted, found: Sequence[Mapping[str, Any]],
-    services: Mapping[int, Sequence[Mapping[str, Any]]], invoices: Mapping[int, Mapping[str, Any]],
-    sf: Mapping[str, Any], row: Mapping[str, Any] | None, accepted: set[int], undecidable: bool,
+    verdict: Verdict,
+    each: Wanted,
+    found: Sequence[Mapping[str, Any]],
+    services: Mapping[int, Sequence[Mapping[str, Any]]],
+    invoices: Mapping[int, Mapping[str, Any]],
+    sf: Mapping[str, Any],
+    row: Mapping[str, Any] | None,
+    accepted: set[int],
+    undecidable: bool,
 ) -> None:
     name = f"{each.order} (number {each.number}, client {each.client})"
     told = f"Salesforce {sf['Provisioning_Status__c']}/{sf['WHMCS_Order_ID__c']}/{sf['Provisioning_Error_Code__c']}"
@@ -345,9 +415,13 @@ def _judge_one(
 
 
 def _inconsistencies(
-    each: Wanted, found: Sequence[Mapping[str, Any]], active: Mapping[str, Any],
-    services: Mapping[int, Sequence[Mapping[str, Any]]], invoices: Mapping[int, Mapping[str, Any]],
-    sf: Mapping[str, Any], row: Mapping[str, Any],
+    each: Wanted,
+    found: Sequence[Mapping[str, Any]],
+    active: Mapping[str, Any],
+    services: Mapping[int, Sequence[Mapping[str, Any]]],
+    invoices: Mapping[int, Mapping[str, Any]],
+    sf: Mapping[str, Any],
+    row: Mapping[str, Any],
 ) -> list[str]:
     faults = []
     live: Counter[tuple[int, str]] = Counter()
@@ -391,17 +465,29 @@ def wait_until_settled(stack: CrashStack, orders: Sequence[str], seconds: float)
 
 def unsettled(stack: CrashStack, orders: Sequence[str]) -> list[str]:
     """What is still under way, in words."""
-    rows = {row["sf_order_id"]: row for row in stack.ledger(
-        "SELECT sf_order_id, state, audit_due_at, waiting_for FROM fulfillments")}
+    rows = {
+        row["sf_order_id"]: row
+        for row in stack.ledger("SELECT sf_order_id, state, audit_due_at, waiting_for FROM fulfillments")
+    }
     soon = time.time() + 600
     found = [f"{order}: not in the ledger" for order in orders if order not in rows]
-    found += [f"{order}: {row['state']} {row['waiting_for'] or ''}" for order, row in rows.items()
-              if row["state"] not in ("provisioned", "failed", "needs_decision")]
-    found += [f"{order}: audit to come" for order, row in rows.items()
-              if row["audit_due_at"] is not None and row["audit_due_at"] < soon]
-    found += [f"{row['subject']}: write-back to come" for row in stack.ledger(
-        "SELECT subject FROM outbox WHERE kind IN ('salesforce', 'assertion') AND state = 'pending' AND due_at < ?",
-        soon)]
+    found += [
+        f"{order}: {row['state']} {row['waiting_for'] or ''}"
+        for order, row in rows.items()
+        if row["state"] not in ("provisioned", "failed", "needs_decision")
+    ]
+    found += [
+        f"{order}: audit to come"
+        for order, row in rows.items()
+        if row["audit_due_at"] is not None and row["audit_due_at"] < soon
+    ]
+    found += [
+        f"{row['subject']}: write-back to come"
+        for row in stack.ledger(
+            "SELECT subject FROM outbox WHERE kind IN ('salesforce', 'assertion') AND state = 'pending' AND due_at < ?",
+            soon,
+        )
+    ]
     return found
 
 

@@ -72,21 +72,50 @@ CALLS = (
     Call("Activating", "salesforce", "update:Order", "update_order", contains="Activating", effect=True),
     Call("GetPayMethods", "whmcs", "GetPayMethods", "GetPayMethods", by="client"),
     Call("GetClientsDetails", "whmcs", "GetClientsDetails", "GetClientsDetails", by="client"),
-    Call("AddOrder", "whmcs", "AddOrder", "AddOrder", effect=True,
-         before="add_order:intended", after="add_order:answered"),
+    Call(
+        "AddOrder",
+        "whmcs",
+        "AddOrder",
+        "AddOrder",
+        effect=True,
+        before="add_order:intended",
+        after="add_order:answered",
+    ),
     Call("GetOrders (read back)", "whmcs", "GetOrders", "GetOrders"),
-    Call("AcceptOrder", "whmcs", "AcceptOrder", "AcceptOrder", effect=True,
-         before="accept_order:intended", after="accept_order:answered"),
+    Call(
+        "AcceptOrder",
+        "whmcs",
+        "AcceptOrder",
+        "AcceptOrder",
+        effect=True,
+        before="accept_order:intended",
+        after="accept_order:answered",
+    ),
     Call("GetClientsProducts", "whmcs", "GetClientsProducts", "GetClientsProducts", by="client"),
     Call("Provisioned", "salesforce", "update:Order", "update_order", nth=2, contains="Provisioned", effect=True),
     Call("GetOrders (look)", "whmcs", "GetOrders", "GetOrders", by="client", second_chance=True),
-    Call("CancelOrder", "whmcs", "CancelOrder", "CancelOrder", effect=True, second_chance=True,
-         before="cancel_stray:intended", after="cancel_stray:answered"),
+    Call(
+        "CancelOrder",
+        "whmcs",
+        "CancelOrder",
+        "CancelOrder",
+        effect=True,
+        second_chance=True,
+        before="cancel_stray:intended",
+        after="cancel_stray:answered",
+    ),
 )
 
 #: Moments that belong to no call's before or after: the product's other points, and right before the bytes leave.
-OTHER_POINTS = ("claimed", "add_order:recorded", "accept_order:recorded", "elected", "AddOrder:sending",
-                "AcceptOrder:sending", "CancelOrder:sending")
+OTHER_POINTS = (
+    "claimed",
+    "add_order:recorded",
+    "accept_order:recorded",
+    "elected",
+    "AddOrder:sending",
+    "AcceptOrder:sending",
+    "CancelOrder:sending",
+)
 
 
 @dataclass(eq=False)
@@ -255,8 +284,9 @@ class Matrix:
             if call.by == "nothing":
                 self._stop_at(cell, f"{call.point}:sending", 1)  # the call itself is caught once it stands there
             else:
-                self._side(cell).fault("pause_point", action=call.action, when=when, seconds=120, label=order,
-                                       **self._about(cell))
+                self._side(cell).fault(
+                    "pause_point", action=call.action, when=when, seconds=120, label=order, **self._about(cell)
+                )
         elif call is None:
             self._stop_at(cell, cell.what, 1)
         else:
@@ -275,15 +305,28 @@ class Matrix:
 
     def _place_stray(self, cell: Cell) -> None:
         """The order a call sent long ago left behind: made as the portal would make it, under its mark."""
-        form = {"identifier": self.stack.secret("whmcs_api_identifier"),
-                "secret": self.stack.secret("whmcs_api_secret"), "action": "AddOrder", "responsetype": "json",
-                "clientid": str(cell.wanted.client), "paymentmethod": "stripe",
-                "notes": f"sfOrderId={cell.wanted.order}"}
+        form = {
+            "identifier": self.stack.secret("whmcs_api_identifier"),
+            "secret": self.stack.secret("whmcs_api_secret"),
+            "action": "AddOrder",
+            "responsetype": "json",
+            "clientid": str(cell.wanted.client),
+            "paymentmethod": "stripe",
+            "notes": f"sfOrderId={cell.wanted.order}",
+        }
         for index, (pid, quantity, cycle, name) in enumerate(cell.wanted.asked):
-            form |= {f"pid[{index}]": str(pid), f"qty[{index}]": str(quantity), f"billingcycle[{index}]": cycle,
-                     f"domain[{index}]": name}
-        answer = http("POST", self.stack.shop.api_url, urlencode(form).encode(),
-                      {"Content-Type": "application/x-www-form-urlencoded"})
+            form |= {
+                f"pid[{index}]": str(pid),
+                f"qty[{index}]": str(quantity),
+                f"billingcycle[{index}]": cycle,
+                f"domain[{index}]": name,
+            }
+        answer = http(
+            "POST",
+            self.stack.shop.api_url,
+            urlencode(form).encode(),
+            {"Content-Type": "application/x-www-form-urlencoded"},
+        )
         assert answer.json()["result"] == "success", answer.text
 
     def _stop_at(self, cell: Cell, point: str, nth: int) -> None:
@@ -301,8 +344,12 @@ class Matrix:
                 self.stack.org.fault("pause_point", action="token", when="after", seconds=120, label=order)
                 (self.points / f"{order}.go").touch()
             cell.held = self.stack.wait_for(
-                lambda: next((entry for entry in self._side(cell).journal(held=True)
-                              if entry["fault"]["label"] == order), None), f"{cell.name} to be held", self._left)
+                lambda: next(
+                    (entry for entry in self._side(cell).journal(held=True) if entry["fault"]["label"] == order), None
+                ),
+                f"{cell.name} to be held",
+                self._left,
+            )
         cell.holder = self.stack.wait_for(lambda: self.stack.holder(order), f"a holder of {cell.name}", self._left)
 
     def _wait_at_point(self, cell: Cell) -> None:
@@ -313,7 +360,8 @@ class Matrix:
         row = self.stack.fulfillment(cell.wanted.order)
         assert row is not None
         assert row["state"] == "running" and cell.holder is not None and row["owner"] == cell.holder.incarnation, (
-            f"it isn't being run where it was: {row['state']}")
+            f"it isn't being run where it was: {row['state']}"
+        )
         if cell.held is not None:
             held = [entry for entry in self._side(cell).journal(held=True) if entry["id"] == cell.held["id"]]
             assert held and held[0]["gone"] is None, "the call had been given up"
@@ -378,14 +426,19 @@ class Matrix:
         deadline = time.monotonic() + 180
         while (left := unsettled(self.stack, orders)) and time.monotonic() < deadline:
             time.sleep(0.25)
-        journals = {"salesforce": self.stack.org.journal(direction="in"),
-                    "whmcs": self.stack.shop.journal(direction="in")}
+        journals = {
+            "salesforce": self.stack.org.journal(direction="in"),
+            "whmcs": self.stack.shop.journal(direction="in"),
+        }
         for cell in cells:
             if not cell.trouble:
-                cell.trouble = "; ".join([
-                    *self._not_in_its_window(cell, journals),
-                    *(line for line in left if line.startswith(cell.wanted.order)),
-                    *self._wrong_outcome(cell)])
+                cell.trouble = "; ".join(
+                    [
+                        *self._not_in_its_window(cell, journals),
+                        *(line for line in left if line.startswith(cell.wanted.order)),
+                        *self._wrong_outcome(cell),
+                    ]
+                )
 
     def _wrong_outcome(self, cell: Cell) -> list[str]:
         verdict = judge(self.stack, [cell.wanted])
@@ -424,12 +477,23 @@ class Matrix:
 
     def _not_between(self, cell: Cell, entries: Sequence[dict[str, Any]]) -> list[str]:
         """The product's other points: which WHMCS calls with an effect must have been answered, and which not sent."""
-        passed = {"claimed": (), "add_order:recorded": ("AddOrder",), "elected": ("AddOrder",),
-                  "accept_order:recorded": ("AddOrder", "AcceptOrder"), "AddOrder:sending": (),
-                  "AcceptOrder:sending": ("AddOrder",), "CancelOrder:sending": ("AddOrder",)}[cell.what]
-        seen = {entry["action"] for entry in entries if entry["mark"] == cell.wanted.order
-                and entry["received"] <= cell.struck_at and entry["id"] > cell.first["whmcs"]
-                and entry["action"] in ("AddOrder", "AcceptOrder", "CancelOrder")}
+        passed = {
+            "claimed": (),
+            "add_order:recorded": ("AddOrder",),
+            "elected": ("AddOrder",),
+            "accept_order:recorded": ("AddOrder", "AcceptOrder"),
+            "AddOrder:sending": (),
+            "AcceptOrder:sending": ("AddOrder",),
+            "CancelOrder:sending": ("AddOrder",),
+        }[cell.what]
+        seen = {
+            entry["action"]
+            for entry in entries
+            if entry["mark"] == cell.wanted.order
+            and entry["received"] <= cell.struck_at
+            and entry["id"] > cell.first["whmcs"]
+            and entry["action"] in ("AddOrder", "AcceptOrder", "CancelOrder")
+        }
         return [] if seen == set(passed) else [f"calls before the strike were {sorted(seen)}"]
 
     def _is(self, cell: Cell, call: Call, entry: dict[str, Any]) -> bool:

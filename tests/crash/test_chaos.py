@@ -13,17 +13,43 @@ from tests.crash.chaos import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = [
-    "orders", "kills", "killsWhileHolding", "killsDuringAddOrder", "sigstops", "faults", "lateCommits",
-    "maxRequestSeconds", "exactlyOnce", "duplicates", "lost", "stuck", "needsDecision", "strays", "inconsistent",
-    "falseTakeovers", "resumeP50", "resumeP95",
+    "orders",
+    "kills",
+    "killsWhileHolding",
+    "killsDuringAddOrder",
+    "sigstops",
+    "faults",
+    "lateCommits",
+    "maxRequestSeconds",
+    "exactlyOnce",
+    "duplicates",
+    "lost",
+    "stuck",
+    "needsDecision",
+    "strays",
+    "inconsistent",
+    "falseTakeovers",
+    "resumeP50",
+    "resumeP95",
 ]
 
 
 @pytest.mark.parametrize(("orders", "seed", "database"), [(110, 1, "sqlite"), (30, 2, "postgresql")])
 def test_chaos(orders: int, seed: int, database: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every order exactly once, on both databases; the long runs are in docs/reliability.md."""
-    command = [sys.executable, "-m", "tests.crash.chaos", "--orders", str(orders), "--seed", str(seed),
-               "--database", database, "--keep", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.crash.chaos",
+        "--orders",
+        str(orders),
+        "--seed",
+        str(seed),
+        "--database",
+        database,
+        "--keep",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stderr, file=sys.stderr)
     figures = json.loads(done.stdout.splitlines()[-1])

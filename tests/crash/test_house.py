@@ -41,8 +41,9 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def house(tmp_path_factory: pytest.TempPathFactory, points: Path) -> Iterator[CrashStack]:
     """One stack for all of them: each leaves it whole."""
     settings = {"FULFILLMENT_SLOTS": "3", "FULFILLMENT_WAIT_SECONDS": "5"}
-    stack = CrashStack(tmp_path_factory.mktemp("house"), settings=settings,
-                       web=f"tests.crash.web_under_test:stopping_in('{points}')")
+    stack = CrashStack(
+        tmp_path_factory.mktemp("house"), settings=settings, web=f"tests.crash.web_under_test:stopping_in('{points}')"
+    )
     with stack:
         stack.start()
         yield stack

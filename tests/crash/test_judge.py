@@ -35,10 +35,16 @@ class Sides:
 
     def call(self, action: str, **form: Any) -> dict[str, Any]:
         """An API call, as the portal makes it."""
-        body = {"identifier": "sandbox-identifier", "secret": "sandbox-secret", "action": action,
-                "responsetype": "json", **form}
-        answer = http("POST", self.shop.api_url, urlencode(body).encode(),
-                      {"Content-Type": "application/x-www-form-urlencoded"})
+        body = {
+            "identifier": "sandbox-identifier",
+            "secret": "sandbox-secret",
+            "action": action,
+            "responsetype": "json",
+            **form,
+        }
+        answer = http(
+            "POST", self.shop.api_url, urlencode(body).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+        )
         found: dict[str, Any] = answer.json()
         assert found["result"] == "success", found
         return found
@@ -47,20 +53,43 @@ class Sides:
         """A WHMCS order with what was asked for; `name` instead of the first item's own."""
         form: dict[str, Any] = {"clientid": order.client, "paymentmethod": "stripe"}
         for index, (pid, quantity, cycle, own) in enumerate(sorted(order.asked)):
-            form |= {f"pid[{index}]": pid, f"qty[{index}]": quantity, f"billingcycle[{index}]": cycle,
-                     f"domain[{index}]": own if index or not name else name}
+            form |= {
+                f"pid[{index}]": pid,
+                f"qty[{index}]": quantity,
+                f"billingcycle[{index}]": cycle,
+                f"domain[{index}]": own if index or not name else name,
+            }
         number = str(self.call("AddOrder", **form)["orderid"])
         if accept:
             self.call("AcceptOrder", orderid=number)
         return number
 
-    def tell(self, order: Wanted, whmcs: str | None, state: str = "provisioned", status: str = "Provisioned",
-             code: str | None = None) -> None:
+    def tell(
+        self,
+        order: Wanted,
+        whmcs: str | None,
+        state: str = "provisioned",
+        status: str = "Provisioned",
+        code: str | None = None,
+    ) -> None:
         """What ledger and Salesforce say of an order."""
-        self.rows.append({"sf_order_id": order.order, "state": state, "elected_whmcs_id": whmcs, "error_code": code,
-                          "error_message": None, "waiting_for": None})
-        self.org.set("Order", order.order, Provisioning_Status__c=status, WHMCS_Order_ID__c=whmcs,
-                     Provisioning_Error_Code__c=code)
+        self.rows.append(
+            {
+                "sf_order_id": order.order,
+                "state": state,
+                "elected_whmcs_id": whmcs,
+                "error_code": code,
+                "error_message": None,
+                "waiting_for": None,
+            }
+        )
+        self.org.set(
+            "Order",
+            order.order,
+            Provisioning_Status__c=status,
+            WHMCS_Order_ID__c=whmcs,
+            Provisioning_Error_Code__c=code,
+        )
 
     def judged(self, order: Wanted, **how: Any) -> Verdict:
         return judge(self, [order], **how)  # type: ignore[arg-type]

@@ -17,10 +17,14 @@ CELLS = all_cells()
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cell]]:
     """Every cell, run."""
     points = tmp_path_factory.mktemp("points")
-    settings = {"FULFILLMENT_SLOTS": str(SLOTS + 2), "WHMCS_MAX_REQUEST_SECONDS": str(MAX_REQUEST_SECONDS),
-                "WHMCS_MAX_IN_FLIGHT": "500"}
-    stack = CrashStack(tmp_path_factory.mktemp("matrix"), settings=settings,
-                       worker=("tests.crash.worker_under_test", str(points)))
+    settings = {
+        "FULFILLMENT_SLOTS": str(SLOTS + 2),
+        "WHMCS_MAX_REQUEST_SECONDS": str(MAX_REQUEST_SECONDS),
+        "WHMCS_MAX_IN_FLIGHT": "500",
+    }
+    stack = CrashStack(
+        tmp_path_factory.mktemp("matrix"), settings=settings, worker=("tests.crash.worker_under_test", str(points))
+    )
     with stack:
         stack.start()
         cells = all_cells()

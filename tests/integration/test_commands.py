@@ -43,10 +43,16 @@ def test_the_commands_as_they_are_typed(stack: Stack, silent: None) -> None:
     assert "The ledger is at revision" in command(stack, "db", "upgrade")
 
 
-@pytest.mark.parametrize("arguments", [
-    ("show", "not-an-id"), ("retry", "801"), ("adopt", "x" * 17, "1"), ("create", "é" * 15, "--i-looked-in-whmcs"),
-    ("module-create", "801000000000001AAB", "1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "not-an-id"),
+        ("retry", "801"),
+        ("adopt", "x" * 17, "1"),
+        ("create", "é" * 15, "--i-looked-in-whmcs"),
+        ("module-create", "801000000000001AAB", "1"),
+    ],
+)
 def test_what_is_no_order_id_is_refused(stack: Stack, arguments: tuple[str, ...]) -> None:
     with pytest.raises(AssertionError, match="Error: not a Salesforce id"):
         command(stack, "fulfillments", *arguments)
@@ -94,8 +100,9 @@ def test_an_order_that_is_being_run_has_nothing_to_decide(stack: Stack) -> None:
 def test_adopting_another_clients_order_sets_nothing_up(stack: Stack) -> None:
     """A slip of the pen: the right number's neighbour."""
     order = stack.order("starter", customer=customer(stack)[0])
-    stack.whmcs.fault("error", action="AddOrder", order=order, status=200,
-                      body={"result": "error", "message": "Domain already taken"})  # fmt: skip
+    stack.whmcs.fault(
+        "error", action="AddOrder", order=order, status=200, body={"result": "error", "message": "Domain already taken"}
+    )
     assert stack.fulfill(order).status == 422
     check_failure(stack, order, "WHMCS_ADD_ORDER_FAILED")
     _, stranger = customer(stack)

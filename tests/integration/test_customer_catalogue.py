@@ -96,8 +96,11 @@ def provisioned(ledger: Ledger, number: int, took: float, state: str = "provisio
         sf_order_id = f"801{number:015d}"
         at = 1000.0 + number
         fulfillment_ledger.request_fulfillment(connection, sf_order_id, now=at, requested_at=at)
-        connection.execute(fulfillments.update().where(fulfillments.c.sf_order_id == sf_order_id).values(
-            state=state, finished_at=at + took))
+        connection.execute(
+            fulfillments.update()
+            .where(fulfillments.c.sf_order_id == sf_order_id)
+            .values(state=state, finished_at=at + took)
+        )
 
 
 def test_nothing_is_said_where_too_few_are_known(ledger: Ledger) -> None:

@@ -36,12 +36,22 @@ def services_of(app: Flask) -> Services:
 
 
 def payload(template: str, to: str = "ada@mails.example", **items: Any) -> dict[str, Any]:
-    item = {"name": "Starter Hosting", "quantity": 2, "unitPrice": "5.00", "cycle": "Monthly", "domain": "a.example",
-            "hostname": None, **items}  # fmt: skip
+    item = {
+        "name": "Starter Hosting",
+        "quantity": 2,
+        "unitPrice": "5.00",
+        "cycle": "Monthly",
+        "domain": "a.example",
+        "hostname": None,
+        **items,
+    }
     return {
-        "to": to, "template": template, "account_id": "001A", "message_id": f"po-test.{secrets.token_hex(4)}",
+        "to": to,
+        "template": template,
+        "account_id": "001A",
+        "message_id": f"po-test.{secrets.token_hex(4)}",
         "context": {"reference": "PO-AAAA-BBBB", "items": [item], "currency": "USD", "total": "10.00"},
-    }  # fmt: skip
+    }
 
 
 def test_every_template_is_tried_here() -> None:
@@ -80,8 +90,19 @@ def test_what_people_typed_stays_text(app: Flask) -> None:
 def test_an_address_of_two_accounts_gets_a_link_for_each(app: Flask, stack: Stack) -> None:
     address = f"{secrets.token_hex(4)}@two.example"
     for customer in ("ada", "grace", "ada"):
-        stack.salesforce.post("seed", {"records": [{
-            "type": "Contact", "AccountId": stack.ids[f"account:{customer}"], "LastName": "Both", "Email": address}]})
+        stack.salesforce.post(
+            "seed",
+            {
+                "records": [
+                    {
+                        "type": "Contact",
+                        "AccountId": stack.ids[f"account:{customer}"],
+                        "LastName": "Both",
+                        "Email": address,
+                    }
+                ]
+            },
+        )
     since = last_mail(stack)
     send_mail(services_of(app), {"template": "sign_in", "address": address})
     mail = mails_to(stack, address, wait=30, since=since)[0]
@@ -96,8 +117,13 @@ def test_each_mail_is_queued_once_however_often_the_status_is_set(app: Flask, st
     made = make_order(app, stack, SITUATIONS["activating"], email="once@mails.example")
     for _ in range(3):
         with services.ledger.write() as connection:
-            orders.set_status(connection, made.sf_order_id, CustomerStatus.FAILED, services.now(),
-                              error_code=ErrorCode.PAYMENT_METHOD_MISSING.value)
+            orders.set_status(
+                connection,
+                made.sf_order_id,
+                CustomerStatus.FAILED,
+                services.now(),
+                error_code=ErrorCode.PAYMENT_METHOD_MISSING.value,
+            )
             orders.set_status(connection, made.sf_order_id, CustomerStatus.ACTIVATING, services.now())
             orders.set_status(connection, made.sf_order_id, CustomerStatus.PROVISIONED, services.now())
     rows = stack.ledger("SELECT once FROM outbox WHERE subject = ? ORDER BY id", made.reference)
@@ -114,8 +140,10 @@ def test_a_mail_the_server_did_not_take_goes_again(app: Flask, stack: Stack, kin
         assert order is not None
         orders.put_mail(connection, order, "provisioned", services_of(app).now())
     mails = mails_to(stack, address, wait=30)
-    stack.wait_for(lambda: stack.ledger("SELECT state FROM outbox WHERE subject = ?", made.reference)[0]["state"]
-                   == "sent", "the outbox to be settled")  # fmt: skip
+    stack.wait_for(
+        lambda: stack.ledger("SELECT state FROM outbox WHERE subject = ?", made.reference)[0]["state"] == "sent",
+        "the outbox to be settled",
+    )
     mails = mails_to(stack, address)
     assert len({mail["headers"]["Message-ID"] for mail in mails}) == 1
     assert len(mails) == (2 if kind == "drop_after" else 1)  # taken, but the 250 got lost: it may come twice

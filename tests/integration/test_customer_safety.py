@@ -30,16 +30,28 @@ from tests.stack import Stack
 
 #: Routes anybody may open: they show nobody's orders.
 PUBLIC = {
-    "static", "brand_stylesheet", "checkout.catalogue_page", "checkout.add", "checkout.basket_page",
-    "checkout.change", "sign_in.ask", "sign_in.send_link", "sign_in.sent", "sign_in.leave",
+    "static",
+    "brand_stylesheet",
+    "checkout.catalogue_page",
+    "checkout.add",
+    "checkout.basket_page",
+    "checkout.change",
+    "sign_in.ask",
+    "sign_in.send_link",
+    "sign_in.sent",
+    "sign_in.leave",
     "sign_in.leave_everywhere",
     # Opened by a signed token in the address; what the token opens is tested below.
-    "sign_in.open_link", "sign_in.use_link", "sign_in.open_order_link", "sign_in.renew_order_link",
-}  # fmt: skip
+    "sign_in.open_link",
+    "sign_in.use_link",
+    "sign_in.open_order_link",
+    "sign_in.renew_order_link",
+}
 #: Routes of whoever is signed in, about their own account.
 OWN = {"sign_in.account", "orders.index", "checkout.review", "checkout.place_order"}
 #: Routes of one order, with what its owner gets there.
 ORDER: dict[str, Callable[[TestResponse, Case], bool]] = {}
+
 
 @dataclass
 class Case:
@@ -387,8 +399,18 @@ def test_everything_works_behind_a_path_prefix(stack: Stack) -> None:
         assert url.startswith("http://127.0.0.1:8000/a/shop/o/")
 
 
-HOSTILE = ["%00", "%ff%fe", "..%2f..%2fetc%2fpasswd", "%E2%98%83", "a" * 3000, "'%20OR%201=1--", "%3Cscript%3E",
-           "801Zz" + "\u0660" * 10, "PO-AAAA-BBBB%0d%0aX-Evil:1", "%25n"]  # fmt: skip
+HOSTILE = [
+    "%00",
+    "%ff%fe",
+    "..%2f..%2fetc%2fpasswd",
+    "%E2%98%83",
+    "a" * 3000,
+    "'%20OR%201=1--",
+    "%3Cscript%3E",
+    "801Zz" + "\u0660" * 10,
+    "PO-AAAA-BBBB%0d%0aX-Evil:1",
+    "%25n",
+]
 
 
 def test_no_hostile_input_makes_a_5xx(app: Flask, stack: Stack) -> None:
@@ -419,8 +441,12 @@ def test_no_form_is_read_that_is_too_large(app: Flask, stack: Stack) -> None:
 
 
 def test_a_brand_of_ones_own_touches_no_template(stack: Stack) -> None:
-    brand = {"BRAND_NAME": "Söhne & Co", "BRAND_LOGO_URL": "https://cdn.soehne.example/logo.svg",
-             "BRAND_ACCENT": "#ffee00", "BRAND_SUPPORT_EMAIL": "hilfe@soehne.example"}  # fmt: skip
+    brand = {
+        "BRAND_NAME": "Söhne & Co",
+        "BRAND_LOGO_URL": "https://cdn.soehne.example/logo.svg",
+        "BRAND_ACCENT": "#ffee00",
+        "BRAND_SUPPORT_EMAIL": "hilfe@soehne.example",
+    }
     with application(stack, **brand) as app:
         page = call(browser(app), "GET", "/")
         assert 'alt="Söhne &amp; Co"' in page.text and "mailto:hilfe@soehne.example" in page.text
@@ -428,10 +454,15 @@ def test_a_brand_of_ones_own_touches_no_template(stack: Stack) -> None:
         colours = re.search(r'href="(/brand\.css\?v=[0-9a-f]+)"', page.text)
         assert colours and "#ffee00" in call(browser(app), "GET", colours.group(1)).text  # on dark it reads as it is
         services: Services = app.extensions["portal"]
-        mail = services.mailer.compose({
-            "to": "a@b.example", "template": "order_link", "account_id": "001", "message_id": "x",
-            "context": {"reference": "PO-AAAA-BBBB"},
-        })  # fmt: skip
+        mail = services.mailer.compose(
+            {
+                "to": "a@b.example",
+                "template": "order_link",
+                "account_id": "001",
+                "message_id": "x",
+                "context": {"reference": "PO-AAAA-BBBB"},
+            }
+        )
         assert "Söhne & Co" in mail["From"] and "hilfe@soehne.example" in mail.as_string()
 
 
@@ -442,8 +473,10 @@ def sign_in_link(app: Flask, stack: Stack, customer: str = "ada", ago: float = 0
     """The path of a fresh link, as the mail would hold it."""
     services: Services = app.extensions["portal"]
     url = Links(services.settings).sign_in(
-        email=f"{customer}@safety.example", contact_id=stack.ids[f"contact:{customer}"],
-        account_id=stack.ids[f"account:{customer}"], now=services.now() - ago,
+        email=f"{customer}@safety.example",
+        contact_id=stack.ids[f"contact:{customer}"],
+        account_id=stack.ids[f"account:{customer}"],
+        now=services.now() - ago,
     )
     return urlsplit(url).path
 
@@ -484,8 +517,9 @@ def test_the_ledger_holds_nothing_that_opens_anything(app: Flask, stack: Stack) 
     used = call(ada, "POST", path)
     secret = re.search(rf"{ACCOUNT_COOKIE}=([^;]+)", str(used.headers))
     assert secret
-    kept = "".join(str(row) for table in ("sessions", "used_links", "outbox") for row in
-                   stack.ledger(f"SELECT * FROM {table}"))  # fmt: skip
+    kept = "".join(
+        str(row) for table in ("sessions", "used_links", "outbox") for row in stack.ledger(f"SELECT * FROM {table}")
+    )
     assert secret.group(1) not in kept and path.rsplit("/", 1)[1] not in kept
 
 
@@ -500,8 +534,9 @@ def test_known_and_unknown_addresses_get_the_same_answer_and_no_look_up(app: Fla
             page = client.get("/sign-in", base_url=base_url(app))
             found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
             assert found
-            answer = client.post("/sign-in", base_url=base_url(app),
-                                 data={"csrf_token": found.group(1), "email": address})
+            answer = client.post(
+                "/sign-in", base_url=base_url(app), data={"csrf_token": found.group(1), "email": address}
+            )
             sent = client.get("/sign-in/sent", base_url=base_url(app)).text
             answers.append((answer.status_code, fixed(answer), answer.data, sent.replace(address, "…")))
     finally:
@@ -541,9 +576,13 @@ def test_sign_in_is_limited_per_address_in_silence_and_per_client_aloud(stack: S
         for _ in range(4):
             answer = ask(browser(app), address)
             assert answer.status_code == 303
-        states = [row["state"] for row in stack.ledger(
-            "SELECT state, payload FROM outbox WHERE subject = 'sign-in' ORDER BY id DESC LIMIT 50")
-            if address in row["payload"]]  # fmt: skip
+        states = [
+            row["state"]
+            for row in stack.ledger(
+                "SELECT state, payload FROM outbox WHERE subject = 'sign-in' ORDER BY id DESC LIMIT 50"
+            )
+            if address in row["payload"]
+        ]
         assert states.count("dead") == 2 and len(states) == 4
     with application(stack, SIGN_IN_ASKS_PER_HOUR="1") as app:
         codes = [ask(browser(app), f"{secrets.token_hex(4)}@limits.example").status_code for _ in range(2)]
@@ -557,8 +596,20 @@ def ask(client: FlaskClient, address: str) -> TestResponse:
     return client.post("/sign-in", base_url=root, data={"csrf_token": found.group(1), "email": address})
 
 
-@pytest.mark.parametrize("text", ["", "ada", "a@b", "a b@c.example", "a@b.example\r\nBcc: x@y.example", "@b.example",
-                                  "a@" + "b" * 300 + ".example", "<a@b.example>", "a@b.example,c@d.example"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ada",
+        "a@b",
+        "a b@c.example",
+        "a@b.example\r\nBcc: x@y.example",
+        "@b.example",
+        "a@" + "b" * 300 + ".example",
+        "<a@b.example>",
+        "a@b.example,c@d.example",
+    ],
+)
 def test_what_is_no_address_is_said_before_anything_is_sent(app: Flask, text: str) -> None:
     answer = ask(browser(app), text)
     assert answer.status_code == 400 and "Enter an e-mail address" in answer.text
@@ -597,8 +648,9 @@ def test_one_comes_back_to_the_page_one_wanted_and_to_nowhere_else(app: Flask, s
 def test_an_expired_order_link_offers_a_new_mail(app: Flask, stack: Stack) -> None:
     case = new_order(app, stack)
     order = case.row()
-    url = Links(case.services.settings).order(reference=order.reference, account_id=order.account_id,
-                                              now=case.services.now() - 31 * 24 * 3600)
+    url = Links(case.services.settings).order(
+        reference=order.reference, account_id=order.account_id, now=case.services.now() - 31 * 24 * 3600
+    )
     path = urlsplit(url).path
     client = browser(app)
     page = call(client, "GET", path)
@@ -617,13 +669,26 @@ def test_a_thousand_orders_are_paged(app: Flask, stack: Stack) -> None:
     services: Services = app.extensions["portal"]
     account, now = "001Zz0000000001AAA", services.now()
     with services.ledger.write() as connection:
-        connection.execute(orders_table.insert(), [
-            {"reference": f"PG-{n:04d}-{secrets.token_hex(2)}", "account_id": account, "placing": "placed",
-             "place_tries": 1, "status": ("Provisioned", "Failed", "Activating")[n % 3], "items": [],
-             "created_at": now - n // 2, "updated_at": now} for n in range(1000)])  # fmt: skip
+        connection.execute(
+            orders_table.insert(),
+            [
+                {
+                    "reference": f"PG-{n:04d}-{secrets.token_hex(2)}",
+                    "account_id": account,
+                    "placing": "placed",
+                    "place_tries": 1,
+                    "status": ("Provisioned", "Failed", "Activating")[n % 3],
+                    "items": [],
+                    "created_at": now - n // 2,
+                    "updated_at": now,
+                }
+                for n in range(1000)
+            ],
+        )
         secret = secrets.token_urlsafe(16)
-        sessions.insert(connection, Session(digest("session", secret), "many@safety.example", None, account, None, now,
-                                            now + 3600))
+        sessions.insert(
+            connection, Session(digest("session", secret), "many@safety.example", None, account, None, now, now + 3600)
+        )
     client = browser(app, **{ACCOUNT_COOKIE: secret})
     for query, wanted in (("", 1000), ("?status=failed", 333)):
         seen: list[str] = []

@@ -67,8 +67,15 @@ def head_size(headers: Mapping[str, str]) -> int:
 def customers_json(body: bytes) -> dict[str, object]:
     document = json.loads(body)
     assert set(document) == {
-        "orderId", "reference", "status", "message", "stages", "final", "createdAt", "updatedAt",
-    }  # fmt: skip
+        "orderId",
+        "reference",
+        "status",
+        "message",
+        "stages",
+        "final",
+        "createdAt",
+        "updatedAt",
+    }
     return dict(document)
 
 
@@ -165,8 +172,12 @@ def test_an_answer_that_got_lost_makes_no_second_order(stack: Stack, fault: dict
         salesforce_id(stack, reference)
         sent = stack.salesforce.journal(action="tree:Order", since=since)
         assert any(entry["fault"] for entry in sent), "the fault never struck"
-        stack.wait_for(lambda: all(entry["answered"] or entry["state"] in ("dropped", "gone", "effect")
-                                   for entry in stack.salesforce.journal(action="tree:Order", since=since)))
+        stack.wait_for(
+            lambda: all(
+                entry["answered"] or entry["state"] in ("dropped", "gone", "effect")
+                for entry in stack.salesforce.journal(action="tree:Order", since=since)
+            )
+        )
         assert len(in_salesforce(stack, reference)) == 1
 
 
@@ -192,8 +203,13 @@ def test_the_order_is_there_while_salesforce_is_away(own_stack: Stack) -> None:
 def test_a_definite_refusal_is_said_plainly(stack: Stack) -> None:
     with Visitor() as ada:
         sign_in(stack, ada)
-        stack.salesforce.fault("record_error", action="tree:Order", record="order",
-                               code="FIELD_CUSTOM_VALIDATION_EXCEPTION", message="No orders from this country")
+        stack.salesforce.fault(
+            "record_error",
+            action="tree:Order",
+            record="order",
+            code="FIELD_CUSTOM_VALIDATION_EXCEPTION",
+            message="No orders from this country",
+        )
         reference = place_order(stack, ada)
         page = follow(stack, ada, reference, "We couldn’t take this order")
         assert "you haven’t been charged" in page.text and not poll_address(page)
@@ -221,8 +237,9 @@ def test_withdrawing_while_in_review_reaches_salesforce_and_stops_the_button(sta
         ask = ada.get(f"{stack.urls['portal']}/orders/{reference}/withdraw")
         page = ada.submit(ask.form("/withdraw"))
         assert "You withdrew this order" in page.text and not poll_address(page)
-        stack.wait_for(lambda: stack.salesforce_order(order)["Provisioning_Status__c"] == "Cancelled",
-                       "Salesforce to be told")  # fmt: skip
+        stack.wait_for(
+            lambda: stack.salesforce_order(order)["Provisioning_Status__c"] == "Cancelled", "Salesforce to be told"
+        )
         assert stack.press_button(order)["status"] != 200
         assert "You withdrew this order" in ada.get(f"{stack.urls['portal']}/orders/{reference}").text
         ours = [row for row in stack.whmcs.get("state", objects="orders")["orders"] if order in row["notes"]]
@@ -275,9 +292,15 @@ def test_orders_of_other_channels_and_rejections_are_learnt_in_bulk(stack: Stack
         sign_in(stack, ada)
         reference = place_order(stack, ada)
         mine = salesforce_id(stack, reference)
-        stack.salesforce.post("seed", {"update": [
-            {"type": "Order", "Id": mine, "Status": "Rejected"}, {"type": "Order", "Id": elsewhere[0],
-                                                                  "Status": "Cancelled"}]})  # fmt: skip
+        stack.salesforce.post(
+            "seed",
+            {
+                "update": [
+                    {"type": "Order", "Id": mine, "Status": "Rejected"},
+                    {"type": "Order", "Id": elsewhere[0], "Status": "Cancelled"},
+                ]
+            },
+        )
         before = stack.salesforce.last()
         learn_changes(app.extensions["portal"])
         calls = [entry for entry in stack.salesforce.journal(since=before) if entry["action"] == "query"]

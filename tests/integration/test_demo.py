@@ -32,7 +32,12 @@ class Demo:
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "sandbox.demo", "--headless", "--var", str(var), *arguments],
-                cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, start_new_session=True)
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def ready(self) -> dict[str, Any]:
         """Its addresses, once it is up."""
@@ -201,13 +206,22 @@ def test_the_next_start_finds_its_data_and_addresses_and_reset_forgets_them(
     first = start()
     urls = first.ready()
     account = call("GET", urls["salesforce"], "state?objects=Account")["Account"][0]["Id"]
-    order = call("POST", urls["salesforce"], "seed", {"records": [
-        {"type": "Order", "AccountId": account, "Status": "Pending Review", "EffectiveDate": "2026-01-31"}]})["ids"]
+    order = call(
+        "POST",
+        urls["salesforce"],
+        "seed",
+        {
+            "records": [
+                {"type": "Order", "AccountId": account, "Status": "Pending Review", "EffectiveDate": "2026-01-31"}
+            ]
+        },
+    )["ids"]
     assert first.end() == 0
 
     again = start()
     assert {part: again_url for part, again_url in again.ready().items() if part in PARTS} == {
-        part: urls[part] for part in PARTS}
+        part: urls[part] for part in PARTS
+    }
     assert orders_in(urls["salesforce"]) == order
     assert len(call("GET", urls["salesforce"], "state?objects=Account")["Account"]) == 4, "seeded once"
     assert again.end() == 0

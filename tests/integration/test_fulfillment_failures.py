@@ -77,7 +77,8 @@ def test_a_status_that_isnt_fulfilled(stack: Stack, ada: Visitor, status: str) -
     assert (row["state"], row["error_code"]) == ("failed", "ORDER_NOT_FULFILLABLE") and status in row["error_message"]
     check_answer(answer, 422, "order_not_fulfillable", row)
     record = stack.wait_for(
-        lambda: next((r for r in [stack.salesforce_order(order)] if r["Provisioning_Error_Code__c"]), None))
+        lambda: next((r for r in [stack.salesforce_order(order)] if r["Provisioning_Error_Code__c"]), None)
+    )
     assert record["Provisioning_Status__c"] == "Failed" and record["Status"] == status
     assert record["Provisioning_Error_Message__c"] == row["error_message"]
     assert page_json(stack, ada, order)["status"] == "Failed"
@@ -90,9 +91,21 @@ def test_an_order_without_items(stack: Stack, ada: Visitor) -> None:
     assert page_json(stack, ada, order)["status"] == "Failed"
     # Items were added: the next click goes on, and Salesforce's error fields are cleared.
     since = stack.salesforce.last()
-    stack.salesforce.post("seed", {"records": [{
-        "type": "OrderItem", "OrderId": order, "PricebookEntryId": stack.ids["entry:starter"],
-        "Product2Id": stack.ids["product:starter"], "Quantity": 1, "UnitPrice": 5.0}]})  # fmt: skip
+    stack.salesforce.post(
+        "seed",
+        {
+            "records": [
+                {
+                    "type": "OrderItem",
+                    "OrderId": order,
+                    "PricebookEntryId": stack.ids["entry:starter"],
+                    "Product2Id": stack.ids["product:starter"],
+                    "Quantity": 1,
+                    "UnitPrice": 5.0,
+                }
+            ]
+        },
+    )
     assert stack.fulfill(order).status == 200
     provisioned(stack, order)
     assert told(stack, order, since) == ["Activating", "Provisioned"]
@@ -117,7 +130,8 @@ def test_every_faulty_item_is_named(stack: Stack, ada: Visitor) -> None:
 def test_a_client_without_number_and_address(stack: Stack) -> None:
     who, _ = customer(stack, client=False, mapped=False, salesforce_email="")
     assert "no contact with an e-mail address" in refused(
-        stack, stack.order("starter", customer=who), "CLIENT_NOT_MAPPED")
+        stack, stack.order("starter", customer=who), "CLIENT_NOT_MAPPED"
+    )
 
 
 def test_an_address_that_two_accounts_share_maps_nobody(stack: Stack) -> None:
@@ -205,8 +219,7 @@ def test_an_add_order_that_is_refused(stack: Stack) -> None:
 def test_a_long_refusal_is_cut_and_cleaned(stack: Stack) -> None:
     order = stack.order("starter")
     words = "Domain taken by ada@lovelace.example password: hunter2secret " + "and so on " * 60
-    stack.whmcs.fault("error", action="AddOrder", order=order, status=200,
-                      body={"result": "error", "message": words})  # fmt: skip
+    stack.whmcs.fault("error", action="AddOrder", order=order, status=200, body={"result": "error", "message": words})
     message = refused(stack, order, "WHMCS_ADD_ORDER_FAILED")
     assert len(message) == 255 and "Domain taken by" in message
     assert "ada@" not in message and "hunter2secret" not in message
@@ -260,9 +273,14 @@ def test_a_service_that_isnt_set_up_waits_for_an_operators_module_create(
     assert row is not None and json.loads(row["service_ids"]) == [str(good["id"]), str(bad["id"])]
 
 
-@pytest.mark.parametrize(("fault", "words"), [
-    ("AUTHENTICATION_FAILED", "Authentication Failed"), ("INVALID_IP", "Invalid IP"), ("RATE_LIMITED", "429"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("AUTHENTICATION_FAILED", "Authentication Failed"),
+        ("INVALID_IP", "Invalid IP"),
+        ("RATE_LIMITED", "429"),
+    ],
+)
 def test_a_key_or_address_whmcs_refuses_is_a_setting_to_mend_not_the_orders_end(
     stack: Stack, fault: str, words: str
 ) -> None:

@@ -52,9 +52,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack in which a call to WHMCS takes effect within two seconds, or never."""
     folder: Path = tmp_path_factory.mktemp("protocol")
     settings = {
-        "WHMCS_MAX_REQUEST_SECONDS": f"{LONGEST:g}", "FULFILLMENT_SLOTS": "6",
+        "WHMCS_MAX_REQUEST_SECONDS": f"{LONGEST:g}",
+        "FULFILLMENT_SLOTS": "6",
         "FULFILLMENT_RETRY_SCHEDULE": "0.2,0.5,1,2,5,10,20,20",
-    }  # fmt: skip
+    }
     with Stack(folder, settings=settings) as running:
         yield running
 
@@ -77,9 +78,21 @@ def put(stack: Stack, client: int, *, order: str | None = None, status: str = "P
     row = {"userid": client, "status": status, "notes": mark, "sent_notes": mark}
     number = int(stack.whmcs.post("seed", {"orders": [row]})["orders"][0])
     if complete:
-        stack.whmcs.post("seed", {"services": [{
-            "userid": client, "orderid": number, "pid": 1, "name": "Starter Hosting", "billingcycle": "Monthly",
-            "status": status}]})  # fmt: skip
+        stack.whmcs.post(
+            "seed",
+            {
+                "services": [
+                    {
+                        "userid": client,
+                        "orderid": number,
+                        "pid": 1,
+                        "name": "Starter Hosting",
+                        "billingcycle": "Monthly",
+                        "status": status,
+                    }
+                ]
+            },
+        )
     return number
 
 
@@ -103,9 +116,10 @@ def scenes(shop: Stack) -> dict[str, str]:
         until(shop, order, lambda row: bool(row["add_open"] and row["state"] == "waiting"))
         client = client_of(shop, order)
         first, second = {
-            "two pending": ("Pending", "Pending"), "two active": ("Active", "Active"),
+            "two pending": ("Pending", "Pending"),
+            "two active": ("Active", "Active"),
             "one active, one pending": ("Pending", "Active"),
-        }[name]  # fmt: skip
+        }[name]
         put(shop, client, order=order, status=first)
         put(shop, client, order=order, status=second)
     for name, status in (("accepted by staff", "Active"), ("cancelled by staff", "Cancelled")):
@@ -283,8 +297,13 @@ def test_a_named_order_that_is_another_orders_is_for_a_person(shop: Stack) -> No
 
 def test_when_salesforce_and_ledger_name_different_orders_a_person_decides(shop: Stack) -> None:
     order = one(shop)
-    shop.whmcs.fault("error", action="AcceptOrder", status=200, order=order,
-                     body={"result": "error", "message": "Server Saturn is full"})  # fmt: skip
+    shop.whmcs.fault(
+        "error",
+        action="AcceptOrder",
+        status=200,
+        order=order,
+        body={"result": "error", "message": "Server Saturn is full"},
+    )
     assert shop.fulfill(order).status == 422
     check_failure(shop, order, "WHMCS_ACCEPT_ORDER_FAILED")
     (made,) = whmcs_orders(shop, order)
@@ -309,8 +328,9 @@ def test_a_second_order_that_appears_too_late_is_cancelled_by_the_audit(shop: St
     assert sends(shop, order, "AddOrder") == 2
     (stray,) = [row for row in whmcs_orders(shop, order) if row["id"] != active["id"]]
     assert {s["status"] for s in whmcs_services(shop, stray["id"])} == {"Cancelled"}
-    assert [e["status"] for e in shop.whmcs.get("state", objects="invoices")["invoices"]
-            if e["id"] == stray["invoiceid"]] == ["Cancelled"]  # fmt: skip
+    assert [
+        e["status"] for e in shop.whmcs.get("state", objects="invoices")["invoices"] if e["id"] == stray["invoiceid"]
+    ] == ["Cancelled"]
     row = shop.fulfillment(order)
     assert row is not None and row["state"] == "provisioned" and row["elected_whmcs_id"] == str(active["id"])
 

@@ -29,10 +29,13 @@ from tests.stack import Stack
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {
-        "WHMCS_CREATE_CLIENTS": "1", "WHMCS_INVOICE_GATEWAYS": "mailin,banktransfer",
-        "WHMCS_PRICE_SOURCE": "salesforce", "WHMCS_MARKER_CUSTOM_FIELD": MARKER_CUSTOM_FIELD,
-        "SF_UNFULFILLABLE_STATUSES": "Draft", "WHMCS_MAX_REQUEST_SECONDS": "2",
-    }  # fmt: skip
+        "WHMCS_CREATE_CLIENTS": "1",
+        "WHMCS_INVOICE_GATEWAYS": "mailin,banktransfer",
+        "WHMCS_PRICE_SOURCE": "salesforce",
+        "WHMCS_MARKER_CUSTOM_FIELD": MARKER_CUSTOM_FIELD,
+        "SF_UNFULFILLABLE_STATUSES": "Draft",
+        "WHMCS_MAX_REQUEST_SECONDS": "2",
+    }
     with Stack(tmp_path_factory.mktemp("settings"), settings=settings) as running:
         yield running
 
@@ -92,13 +95,24 @@ def test_a_client_is_made_where_whmcs_has_none(shop: Stack) -> None:
     # The new client has no stored card and no default gateway yet: a person has to see to that.
     assert shop.fulfill(order).status == 409
     check_failure(shop, order, "PAYMENT_METHOD_MISSING")
-    (client,) = [row for row in shop.whmcs.get("state", objects="clients")["clients"]
-                 if row["email"] == f"{who}@customers.example"]  # fmt: skip
+    (client,) = [
+        row
+        for row in shop.whmcs.get("state", objects="clients")["clients"]
+        if row["email"] == f"{who}@customers.example"
+    ]
     assert (client["firstname"], client["lastname"], client["city"], client["country"]) == (
-        who, "Test", "Springfield", "US")  # fmt: skip
+        who,
+        "Test",
+        "Springfield",
+        "US",
+    )
     account = shop.ids[f"account:{who}"]
-    shop.wait_for(lambda: any(row["Id"] == account and row["WHMCS_Client_ID__c"] == str(client["id"])
-                              for row in shop.salesforce.get("state", objects="Account")["Account"]))  # fmt: skip
+    shop.wait_for(
+        lambda: any(
+            row["Id"] == account and row["WHMCS_Client_ID__c"] == str(client["id"])
+            for row in shop.salesforce.get("state", objects="Account")["Account"]
+        )
+    )
     shop.whmcs.post("seed", {"paymethods": [{"userid": client["id"]}]})
     assert shop.fulfill(order).status == 200
     assert provisioned(shop, order)["userid"] == client["id"]
@@ -110,8 +124,16 @@ def test_a_client_whose_making_got_lost_is_found_not_made_twice(shop: Stack) -> 
     order = shop.order("starter", customer=who)
     shop.fulfill(order)
     check_failure(shop, order, "PAYMENT_METHOD_MISSING")
-    assert len([row for row in shop.whmcs.get("state", objects="clients")["clients"]
-                if row["email"] == f"{who}@customers.example"]) == 1  # fmt: skip
+    assert (
+        len(
+            [
+                row
+                for row in shop.whmcs.get("state", objects="clients")["clients"]
+                if row["email"] == f"{who}@customers.example"
+            ]
+        )
+        == 1
+    )
 
 
 def test_no_client_is_made_while_paused(shop: Stack) -> None:

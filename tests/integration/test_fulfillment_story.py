@@ -36,10 +36,15 @@ def ordered(stack: Stack, *items: str | tuple[str, int], **kwargs: Any) -> str:
     """An order whose first item has a domain and whose second has a hostname."""
     order = stack.order(*items, **kwargs)
     first, second, *_ = items_of(stack, order)
-    stack.salesforce.post("seed", {"update": [
-        {"type": "OrderItem", "Id": first["Id"], "Domain__c": "shop.example.com"},
-        {"type": "OrderItem", "Id": second["Id"], "Hostname__c": "node-1.example.com"},
-    ]})  # fmt: skip
+    stack.salesforce.post(
+        "seed",
+        {
+            "update": [
+                {"type": "OrderItem", "Id": first["Id"], "Domain__c": "shop.example.com"},
+                {"type": "OrderItem", "Id": second["Id"], "Hostname__c": "node-1.example.com"},
+            ]
+        },
+    )
     return order
 
 
@@ -53,17 +58,21 @@ def test_several_items_with_quantities_and_names_become_one_active_whmcs_order(s
     (call,) = calls_of(stack.whmcs, since, "AddOrder")
     params = call["params"]
     assert {name: list(params[name].values()) for name in ("pid", "qty", "billingcycle")} == {
-        "pid": ["1", "3", "4", "5"], "qty": ["1", "2", "1", "1"],
+        "pid": ["1", "3", "4", "5"],
+        "qty": ["1", "2", "1", "1"],
         "billingcycle": ["monthly", "monthly", "onetime", "semiannually"],
-    }  # fmt: skip
+    }
     assert params["domain"] == {"0": "shop.example.com"} and params["hostname"] == {"1": "node-1.example.com"}
     assert params["noemail"] == "1" and "priceoverride" not in params and "customfields" not in params
     assert active["notes"].split() == [f"sfOrderId={order}"]
     services = whmcs_services(stack, active["id"])
     assert [(s["name"], s["domain"], s["qty"]) for s in services] == [
-        ("Starter Hosting", "shop.example.com", 1), ("Cloud Server S", "node-1.example.com", 1),
-        ("Cloud Server S", "node-1.example.com", 1), ("SSL Certificate", "", 1), ("Priority Support", "", 1),
-    ]  # fmt: skip
+        ("Starter Hosting", "shop.example.com", 1),
+        ("Cloud Server S", "node-1.example.com", 1),
+        ("Cloud Server S", "node-1.example.com", 1),
+        ("SSL Certificate", "", 1),
+        ("Priority Support", "", 1),
+    ]
 
 
 def test_a_quantity_may_be_one_service(stack: Stack) -> None:
@@ -77,10 +86,13 @@ def test_a_quantity_may_be_one_service(stack: Stack) -> None:
     assert [(s["name"], s["qty"]) for s in whmcs_services(stack, active["id"])] == [("Cloud Server S", 3)]
 
 
-@pytest.mark.parametrize("settings", [
-    {"ids": "ints", "empty_lists": "string", "unordered": True, "legacy_productids": True},
-    {"ids": "strings", "empty_lists": "object", "unordered": False, "legacy_productids": False},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ids": "ints", "empty_lists": "string", "unordered": True, "legacy_productids": True},
+        {"ids": "strings", "empty_lists": "object", "unordered": False, "legacy_productids": False},
+    ],
+)
 def test_both_ways_whmcs_writes_its_answers(stack: Stack, settings: dict[str, Any]) -> None:
     stack.whmcs.post("settings", settings)
     order = stack.order("starter", ("server", 2))
@@ -95,16 +107,27 @@ def test_an_undisturbed_order_costs_six_calls_to_whmcs_and_three_to_salesforce(s
     assert stack.fulfill(order).status == 200
     stack.wait_for(lambda: stack.salesforce_order(order)["Provisioning_Status__c"] == "Provisioned")
     assert [entry["action"] for entry in calls_of(stack.whmcs, whmcs)] == [
-        "GetPayMethods", "GetClientsDetails", "AddOrder", "GetOrders", "AcceptOrder", "GetClientsProducts",
-    ]  # fmt: skip
+        "GetPayMethods",
+        "GetClientsDetails",
+        "AddOrder",
+        "GetOrders",
+        "AcceptOrder",
+        "GetClientsProducts",
+    ]
     ours = [entry for entry in calls_of(stack.salesforce, salesforce) if order[:15] in json.dumps(entry)]
     assert [entry["action"] for entry in ours] == ["query", "update:Order", "update:Order"]
     # Nor do they come later: WHMCS' own events of our acceptance have arrived, and the sweep has made its rounds.
     row = stack.fulfillment(order)
     assert row is not None
     elected = row["elected_whmcs_id"]
-    stack.wait_for(lambda: [e for e in stack.ledger("SELECT kind FROM events WHERE subject = ?", order)
-                            if e["kind"] == "whmcs:service.active"], "WHMCS' event")  # fmt: skip
+    stack.wait_for(
+        lambda: [
+            e
+            for e in stack.ledger("SELECT kind FROM events WHERE subject = ?", order)
+            if e["kind"] == "whmcs:service.active"
+        ],
+        "WHMCS' event",
+    )
     beat = "SELECT max(beat) AS beat FROM workers WHERE kind = 'sweep' AND dead = 0"
     begun = stack.ledger(beat)[0]["beat"]
     stack.wait_for(lambda: stack.ledger(beat)[0]["beat"] >= begun + 4, "four rounds of the sweep")
@@ -115,8 +138,12 @@ def test_an_undisturbed_order_costs_six_calls_to_whmcs_and_three_to_salesforce(s
 
 
 def test_salesforce_sees_activating_then_provisioned_and_errors_are_cleared(stack: Stack) -> None:
-    order = stack.order("starter", Provisioning_Status__c="Failed", Provisioning_Error_Code__c="PROVISIONING_ERROR",
-                        Provisioning_Error_Message__c="an old story")  # fmt: skip
+    order = stack.order(
+        "starter",
+        Provisioning_Status__c="Failed",
+        Provisioning_Error_Code__c="PROVISIONING_ERROR",
+        Provisioning_Error_Message__c="an old story",
+    )
     since = stack.salesforce.last()
     fault = {"action": "AddOrder", "client": "1", "count": 1}
     stack.whmcs.fault("pause_point", **fault)
@@ -146,11 +173,15 @@ def test_the_log_tells_the_story_in_the_documents_sentences(stack: Stack) -> Non
     assert tuple(line["message"] for line in lines if line["message"] in STEPS) == STEPS
     updates = [line for line in lines if line["message"] == "Order status updated in Salesforce"]
     assert [(line["status"], line["whmcsOrderId"]) for line in updates] == [
-        ("Activating", None), ("Provisioned", str(active["id"]))]  # fmt: skip
+        ("Activating", None),
+        ("Provisioned", str(active["id"])),
+    ]
     (report,) = [line for line in lines if line["message"] == "Item mapping report"]
     assert report["faults"] == []
     assert [(row["product"], row["whProductId"], row["mappedTo"], row["quantity"]) for row in report["items"]] == [
-        ("Starter Hosting", "1", "monthly", 1), ("Cloud Server S", "3", "monthly", 2)]  # fmt: skip
+        ("Starter Hosting", "1", "monthly", 1),
+        ("Cloud Server S", "3", "monthly", 2),
+    ]
     (done,) = [line for line in lines if line["message"] == "Order provisioned"]
     assert done["whmcsOrderId"] == str(active["id"]) and len(done["serviceIds"]) == 3
 
@@ -207,10 +238,14 @@ def test_a_run_that_ends_failed_is_a_failed_job_that_tells_nothing_but_its_order
     order = stack.order("unmapped")
     assert stack.fulfill(order).status == 422
     with queue_of(stack) as store:
-        jobs = stack.wait_for(lambda: [
-            job for job in (store.hgetall(key) for key in store.scan_iter(f"rq:job:{order}-*", count=1000))
-            if job.get(b"status") == b"failed"
-        ], "the failed job")  # fmt: skip
+        jobs = stack.wait_for(
+            lambda: [
+                job
+                for job in (store.hgetall(key) for key in store.scan_iter(f"rq:job:{order}-*", count=1000))
+                if job.get(b"status") == b"failed"
+            ],
+            "the failed job",
+        )
     (job,) = jobs
     assert job[b"description"] == b"fulfill an order" and job[b"origin"] == b"fulfillments"
 

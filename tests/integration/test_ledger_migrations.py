@@ -54,19 +54,34 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def environ(url: str, private_key: Path, tmp_path: Path) -> dict[str, str]:
     """Settings of a portal that could start if its ledger were right."""
     return {
-        "PATH": os.environ["PATH"], "PORTAL_ENV": "development", "PORTAL_VAR_DIR": str(tmp_path / "var"),
-        "DATABASE_URL": url, "REDIS_URL": f"unix://{tmp_path / 'nobody.sock'}",
-        "SF_CLIENT_ID": "key", "SF_USERNAME": "api@example.com", "SF_LOGIN_URL": "http://127.0.0.1:9",
-        "SF_PRIVATE_KEY_PATH": str(private_key), "SF_WEBHOOK_SECRET": "s" * 40,
-        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA", "WHMCS_API_URL": "https://billing.example/includes/api.php",
-        "WHMCS_API_IDENTIFIER": "identifier", "WHMCS_API_SECRET": "secret",
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "PORTAL_ENV": "development",
+        "PORTAL_VAR_DIR": str(tmp_path / "var"),
+        "DATABASE_URL": url,
+        "REDIS_URL": f"unix://{tmp_path / 'nobody.sock'}",
+        "SF_CLIENT_ID": "key",
+        "SF_USERNAME": "api@example.com",
+        "SF_LOGIN_URL": "http://127.0.0.1:9",
+        "SF_PRIVATE_KEY_PATH": str(private_key),
+        "SF_WEBHOOK_SECRET": "s" * 40,
+        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+        "WHMCS_API_URL": "https://billing.example/includes/api.php",
+        "WHMCS_API_IDENTIFIER": "identifier",
+        "WHMCS_API_SECRET": "secret",
+    }
 
 
 def run(environ: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
     """A command of the product, to its end."""
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environ, timeout=120,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environ,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def opened(url: str) -> Ledger:
@@ -97,8 +112,15 @@ def test_an_upgrade_that_is_killed_midway_leaves_the_ledger_as_it_was(
     environ: dict[str, str], url: str, table: str
 ) -> None:
     address = url.replace("postgresql://", "postgresql+psycopg://")
-    killed = subprocess.run([sys.executable, "-c", DIES_MIDWAY, address, table], cwd=ROOT, env=environ, timeout=120,
-                            capture_output=True, text=True, check=False)  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES_MIDWAY, address, table],
+        cwd=ROOT,
+        env=environ,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     ledger = opened(url)
     try:
@@ -155,10 +177,15 @@ def test_a_command_on_an_unmigrated_ledger_says_what_to_do(environ: dict[str, st
         assert "flask db upgrade" in ended.stderr
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("FULFILLMENT_WAIT_SECONDS", "soon"), ("FULFILLMENT_WAIT_SECONDS", "nan"), ("WEB_THREADS", "many"),
-    ("WEB_CONCURRENCY", "0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FULFILLMENT_WAIT_SECONDS", "soon"),
+        ("FULFILLMENT_WAIT_SECONDS", "nan"),
+        ("WEB_THREADS", "many"),
+        ("WEB_CONCURRENCY", "0"),
+    ],
+)
 def test_what_gunicorn_reads_is_refused_in_a_sentence_too(environ: dict[str, str], name: str, value: str) -> None:
     ended = run({**environ, name: value}, "gunicorn", "wsgi:app", "--bind", "127.0.0.1:0")
     assert ended.returncode != 0 and "Traceback" not in ended.stderr

@@ -26,7 +26,7 @@ class PostgresStack(Stack):
         return [
             {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
             for row in rows
-        ]  # fmt: skip
+        ]
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,8 @@ def test_one_new_attempt_however_many_click_on_a_failed_order(ledger: Ledger, fr
     request(ledger, fresh)
     with ledger.write() as connection:
         connection.execute(
-            sa.update(fulfillments).where(fulfillments.c.sf_order_id == fresh).values(state=State.FAILED))  # fmt: skip
+            sa.update(fulfillments).where(fulfillments.c.sf_order_id == fresh).values(state=State.FAILED)
+        )
     rows = together(*[lambda: request(ledger, fresh)] * CROWD)
     assert all(isinstance(row, book.Fulfillment) and row.attempt == 2 for row in rows)
     assert row_of(ledger, fresh).fence == 1
@@ -248,10 +249,19 @@ def test_what_is_kept_once_is_kept_once(ledger: Ledger, fresh: str) -> None:
 def test_an_order_is_learnt_of_once(ledger: Ledger, fresh: str) -> None:
     item = SalesforceItem("802000000000001AAA", "Starter", 1, "5.00", "1", "Monthly")
     snapshot = SalesforceOrder(
-        id=fresh, order_number="1", status="Pending Review", account_id="001000000000001AAA", account_name="A",
-        whmcs_client_id="1", email=None, provisioning_status=None, whmcs_order_id=None, portal_reference=None,
-        items=(item,), total="5.00",
-    )  # fmt: skip
+        id=fresh,
+        order_number="1",
+        status="Pending Review",
+        account_id="001000000000001AAA",
+        account_name="A",
+        whmcs_client_id="1",
+        email=None,
+        provisioning_status=None,
+        whmcs_order_id=None,
+        portal_reference=None,
+        items=(item,),
+        total="5.00",
+    )
 
     def learn() -> None:
         with ledger.write() as connection:

@@ -50,9 +50,13 @@ def test_the_server_keeps_to_the_document(portal: RunningPortal, method: str, pa
     seen: set[int] = set()
 
     @settings(
-        max_examples=60, deadline=None, database=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+        max_examples=60,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(case=operation.as_strategy())
     def run(case: Any) -> None:
         if signed and isinstance(case.body, dict):

@@ -30,9 +30,10 @@ from tests.stack import Answer, Stack, http
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("storage")
     settings = {
-        "PORTAL_ENV": "production", "WHMCS_MAX_REQUEST_SECONDS": "2",
+        "PORTAL_ENV": "production",
+        "WHMCS_MAX_REQUEST_SECONDS": "2",
         "DATABASE_URL": f"sqlite:///{folder.resolve() / 'ledger.sqlite3'}?timeout=1",
-    }  # fmt: skip
+    }
     with Stack(folder, settings=settings) as running:
         yield running
 
@@ -202,7 +203,9 @@ def test_while_paused_orders_are_accepted_and_nothing_is_written_to_whmcs(shop: 
         provisioned(shop, order)
     events = shop.ledger("SELECT kind, actor, detail FROM events WHERE kind IN ('paused', 'unpaused') ORDER BY id")
     assert [(e["kind"], json.loads(e["detail"])["why"]) for e in events[-2:]] == [
-        ("paused", "WHMCS is being upgraded"), ("unpaused", "done")]  # fmt: skip
+        ("paused", "WHMCS is being upgraded"),
+        ("unpaused", "done"),
+    ]
     assert all(event["actor"] for event in events)
 
 

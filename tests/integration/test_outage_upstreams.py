@@ -45,9 +45,11 @@ def another(stack: Stack, name: str, number: int = 2) -> Child:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {
-        "WHMCS_MAX_IN_FLIGHT": str(IN_FLIGHT), "FULFILLMENT_SLOTS": "3", "WHMCS_MAX_REQUEST_SECONDS": "2",
+        "WHMCS_MAX_IN_FLIGHT": str(IN_FLIGHT),
+        "FULFILLMENT_SLOTS": "3",
+        "WHMCS_MAX_REQUEST_SECONDS": "2",
         "FULFILLMENT_RETRY_SCHEDULE": "0.2,0.5,1,2,2,5,20,60",
-    }  # fmt: skip
+    }
     with Stack(tmp_path_factory.mktemp("upstreams"), settings=settings) as running:
         another(running, "worker")
         slots = "SELECT 1 FROM workers WHERE kind = 'fulfill' AND dead = 0"
@@ -126,9 +128,21 @@ def test_what_salesforce_couldnt_be_told_arrives_later_in_order_and_in_batches(s
     click(shop, *good, faulty, mended)
     for order in (*good, faulty, mended):
         shop.finished(order)
-    shop.salesforce.post("seed", {"records": [{
-        "type": "OrderItem", "OrderId": mended, "PricebookEntryId": shop.ids["entry:starter"],
-        "Product2Id": shop.ids["product:starter"], "Quantity": 1, "UnitPrice": 5.0}]})  # fmt: skip
+    shop.salesforce.post(
+        "seed",
+        {
+            "records": [
+                {
+                    "type": "OrderItem",
+                    "OrderId": mended,
+                    "PricebookEntryId": shop.ids["entry:starter"],
+                    "Product2Id": shop.ids["product:starter"],
+                    "Quantity": 1,
+                    "UnitPrice": 5.0,
+                }
+            ]
+        },
+    )
     click(shop, mended)
     until(shop, mended, lambda row: row["state"] == "provisioned")
     # WHMCS has them all, Salesforce has heard of none.
@@ -152,8 +166,14 @@ def test_one_record_that_is_locked_holds_the_others_of_its_batch_up_for_nothing(
     click(shop, *orders)
     for order in orders:
         shop.finished(order)
-    shop.salesforce.fault("record_error", action="collections.update", record=orders[0], code="UNABLE_TO_LOCK_ROW",
-                          message="unable to obtain exclusive access", count=2)  # fmt: skip
+    shop.salesforce.fault(
+        "record_error",
+        action="collections.update",
+        record=orders[0],
+        code="UNABLE_TO_LOCK_ROW",
+        message="unable to obtain exclusive access",
+        count=2,
+    )
     since = shop.salesforce.last()
     shop.salesforce.delete(f"faults/{outage}")
     for order in orders:
@@ -217,8 +237,14 @@ def test_without_whmcs_orders_wait_and_say_so_and_no_herd_comes_when_it_is_back(
 def test_a_wait_that_whmcs_asks_for_is_kept(shop: Stack) -> None:
     who, number = customer(shop)
     order = shop.order("starter", customer=who)
-    shop.whmcs.fault("error", action="GetPayMethods", client=number, status=429, retry_after=3,
-                     body={"result": "error", "message": "Too Many Requests"})  # fmt: skip
+    shop.whmcs.fault(
+        "error",
+        action="GetPayMethods",
+        client=number,
+        status=429,
+        retry_after=3,
+        body={"result": "error", "message": "Too Many Requests"},
+    )
     click(shop, order)
     provisioned(shop, order)
     first, second = shop.whmcs.journal(action="GetPayMethods", client=number)
@@ -238,12 +264,15 @@ def impatient(shop: Stack) -> Iterator[Stack]:
     shop.restart("worker", settings={"FULFILLMENT_RETRY_SCHEDULE": schedule})
 
 
-@pytest.mark.parametrize(("side", "action", "code"), [
-    ("whmcs", "GetPayMethods", "WHMCS_UNAVAILABLE"),
-    ("whmcs", "GetOrders", "WHMCS_UNAVAILABLE"),
-    ("whmcs", "GetClientsProducts", "WHMCS_UNAVAILABLE"),
-    ("salesforce", "query", "SALESFORCE_UNAVAILABLE"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("side", "action", "code"),
+    [
+        ("whmcs", "GetPayMethods", "WHMCS_UNAVAILABLE"),
+        ("whmcs", "GetOrders", "WHMCS_UNAVAILABLE"),
+        ("whmcs", "GetClientsProducts", "WHMCS_UNAVAILABLE"),
+        ("salesforce", "query", "SALESFORCE_UNAVAILABLE"),
+    ],
+)
 def test_when_the_schedule_is_exhausted_the_order_fails_and_a_new_click_resumes(
     impatient: Stack, side: str, action: str, code: str
 ) -> None:

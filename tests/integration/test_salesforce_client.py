@@ -29,7 +29,10 @@ NO_RECORDS = {"totalSize": 0, "done": True, "records": []}
 def token_answer(wire_address: str, token: str = TOKEN_CANARY) -> Act:
     return answer(
         {
-            "access_token": token, "scope": "api", "instance_url": wire_address, "token_type": "Bearer",
+            "access_token": token,
+            "scope": "api",
+            "instance_url": wire_address,
+            "token_type": "Bearer",
             "id": "https://login.salesforce.com/id/00DD000000K0fXO/005D000000K0fXO",
         }
     )
@@ -200,8 +203,12 @@ def sf_error(code: str, message: str = "no", status: int = 400) -> Act:
         (sf_error("REQUEST_LIMIT_EXCEEDED", status=403), False, False, "REQUEST_LIMIT_EXCEEDED"),
         (sf_error("UNABLE_TO_LOCK_ROW"), False, False, "UNABLE_TO_LOCK_ROW"),
         (sf_error("ENTITY_IS_LOCKED"), False, False, "ENTITY_IS_LOCKED"),
-        (sf_error("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "trigger: UNABLE_TO_LOCK_ROW, x"), False, False,
-         "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY"),
+        (
+            sf_error("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "trigger: UNABLE_TO_LOCK_ROW, x"),
+            False,
+            False,
+            "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY",
+        ),
         (sf_error("STRING_TOO_LONG"), True, False, "STRING_TOO_LONG"),
         (sf_error("FIELD_CUSTOM_VALIDATION_EXCEPTION"), True, False, "FIELD_CUSTOM_VALIDATION_EXCEPTION"),
         (sf_error("INSUFFICIENT_ACCESS_OR_READONLY", status=403), True, False, "INSUFFICIENT_ACCESS_OR_READONLY"),
@@ -279,9 +286,7 @@ def test_each_record_of_a_batch_has_its_own_outcome() -> None:
     assert second is not None and not second.permanent and second.code == "UNABLE_TO_LOCK_ROW"
     assert third is not None and third.permanent
     assert sent["allOrNone"] is False
-    assert sent["records"][0] == {
-        "attributes": {"type": "Order"}, "id": ORDER_ID, "WHMCS_Order_ID__c": "12", "X": None
-    }
+    assert sent["records"][0] == {"attributes": {"type": "Order"}, "id": ORDER_ID, "WHMCS_Order_ID__c": "12", "X": None}
 
 
 def test_a_batch_is_bounded_and_its_answer_must_be_whole() -> None:
@@ -297,15 +302,31 @@ def test_a_batch_is_bounded_and_its_answer_must_be_whole() -> None:
 
 def test_child_pages_are_followed() -> None:
     def item(last: str) -> dict[str, Any]:
-        return {"Id": f"802D000000K0fX{last}", "Quantity": 2.0, "UnitPrice": 10.1, "Domain__c": None,
-                "Hostname__c": None, "Product2": {"Name": "P", "WH_Product_ID__c": "5", "Billing_Cycle__c": "Monthly"}}
+        return {
+            "Id": f"802D000000K0fX{last}",
+            "Quantity": 2.0,
+            "UnitPrice": 10.1,
+            "Domain__c": None,
+            "Hostname__c": None,
+            "Product2": {"Name": "P", "WH_Product_ID__c": "5", "Billing_Cycle__c": "Monthly"},
+        }
 
     order = {
-        "Id": ORDER_ID, "OrderNumber": "00000100", "Status": "Pending Review", "AccountId": "001D000000K0fXO",
-        "Account": {"Name": "Ada", "WHMCS_Client_ID__c": 12}, "Provisioning_Status__c": None,
-        "WHMCS_Order_ID__c": None, "Portal_Reference__c": None, "TotalAmount": 40.4,
-        "OrderItems": {"totalSize": 2, "done": False, "nextRecordsUrl": "/services/data/v67.0/query/01g-1",
-                       "records": [item("A")]},
+        "Id": ORDER_ID,
+        "OrderNumber": "00000100",
+        "Status": "Pending Review",
+        "AccountId": "001D000000K0fXO",
+        "Account": {"Name": "Ada", "WHMCS_Client_ID__c": 12},
+        "Provisioning_Status__c": None,
+        "WHMCS_Order_ID__c": None,
+        "Portal_Reference__c": None,
+        "TotalAmount": 40.4,
+        "OrderItems": {
+            "totalSize": 2,
+            "done": False,
+            "nextRecordsUrl": "/services/data/v67.0/query/01g-1",
+            "records": [item("A")],
+        },
     }
     acts = [
         answer({"totalSize": 1, "done": True, "records": [order]}),
@@ -322,7 +343,9 @@ def test_child_pages_are_followed() -> None:
 
 def test_a_fraction_of_a_product_is_refused() -> None:
     order = {
-        "Id": ORDER_ID, "AccountId": "001D000000K0fXO", "Account": {"WHMCS_Client_ID__c": "1"},
+        "Id": ORDER_ID,
+        "AccountId": "001D000000K0fXO",
+        "Account": {"WHMCS_Client_ID__c": "1"},
         "OrderItems": {"done": True, "records": [{"Id": "802D000000K0fXO", "Quantity": 1.5, "UnitPrice": 1}]},
     }
     with talking_to(answer({"done": True, "records": [order]})) as (_, client), pytest.raises(UpstreamError) as caught:
@@ -332,7 +355,9 @@ def test_a_fraction_of_a_product_is_refused() -> None:
 
 def test_one_odd_order_does_not_keep_the_others_from_being_learnt() -> None:
     row = {
-        "Id": ORDER_ID, "AccountId": "001D000000K0fXO", "CreatedDate": "2026-11-21T16:38:52.000+0000",
+        "Id": ORDER_ID,
+        "AccountId": "001D000000K0fXO",
+        "CreatedDate": "2026-11-21T16:38:52.000+0000",
         "LastModifiedDate": "2026-11-21T16:38:53.000+0000",
         "OrderItems": {"done": True, "records": [{"Id": "802D000000K0fXO", "Quantity": 1.5, "UnitPrice": 1}]},
     }
@@ -349,9 +374,17 @@ def test_no_secret_and_no_customer_data_gets_out(caplog: pytest.LogCaptureFixtur
     canaries = [TOKEN_CANARY, USERNAME, CLIENT_ID, "jane.canary@example.com"]
     text = f"bad token {TOKEN_CANARY} of {USERNAME}, app {CLIENT_ID}: Email = 'jane.canary@example.com'"
     acts = [
-        sf_error("MALFORMED_QUERY", text), sf_error("UNKNOWN_EXCEPTION", text, 500), answer(text.encode(), 500), drop,
-        answer({"compositeResponse": [
-            {"body": [{"errorCode": "X", "message": text}], "httpStatusCode": 400, "referenceId": "result"}]}),
+        sf_error("MALFORMED_QUERY", text),
+        sf_error("UNKNOWN_EXCEPTION", text, 500),
+        answer(text.encode(), 500),
+        drop,
+        answer(
+            {
+                "compositeResponse": [
+                    {"body": [{"errorCode": "X", "message": text}], "httpStatusCode": 400, "referenceId": "result"}
+                ]
+            }
+        ),
         answer(text.encode()),
     ]
     with talking_to(*acts) as (wire, client):
@@ -385,26 +418,76 @@ def pretend(tmp_path: Path) -> Iterator[tuple[Org, SalesforceClient, dict[str, s
         names = org.seed(
             {
                 "records": [
-                    {"type": "Account", "ref": "acme", "Name": "Acme", "WHMCS_Client_ID__c": "41",
-                     "BillingCity": "Oslo", "BillingCountry": "NO"},
-                    {"type": "Account", "ref": "bare", "Name": "O'Brien & \"Sons\"", "BillingCity": "Cork"},
-                    {"type": "Contact", "ref": "ada", "AccountId": "@{acme}", "FirstName": "Ada", "LastName": "L",
-                     "Email": "ada@example.com"},
-                    {"type": "Contact", "ref": "pat", "AccountId": "@{bare}", "FirstName": "Pat",
-                     "LastName": "O'Brien", "Email": "o'brien@example.com", "Phone": "+353 1"},
-                    {"type": "Contact", "ref": "both", "AccountId": "@{bare}", "LastName": "L",
-                     "Email": "ada@example.com"},
-                    {"type": "Product2", "ref": "starter", "Name": "Starter", "IsActive": True, "Family": "Hosting",
-                     "Description": "Small", "WH_Product_ID__c": "5", "Billing_Cycle__c": "Semi-Annually"},
+                    {
+                        "type": "Account",
+                        "ref": "acme",
+                        "Name": "Acme",
+                        "WHMCS_Client_ID__c": "41",
+                        "BillingCity": "Oslo",
+                        "BillingCountry": "NO",
+                    },
+                    {"type": "Account", "ref": "bare", "Name": 'O\'Brien & "Sons"', "BillingCity": "Cork"},
+                    {
+                        "type": "Contact",
+                        "ref": "ada",
+                        "AccountId": "@{acme}",
+                        "FirstName": "Ada",
+                        "LastName": "L",
+                        "Email": "ada@example.com",
+                    },
+                    {
+                        "type": "Contact",
+                        "ref": "pat",
+                        "AccountId": "@{bare}",
+                        "FirstName": "Pat",
+                        "LastName": "O'Brien",
+                        "Email": "o'brien@example.com",
+                        "Phone": "+353 1",
+                    },
+                    {
+                        "type": "Contact",
+                        "ref": "both",
+                        "AccountId": "@{bare}",
+                        "LastName": "L",
+                        "Email": "ada@example.com",
+                    },
+                    {
+                        "type": "Product2",
+                        "ref": "starter",
+                        "Name": "Starter",
+                        "IsActive": True,
+                        "Family": "Hosting",
+                        "Description": "Small",
+                        "WH_Product_ID__c": "5",
+                        "Billing_Cycle__c": "Semi-Annually",
+                    },
                     {"type": "Product2", "ref": "gone", "Name": "Gone", "IsActive": False},
                     {"type": "Product2", "ref": "odd", "Name": "Odd", "IsActive": True},
                     {"type": "Pricebook2", "ref": "book", "Name": "Portal", "IsActive": True},
-                    {"type": "PricebookEntry", "ref": "e1", "Pricebook2Id": "@{book}", "Product2Id": "@{starter}",
-                     "UnitPrice": 12.5, "IsActive": True},
-                    {"type": "PricebookEntry", "ref": "e2", "Pricebook2Id": "@{book}", "Product2Id": "@{gone}",
-                     "UnitPrice": 1, "IsActive": True},
-                    {"type": "PricebookEntry", "ref": "e3", "Pricebook2Id": "@{book}", "Product2Id": "@{odd}",
-                     "UnitPrice": 1, "IsActive": False},
+                    {
+                        "type": "PricebookEntry",
+                        "ref": "e1",
+                        "Pricebook2Id": "@{book}",
+                        "Product2Id": "@{starter}",
+                        "UnitPrice": 12.5,
+                        "IsActive": True,
+                    },
+                    {
+                        "type": "PricebookEntry",
+                        "ref": "e2",
+                        "Pricebook2Id": "@{book}",
+                        "Product2Id": "@{gone}",
+                        "UnitPrice": 1,
+                        "IsActive": True,
+                    },
+                    {
+                        "type": "PricebookEntry",
+                        "ref": "e3",
+                        "Pricebook2Id": "@{book}",
+                        "Product2Id": "@{odd}",
+                        "UnitPrice": 1,
+                        "IsActive": False,
+                    },
                 ]
             }
         )["names"]
@@ -462,9 +545,15 @@ def test_a_lost_answer_to_the_creation_is_unknown_and_found_again(
 def test_the_status_is_written_back(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
     org, client, names = pretend
     first, second = (client.create_order(new_order(names, reference)) for reference in ("r1", "r2"))
-    client.update_order(first, {"Provisioning_Status__c": "Provisioned", "WHMCS_Order_ID__c": 99,
-                                "Provisioning_Error_Code__c": None,
-                                "Last_Provisioning_At__c": "2026-11-21T16:38:52.000+0000"})
+    client.update_order(
+        first,
+        {
+            "Provisioning_Status__c": "Provisioned",
+            "WHMCS_Order_ID__c": 99,
+            "Provisioning_Error_Code__c": None,
+            "Last_Provisioning_At__c": "2026-11-21T16:38:52.000+0000",
+        },
+    )
     order = client.fetch_order(first)
     assert order is not None
     assert (order.provisioning_status, order.whmcs_order_id) == ("Provisioned", "99")
@@ -490,8 +579,12 @@ def test_an_account_without_a_client_is_read_with_its_contact(
     assert order is not None
     assert (order.whmcs_client_id, order.email) == (None, "o'brien@example.com")
     assert order.contact == {
-        "firstname": "Pat", "lastname": "O'Brien", "email": "o'brien@example.com",
-        "companyname": "O'Brien & \"Sons\"", "phonenumber": "+353 1", "city": "Cork",
+        "firstname": "Pat",
+        "lastname": "O'Brien",
+        "email": "o'brien@example.com",
+        "companyname": 'O\'Brien & "Sons"',
+        "phonenumber": "+353 1",
+        "city": "Cork",
     }
     client.set_whmcs_client(names["bare"], "77")
     order = client.fetch_order(order.id)
@@ -505,7 +598,9 @@ def test_people_are_found_by_their_address(pretend: tuple[Org, SalesforceClient,
     assert client.accounts_with_email("nobody@example.com") == 0
     assert client.contact_by_email("ada@example.com") is None
     assert {contact.account_id for contact in client.contacts_by_email("ada@example.com")} == {
-        names["acme"], names["bare"]}
+        names["acme"],
+        names["bare"],
+    }
     contact = client.contact_by_email("o'brien@example.com")
     assert contact is not None
     assert (contact.id, contact.first_name, contact.account_id) == (names["pat"], "Pat", names["bare"])
@@ -517,7 +612,8 @@ def test_the_catalogue_is_what_is_active(pretend: tuple[Org, SalesforceClient, d
     _, client, names = pretend
     entries = client.catalogue(names["book"][:15])
     assert [(entry.id, entry.name, entry.unit_price, entry.wh_product_id) for entry in entries] == [
-        (names["e1"], "Starter", "12.50", "5")]
+        (names["e1"], "Starter", "12.50", "5")
+    ]
     assert (entries[0].family, entries[0].description) == ("Hosting", "Small")
     assert (entries[0].billing_cycle, entries[0].product_id) == ("Semi-Annually", names["starter"])
 
@@ -554,10 +650,15 @@ def test_changes_are_learnt_in_bulk(pretend: tuple[Org, SalesforceClient, dict[s
 
 def test_pages_of_two_are_followed(tmp_path: Path) -> None:
     with org_sandbox(tmp_path, query_batch_size=2) as (org, client):
-        org.seed({"records": [
-            {"type": "Account", "ref": f"a{number}", "Name": "A"} for number in range(7)] + [
-            {"type": "Contact", "LastName": "X", "Email": "x@example.com", "AccountId": f"@{{a{number}}}"}
-            for number in range(7)]})
+        org.seed(
+            {
+                "records": [{"type": "Account", "ref": f"a{number}", "Name": "A"} for number in range(7)]
+                + [
+                    {"type": "Contact", "LastName": "X", "Email": "x@example.com", "AccountId": f"@{{a{number}}}"}
+                    for number in range(7)
+                ]
+            }
+        )
         assert client.accounts_with_email("x@example.com") == 7
 
 

@@ -52,12 +52,20 @@ def test_an_example_runs_as_it_stands_on_the_page(portal: RunningPortal, number:
             pytest.skip(f"{program} isn't installed: the {language} example isn't run")
     order_id = fresh_id()
     done = subprocess.run(
-        command, input=code, capture_output=True, text=True, timeout=120, check=False,
+        command,
+        input=code,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         env={
-            "PATH": os.environ["PATH"], "PORTAL_BASE_URL": f"http://127.0.0.1:{portal.port}", "ORDER_ID": order_id,
-            "SF_WEBHOOK_SECRET": SF_SECRET, "WHMCS_WEBHOOK_SECRET": WHMCS_SECRET,
+            "PATH": os.environ["PATH"],
+            "PORTAL_BASE_URL": f"http://127.0.0.1:{portal.port}",
+            "ORDER_ID": order_id,
+            "SF_WEBHOOK_SECRET": SF_SECRET,
+            "WHMCS_WEBHOOK_SECRET": WHMCS_SECRET,
         },
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "202" in done.stdout, done.stdout + done.stderr
     if "webhooks/whmcs" in code:
@@ -85,9 +93,9 @@ def test_the_command_for_installers_signs_what_it_shows(portal: RunningPortal) -
 
 
 def test_what_the_page_says_of_numbers_is_so() -> None:
-    secret, body, shown = re.search(
-        r"body `(.*?)` and the secret\n`(.*?)` it is\n`([0-9a-f]{64})`", PAGE
-    ).group(2, 1, 3)  # type: ignore[union-attr]
+    secret, body, shown = re.search(r"body `(.*?)` and the secret\n`(.*?)` it is\n`([0-9a-f]{64})`", PAGE).group(
+        2, 1, 3
+    )  # type: ignore[union-attr]
     assert signature(body.encode(), secret) == shown == verifier.sign(body.encode(), secret)
     assert KEY_SECONDS == 7 * 86_400 and "Keys are kept for 7 days" in PAGE
     assert DELIVERY_SECONDS == 86_400 and "at least a day" in PAGE

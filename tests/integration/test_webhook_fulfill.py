@@ -173,8 +173,10 @@ def soon(portal: Portal, **values: Any) -> Callable[[str], None]:
 
 PROVISIONED = {"state": State.PROVISIONED, "elected_whmcs_id": "4711"}
 NO_PAYMENT = {
-    "state": State.FAILED, "error_code": "PAYMENT_METHOD_MISSING", "error_message": "The client has no payment method.",
-}  # fmt: skip
+    "state": State.FAILED,
+    "error_code": "PAYMENT_METHOD_MISSING",
+    "error_message": "The client has no payment method.",
+}
 
 
 # --- the way it should go ------------------------------------------------------------------------------------
@@ -203,9 +205,14 @@ def test_by_default_the_request_waits_and_tells_the_outcome(client: FlaskClient,
 
 @pytest.mark.parametrize(
     ("error_code", "status"),
-    [("PAYMENT_METHOD_MISSING", 409), ("ORDER_NOT_FOUND", 404), ("PRODUCT_MAPPING_MISSING", 422),
-     ("WHMCS_ADD_ORDER_FAILED", 422), ("PROVISIONING_ERROR", 422)],
-)  # fmt: skip
+    [
+        ("PAYMENT_METHOD_MISSING", 409),
+        ("ORDER_NOT_FOUND", 404),
+        ("PRODUCT_MAPPING_MISSING", 422),
+        ("WHMCS_ADD_ORDER_FAILED", 422),
+        ("PROVISIONING_ERROR", 422),
+    ],
+)
 def test_failures_are_told_in_the_runbooks_words(
     client: FlaskClient, portal: Portal, error_code: str, status: int
 ) -> None:

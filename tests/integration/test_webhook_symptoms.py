@@ -133,9 +133,7 @@ def test_salesforce_status_not_updated(portal: Stack) -> None:
     try:
         assert portal.fulfill(order).status in (200, 202, 422)
         portal.wait_for(
-            lambda: log_lines(
-                portal, "worker", message="Failed to update order status in Salesforce", sfOrderId=order
-            ),
+            lambda: log_lines(portal, "worker", message="Failed to update order status in Salesforce", sfOrderId=order),
             "the line in the log",
         )
     finally:
@@ -153,9 +151,7 @@ def test_the_runbooks_verification_steps(portal: Stack) -> None:
     health = portal.get("/health").json()
     assert health["status"] == "ok" and health["database"] == "connected"
     assert health["integrations"]["redis"] == "connected"
-    received = log_lines(
-        portal, "web", message="Salesforce order fulfillment request received", sfOrderId=order
-    )
+    received = log_lines(portal, "web", message="Salesforce order fulfillment request received", sfOrderId=order)
     assert received and received[0]["idempotencyKey"]
     assert log_lines(portal, "worker", message="Starting fulfillment orchestration", sfOrderId=order)
     told = portal.salesforce_order(order)

@@ -59,9 +59,15 @@ def remembered(portal: RunningPortal, order_id: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "event",
-    ["order.accepted", "order.cancelled", "service.active", "service.failed", "service.suspended",
-     "service.terminated"],
-)  # fmt: skip
+    [
+        "order.accepted",
+        "order.cancelled",
+        "service.active",
+        "service.failed",
+        "service.suspended",
+        "service.terminated",
+    ],
+)
 @pytest.mark.parametrize("by", ["orderId", "serviceId"])
 def test_an_event_has_the_order_looked_at_in_whmcs(portal: RunningPortal, event: str, by: str) -> None:
     number = str(time.time_ns())[-15:].lstrip("0")
@@ -170,9 +176,13 @@ class Whmcs:
             told.append({what: table, "row": values} if colon else {"hook": name, "vars": values})
         done = subprocess.run(
             ["php", "-d", "display_errors=stderr", *self.options, str(STUB), str(self.database), str(HOOK_FILE)],
-            input=json.dumps(told), capture_output=True, text=True, timeout=120, check=False,
+            input=json.dumps(told),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
             env={"PATH": os.environ["PATH"], **environ},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -190,9 +200,14 @@ def whmcs(tmp_path: Path, request: pytest.FixtureRequest) -> Whmcs:
 
 
 MODULE = {
-    "serviceid": 31, "userid": 42, "pid": 5, "password": "hunter2-never-sent", "username": "u", "domain": "x.example",
+    "serviceid": 31,
+    "userid": 42,
+    "pid": 5,
+    "password": "hunter2-never-sent",
+    "username": "u",
+    "domain": "x.example",
     "clientsdetails": {"email": "person@example.com"},
-}  # fmt: skip
+}
 CRON = ("AfterCronJob", {})
 
 
@@ -219,13 +234,23 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
     assert log == ""
     kept = whmcs.outbox()
     assert [event for event, _, _ in kept] == [
-        "order.accepted", "service.active", "service.failed", "service.suspended", "service.active",
-        "service.terminated", "order.cancelled", "order.cancelled",
-    ]  # fmt: skip
+        "order.accepted",
+        "service.active",
+        "service.failed",
+        "service.suspended",
+        "service.active",
+        "service.terminated",
+        "order.cancelled",
+        "order.cancelled",
+    ]
     assert kept[0][1] == {"orderId": str(number), "clientId": "42", "status": "Active"}
     assert kept[2][1] == {
-        "serviceId": "31", "orderId": str(number), "clientId": "42", "productId": "5", "status": "Pending",
-    }  # fmt: skip
+        "serviceId": "31",
+        "orderId": str(number),
+        "clientId": "42",
+        "productId": "5",
+        "status": "Pending",
+    }
     assert all(secret not in json.dumps(kept) for secret in ("hunter2", "person@example.com", "4242"))
 
     assert whmcs.run(CRON, **settings) == ""  # the real receiver took all of them, the new payment method, too
@@ -258,8 +283,11 @@ def test_what_is_not_taken_is_tried_again_later_and_nobody_waits(portal: Running
 @pytest.mark.example
 def test_a_broken_database_never_disturbs_whmcs(whmcs: Whmcs) -> None:
     log = whmcs.run(
-        ("drop:tblhosting", {}), ("drop:tblpaymethods", {}),
-        ("AfterModuleCreate", {"params": MODULE}), ("AfterModuleCreate", {}), CRON,
-    )  # fmt: skip
+        ("drop:tblhosting", {}),
+        ("drop:tblpaymethods", {}),
+        ("AfterModuleCreate", {"params": MODULE}),
+        ("AfterModuleCreate", {}),
+        CRON,
+    )
     assert "could not look up the order of service 31" in log and "hunter2" not in log
     assert whmcs.outbox()[0][1]["serviceId"] == "31"

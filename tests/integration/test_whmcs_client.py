@@ -111,9 +111,9 @@ def test_add_order_is_not_sent_again_when_a_kept_connection_dies_under_it() -> N
     "act",
     [
         drop,
-        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"result\":"),
-        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"res"),
-        raw(b"HTTP/1.1 200 OK\r\n\r\n{\"result\":\"succ"),
+        raw(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"result":'),
+        raw(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{"res'),
+        raw(b'HTTP/1.1 200 OK\r\n\r\n{"result":"succ'),
         raw(b"SSH-2.0-OpenSSH_9.6\r\n"),
         answer(b""),
         answer(b"<html>Down for maintenance</html>"),
@@ -223,8 +223,12 @@ def tls_server(folder: Path) -> tuple[ssl.SSLContext, Path]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -232,8 +236,7 @@ def tls_server(folder: Path) -> tuple[ssl.SSLContext, Path]:
     )
     path = folder / "server.pem"
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -437,11 +440,24 @@ def test_add_order_on_the_wire() -> None:
         form = wire.seen[0].form
     assert (added.order_id, added.service_ids, added.invoice_id) == ("9", ("11", "12"), None)
     expected = {
-        "action": "AddOrder", "responsetype": "json", "identifier": IDENTIFIER, "secret": SECRET,
-        "clientid": "1", "paymentmethod": "mailin", "noemail": "1", "notes": "sfOrderId=x",
-        "pid[0]": "5", "qty[0]": "1", "billingcycle[0]": "monthly", "domain[0]": "a.example",
-        "priceoverride[0]": "9.50", "pid[1]": "6", "qty[1]": "3", "billingcycle[1]": "annually",
-        "hostname[1]": "h1", "customfields[1]": "YToxOntpOjEwMTtzOjE6IjciO30=",
+        "action": "AddOrder",
+        "responsetype": "json",
+        "identifier": IDENTIFIER,
+        "secret": SECRET,
+        "clientid": "1",
+        "paymentmethod": "mailin",
+        "noemail": "1",
+        "notes": "sfOrderId=x",
+        "pid[0]": "5",
+        "qty[0]": "1",
+        "billingcycle[0]": "monthly",
+        "domain[0]": "a.example",
+        "priceoverride[0]": "9.50",
+        "pid[1]": "6",
+        "qty[1]": "3",
+        "billingcycle[1]": "annually",
+        "hostname[1]": "h1",
+        "customfields[1]": "YToxOntpOjEwMTtzOjE6IjciO30=",
     }
     assert form == expected
 
@@ -546,14 +562,39 @@ def test_a_destination_whmcs_does_not_know_is_left_out() -> None:
 
 SEED = {
     "clients": [
-        {"id": 1, "firstname": "Ada", "lastname": "L", "email": "ada@example.com", "address1": "1 St", "city": "X",
-         "state": "Y", "postcode": "1", "country": "GB", "phonenumber": "1", "defaultgateway": "stripe"},
-        {"id": 2, "firstname": "Bob", "lastname": "B", "email": "bob@example.com", "address1": "1 St", "city": "X",
-         "state": "Y", "postcode": "1", "country": "GB", "phonenumber": "1"},
+        {
+            "id": 1,
+            "firstname": "Ada",
+            "lastname": "L",
+            "email": "ada@example.com",
+            "address1": "1 St",
+            "city": "X",
+            "state": "Y",
+            "postcode": "1",
+            "country": "GB",
+            "phonenumber": "1",
+            "defaultgateway": "stripe",
+        },
+        {
+            "id": 2,
+            "firstname": "Bob",
+            "lastname": "B",
+            "email": "bob@example.com",
+            "address1": "1 St",
+            "city": "X",
+            "state": "Y",
+            "postcode": "1",
+            "country": "GB",
+            "phonenumber": "1",
+        },
     ],
     "products": [
-        {"id": 5, "name": "Starter", "pricing": {"monthly": "10.00", "annually": "100.00"},
-         "customfields": [{"id": 101, "name": "Salesforce Order"}]},
+        {
+            "id": 5,
+            "name": "Starter",
+            "pricing": {"monthly": "10.00", "annually": "100.00"},
+            "customfields": [{"id": 101, "name": "Salesforce Order"}],
+        },
         {"id": 6, "name": "Setup", "paytype": "onetime", "pricing": {"monthly": "50.00"}},
     ],
     "paymethods": [{"userid": 1, "type": "RemoteCreditCard", "gateway_name": "stripe", "remote_token": "tok_canary"}],
@@ -630,13 +671,33 @@ def test_clients_and_their_payment_methods(pretend: tuple[Whmcs, WhmcsClient]) -
     assert "tok_canary" not in repr(methods)
     assert client.pay_methods("2") == []
     made = client.add_client(
-        {"firstname": "Cy", "lastname": "C", "email": "cy@example.com", "address1": "2 St", "city": "X", "state": "Y",
-         "postcode": "1", "country": "GB", "phonenumber": "2"}
+        {
+            "firstname": "Cy",
+            "lastname": "C",
+            "email": "cy@example.com",
+            "address1": "2 St",
+            "city": "X",
+            "state": "Y",
+            "postcode": "1",
+            "country": "GB",
+            "phonenumber": "2",
+        }
     )
     assert client.client(email="cy@example.com") == client.client(client_id=made)
     with pytest.raises(UpstreamError) as caught:
-        client.add_client({"firstname": "Cy", "lastname": "C", "email": "cy@example.com", "address1": "2 St",
-                           "city": "X", "state": "Y", "postcode": "1", "country": "GB", "phonenumber": "2"})
+        client.add_client(
+            {
+                "firstname": "Cy",
+                "lastname": "C",
+                "email": "cy@example.com",
+                "address1": "2 St",
+                "city": "X",
+                "state": "Y",
+                "postcode": "1",
+                "country": "GB",
+                "phonenumber": "2",
+            }
+        )
     assert caught.value.permanent
     assert client.sso_link(made).startswith("http")
     assert {"stripe", "mailin"} <= {gateway.module for gateway in client.payment_gateways()}

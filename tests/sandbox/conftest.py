@@ -37,23 +37,36 @@ class Keys(NamedTuple):
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path = tmp_path_factory.mktemp("keys") / "public.pem"
-    path.write_bytes(private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    path.write_bytes(
+        private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
     return Keys(private, path)
 
 
 def start_org(folder: Path, keys: Keys) -> SalesforceSandbox:
     """An org of one's own."""
     return SalesforceSandbox.start(
-        folder, "--public-key", str(keys.public_path), "--client-id", CLIENT_ID, "--username", USERNAME,
-        environment={"SANDBOX_WEBHOOK_SECRET": WEBHOOK_SECRET})
+        folder,
+        "--public-key",
+        str(keys.public_path),
+        "--client-id",
+        CLIENT_ID,
+        "--username",
+        USERNAME,
+        environment={"SANDBOX_WEBHOOK_SECRET": WEBHOOK_SECRET},
+    )
 
 
 def start_whmcs(folder: Path) -> WhmcsSandbox:
     """A WHMCS of one's own."""
-    return WhmcsSandbox.start(folder, environment={
-        "SANDBOX_WHMCS_IDENTIFIER": IDENTIFIER, "SANDBOX_WHMCS_SECRET": SECRET,
-        "SANDBOX_WHMCS_WEBHOOK_SECRET": WHMCS_WEBHOOK_SECRET})
+    return WhmcsSandbox.start(
+        folder,
+        environment={
+            "SANDBOX_WHMCS_IDENTIFIER": IDENTIFIER,
+            "SANDBOX_WHMCS_SECRET": SECRET,
+            "SANDBOX_WHMCS_WEBHOOK_SECRET": WHMCS_WEBHOOK_SECRET,
+        },
+    )
 
 
 class Sides(NamedTuple):
@@ -105,8 +118,13 @@ def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
 
 def assertion(keys: Keys, **claims: Any) -> str:
     """A JWT as the portal makes it; claims may be replaced, None leaves one out."""
-    full = {"iss": CLIENT_ID, "sub": USERNAME, "aud": "https://login.salesforce.com", "exp": int(time.time()) + 180,
-            **claims}
+    full = {
+        "iss": CLIENT_ID,
+        "sub": USERNAME,
+        "aud": "https://login.salesforce.com",
+        "exp": int(time.time()) + 180,
+        **claims,
+    }
     return jwt.encode({name: value for name, value in full.items() if value is not None}, keys.private, "RS256")
 
 
@@ -131,8 +149,9 @@ def salesforce(org: SalesforceSandbox, keys: Keys) -> Iterator[Callable[[], Sale
 
         def sign_in() -> Salesforce:
             answer = token_answer(org, assertion(keys)).json()
-            return Salesforce(session_id=answer["access_token"], instance_url=answer["instance_url"], session=session,
-                              version="67.0")
+            return Salesforce(
+                session_id=answer["access_token"], instance_url=answer["instance_url"], session=session, version="67.0"
+            )
 
         yield sign_in
 
@@ -149,12 +168,19 @@ def new_order(sf: Salesforce, sides: Sides) -> Callable[..., str]:
     ids = sides.ids
 
     def place(*products: str, customer: str = "ada", status: str = "Pending Review", **fields: Any) -> str:
-        created = sf.Order.create({
-            "AccountId": ids[f"account:{customer}"], "EffectiveDate": "2026-11-21", "Status": status,
-            "Pricebook2Id": ids["pricebook"], **fields})
+        created = sf.Order.create(
+            {
+                "AccountId": ids[f"account:{customer}"],
+                "EffectiveDate": "2026-11-21",
+                "Status": status,
+                "Pricebook2Id": ids["pricebook"],
+                **fields,
+            }
+        )
         for product in products or ("starter",):
-            sf.OrderItem.create({"OrderId": created["id"], "PricebookEntryId": ids[f"entry:{product}"], "Quantity": 1,
-                                 "UnitPrice": 5})
+            sf.OrderItem.create(
+                {"OrderId": created["id"], "PricebookEntryId": ids[f"entry:{product}"], "Quantity": 1, "UnitPrice": 5}
+            )
         return str(created["id"])
 
     return place
@@ -167,6 +193,7 @@ def new_order(sf: Salesforce, sides: Sides) -> Callable[..., str]:
 def api(whmcs: WhmcsSandbox) -> Iterator[Callable[..., requests.Response]]:
     """Raw calls of api.php with credentials: `api("AddOrder", clientid=1, **{"pid[0]": 1})`."""
     with requests.Session() as session:
+
         def call(action: str, *, keep: bool = True, **params: Any) -> requests.Response:
             form = {"identifier": IDENTIFIER, "secret": SECRET, "responsetype": "json", "action": action, **params}
             headers = {} if keep else {"Connection": "close"}
@@ -178,11 +205,24 @@ def api(whmcs: WhmcsSandbox) -> Iterator[Callable[..., requests.Response]]:
 @pytest.fixture
 def client(api: Callable[..., requests.Response]) -> Callable[..., int]:
     """Adds WHMCS clients of the test's own; answers the id."""
+
     def add(email: str, **fields: Any) -> int:
-        answer = api("AddClient", **{
-            "firstname": "Test", "lastname": "Client", "email": email, "address1": "1 Road", "city": "Town",
-            "state": "TX", "postcode": "12345", "country": "US", "phonenumber": "1", "password2": "pw",
-            **fields}).json()
+        answer = api(
+            "AddClient",
+            **{
+                "firstname": "Test",
+                "lastname": "Client",
+                "email": email,
+                "address1": "1 Road",
+                "city": "Town",
+                "state": "TX",
+                "postcode": "12345",
+                "country": "US",
+                "phonenumber": "1",
+                "password2": "pw",
+                **fields,
+            },
+        ).json()
         assert answer["result"] == "success", answer
         return int(answer["clientid"])
 

@@ -97,8 +97,9 @@ def test_the_guides_callout(receiver: Receiver, org: SalesforceSandbox, new_orde
     assert org.order(key)["Provisioning_Status__c"] == "Provisioned"
 
 
-def test_what_the_apex_does_with_answers(receiver: Receiver, org: SalesforceSandbox,
-                                         new_order: Callable[..., str]) -> None:
+def test_what_the_apex_does_with_answers(
+    receiver: Receiver, org: SalesforceSandbox, new_order: Callable[..., str]
+) -> None:
     key = new_order()
     for status in (202, 409, 500):
         receiver.statuses = [status]
@@ -117,12 +118,25 @@ def test_what_the_apex_does_with_answers(receiver: Receiver, org: SalesforceSand
 
 def test_callouts_to_order(receiver: Receiver, org: SalesforceSandbox, new_order: Callable[..., str]) -> None:
     key = new_order()
-    org.provision(key, key="k", nonce="n", timestamp="t", headers={"Prefer": "respond-async"}, secret="other",
-                  fields={"requestedBy": "me"}, path_id=key[:15], write_back=False)
+    org.provision(
+        key,
+        key="k",
+        nonce="n",
+        timestamp="t",
+        headers={"Prefer": "respond-async"},
+        secret="other",
+        fields={"requestedBy": "me"},
+        path_id=key[:15],
+        write_back=False,
+    )
     sent = receiver.deliveries[0]
     assert sent.path.endswith(f"/orders/{key[:15]}/fulfill") and sent.json()["requestedBy"] == "me"
     assert [sent.headers[name] for name in ("idempotency-key", "x-sf-nonce", "x-sf-timestamp", "prefer")] == [
-        "k", "n", "t", "respond-async"]
+        "k",
+        "n",
+        "t",
+        "respond-async",
+    ]
     assert sent.headers["x-sf-signature"] == hmac.new(b"other", sent.body, hashlib.sha256).hexdigest()
     assert org.order(key)["Provisioning_Status__c"] is None
 
@@ -139,8 +153,9 @@ def test_the_packages_callout(receiver: Receiver, org: SalesforceSandbox, new_or
     assert org.order(key)["Provisioning_Status__c"] == "Failed"
 
 
-def test_the_button_comes_back_at_once(receiver: Receiver, org: SalesforceSandbox,
-                                       new_order: Callable[..., str]) -> None:
+def test_the_button_comes_back_at_once(
+    receiver: Receiver, org: SalesforceSandbox, new_order: Callable[..., str]
+) -> None:
     key = new_order()
     receiver.hold.clear()
     page = requests.post(f"{org.url}/orders/{key}/provision", headers={"Origin": org.url}, timeout=30)
@@ -157,8 +172,9 @@ def test_the_button_comes_back_at_once(receiver: Receiver, org: SalesforceSandbo
 def test_events_of_whmcs(receiver: Receiver, whmcs: WhmcsSandbox, api: Api, client: Callable[..., int]) -> None:
     customer = client("events@example.com")
     whmcs.settings(portal_url=receiver.url)
-    made = api("AddOrder", **{"clientid": customer, "paymentmethod": "stripe", "pid[0]": 1,
-                              "billingcycle[0]": "monthly"}).json()
+    made = api(
+        "AddOrder", **{"clientid": customer, "paymentmethod": "stripe", "pid[0]": 1, "billingcycle[0]": "monthly"}
+    ).json()
     order, service = made["orderid"], made["serviceids"]
     whmcs.fail_module("no space left", serviceid=int(service), count=1)
     receiver.statuses = [500]
@@ -168,21 +184,41 @@ def test_events_of_whmcs(receiver: Receiver, whmcs: WhmcsSandbox, api: Api, clie
     api("ModuleTerminate", serviceid=service)
     api("AddPayMethod", clientid=customer, card_number="4111111111111111")
     api("FraudOrder", orderid=order)
-    expected = ["service.failed", "order.accepted", "service.active", "service.suspended", "service.terminated",
-                "paymethod.added", "order.cancelled"]
-    whmcs.wait_for(lambda: len([each for each in whmcs.outbox() if each["delivered"]
-                                and each["data"].get("clientId") == str(customer)]) == len(expected))
+    expected = [
+        "service.failed",
+        "order.accepted",
+        "service.active",
+        "service.suspended",
+        "service.terminated",
+        "paymethod.added",
+        "order.cancelled",
+    ]
+    whmcs.wait_for(
+        lambda: (
+            len(
+                [each for each in whmcs.outbox() if each["delivered"] and each["data"].get("clientId") == str(customer)]
+            )
+            == len(expected)
+        )
+    )
     events: dict[str, dict[str, Any]] = {}
     for sent in receiver.deliveries:
         body = sent.json()
         assert sent.path == "/webhooks/whmcs"
-        assert sent.headers["x-whmcs-signature"] == hmac.new(
-            WHMCS_WEBHOOK_SECRET.encode(), sent.body, hashlib.sha256).hexdigest()
+        assert (
+            sent.headers["x-whmcs-signature"]
+            == hmac.new(WHMCS_WEBHOOK_SECRET.encode(), sent.body, hashlib.sha256).hexdigest()
+        )
         assert (sent.headers["x-whmcs-timestamp"], sent.headers["x-whmcs-nonce"]) == (body["timestamp"], body["nonce"])
         events[body["event"]] = body
     assert sorted(events) == sorted(expected)
-    assert events["service.active"]["data"] == {"serviceId": service, "orderId": order, "clientId": str(customer),
-                                                "productId": "1", "status": "Active"}
+    assert events["service.active"]["data"] == {
+        "serviceId": service,
+        "orderId": order,
+        "clientId": str(customer),
+        "productId": "1",
+        "status": "Active",
+    }
     assert events["service.failed"]["data"]["message"] == "no space left"
     assert events["order.cancelled"]["data"] == {"orderId": order, "clientId": str(customer), "status": "Fraud"}
     ids = [sent.json()["id"] for sent in receiver.deliveries]

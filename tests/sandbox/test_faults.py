@@ -26,9 +26,18 @@ pytestmark = pytest.mark.usefixtures("sides")
 
 def add_order(api: Api, customer: int, **params: Any) -> requests.Response:
     """AddOrder with two services, on a connection of its own."""
-    return api("AddOrder", keep=False, **{
-        "clientid": customer, "paymentmethod": "stripe", "pid[0]": 1, "billingcycle[0]": "monthly", "qty[0]": 2,
-        **params})
+    return api(
+        "AddOrder",
+        keep=False,
+        **{
+            "clientid": customer,
+            "paymentmethod": "stripe",
+            "pid[0]": 1,
+            "billingcycle[0]": "monthly",
+            "qty[0]": 2,
+            **params,
+        },
+    )
 
 
 class Sender(threading.Thread):
@@ -37,11 +46,22 @@ class Sender(threading.Thread):
     def __init__(self, whmcs: WhmcsSandbox, customer: int):
         super().__init__(daemon=True)
         parts = urlsplit(whmcs.url)
-        body = urlencode({"identifier": IDENTIFIER, "secret": SECRET, "action": "AddOrder", "clientid": customer,
-                          "paymentmethod": "stripe", "pid[0]": 1, "billingcycle[0]": "monthly"}).encode()
+        body = urlencode(
+            {
+                "identifier": IDENTIFIER,
+                "secret": SECRET,
+                "action": "AddOrder",
+                "clientid": customer,
+                "paymentmethod": "stripe",
+                "pid[0]": 1,
+                "billingcycle[0]": "monthly",
+            }
+        ).encode()
         self.socket = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60)
-        self.socket.sendall(b"POST /includes/api.php HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
-                            b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" % len(body) + body)
+        self.socket.sendall(
+            b"POST /includes/api.php HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" % len(body) + body
+        )
         self.answer = b""
         self.start()
 
@@ -73,8 +93,12 @@ def test_error_bodies(api: Api, whmcs: WhmcsSandbox) -> None:
 
 
 def test_errors_of_salesforce(sf: Salesforce, sides: Sides) -> None:
-    for kind, status in (("INVALID_SESSION_ID", 401), ("REQUEST_LIMIT_EXCEEDED", 403), ("UNABLE_TO_LOCK_ROW", 400),
-                         ("SERVER_UNAVAILABLE", 503)):
+    for kind, status in (
+        ("INVALID_SESSION_ID", 401),
+        ("REQUEST_LIMIT_EXCEEDED", 403),
+        ("UNABLE_TO_LOCK_ROW", 400),
+        ("SERVER_UNAVAILABLE", 503),
+    ):
         sides.org.fault(kind, action="query", retry_after=3)
         url = f"{sides.org.url}/services/data/v67.0/query?q=SELECT+Id+FROM+Account"
         answer = requests.get(url, headers={"Authorization": sf.headers["Authorization"]}, timeout=30)
@@ -154,10 +178,13 @@ def test_pause_point(api: Api, client: Client, whmcs: WhmcsSandbox, when: str, o
     assert whmcs.journal(client=str(customer), state="answered")[-1]["id"] == entry["id"]
 
 
-@pytest.mark.parametrize(("when", "then", "orders"), [
-    ("before", "continue", 1), ("before", "drop", 0), ("after", "continue", 1), ("after", "drop", 1)])
-def test_a_caller_killed_while_held(api: Api, client: Client, whmcs: WhmcsSandbox, when: str, then: str,
-                                    orders: int) -> None:
+@pytest.mark.parametrize(
+    ("when", "then", "orders"),
+    [("before", "continue", 1), ("before", "drop", 0), ("after", "continue", 1), ("after", "drop", 1)],
+)
+def test_a_caller_killed_while_held(
+    api: Api, client: Client, whmcs: WhmcsSandbox, when: str, then: str, orders: int
+) -> None:
     customer = client(f"killed-{when}-{then}@example.com")
     fault = whmcs.fault("pause_point", action="AddOrder", when=when)
     sender = Sender(whmcs, customer)
@@ -165,8 +192,11 @@ def test_a_caller_killed_while_held(api: Api, client: Client, whmcs: WhmcsSandbo
     sender.vanish()
     whmcs.wait_for(lambda: whmcs.journal(client=str(customer), held=True)[0]["gone"])
     whmcs.release(fault=fault, then=then)
-    done = whmcs.wait_for(lambda: [each for each in whmcs.journal(entry["id"] - 1, action="AddOrder")
-                                   if each["state"] in ("gone", "dropped")])[0]
+    done = whmcs.wait_for(
+        lambda: [
+            each for each in whmcs.journal(entry["id"] - 1, action="AddOrder") if each["state"] in ("gone", "dropped")
+        ]
+    )[0]
     assert len(whmcs.orders_of(customer)) == orders
     assert done["answered"] is None
     # The proof a crash test needs: the caller left before (or after) the effect.
@@ -222,8 +252,9 @@ def test_maintenance(api: Api, whmcs: WhmcsSandbox) -> None:
 
 
 def test_other_sites_cannot_press_buttons(whmcs: WhmcsSandbox) -> None:
-    answer = requests.post(f"{whmcs.url}/_sandbox/journal/rotate", headers={"Origin": "https://evil.example"},
-                           timeout=30)
+    answer = requests.post(
+        f"{whmcs.url}/_sandbox/journal/rotate", headers={"Origin": "https://evil.example"}, timeout=30
+    )
     assert answer.status_code == 403
     own = requests.post(f"{whmcs.url}/clients/1/paymethods", headers={"Origin": whmcs.url}, timeout=30)
     assert own.status_code == 200
@@ -232,16 +263,26 @@ def test_other_sites_cannot_press_buttons(whmcs: WhmcsSandbox) -> None:
 def test_keep_alive_and_concurrency(whmcs: WhmcsSandbox, client: Client) -> None:
     customer = client("many@example.com")
     parts = urlsplit(whmcs.url)
-    body = urlencode({"identifier": IDENTIFIER, "secret": SECRET, "action": "AddOrder", "clientid": customer,
-                      "paymentmethod": "stripe", "pid[0]": 1, "billingcycle[0]": "monthly"})
+    body = urlencode(
+        {
+            "identifier": IDENTIFIER,
+            "secret": SECRET,
+            "action": "AddOrder",
+            "clientid": customer,
+            "paymentmethod": "stripe",
+            "pid[0]": 1,
+            "billingcycle[0]": "monthly",
+        }
+    )
     problems: list[BaseException] = []
 
     def send(count: int) -> None:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         try:
             for _ in range(count):
-                connection.request("POST", "/includes/api.php", body,
-                                   {"Content-Type": "application/x-www-form-urlencoded"})
+                connection.request(
+                    "POST", "/includes/api.php", body, {"Content-Type": "application/x-www-form-urlencoded"}
+                )
                 assert b"success" in connection.getresponse().read()
         except BaseException as error:
             problems.append(error)

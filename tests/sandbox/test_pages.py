@@ -61,8 +61,14 @@ def read(url: str) -> str:
 def test_pages_of_the_org(org: SalesforceSandbox, new_order: Callable[..., str]) -> None:
     key = new_order("starter", Description=EVIL)
     account = org.seed(records=[{"type": "Account", "Name": EVIL}])["ids"][0]
-    org.set("Order", key, AccountId=account, Provisioning_Error_Message__c=EVIL, WHMCS_Order_ID__c="77",
-            Provisioning_Error_Code__c="PAYMENT_METHOD_MISSING")
+    org.set(
+        "Order",
+        key,
+        AccountId=account,
+        Provisioning_Error_Message__c=EVIL,
+        WHMCS_Order_ID__c="77",
+        Provisioning_Error_Code__c="PAYMENT_METHOD_MISSING",
+    )
     for path in ("/", "/accounts", "/products", f"/orders/{key}"):
         page = read(org.url + path)
         assert EVIL not in page
@@ -75,12 +81,27 @@ def test_pages_of_the_org(org: SalesforceSandbox, new_order: Callable[..., str])
 
 def test_pages_of_whmcs(whmcs: WhmcsSandbox, api: Callable[..., requests.Response], client: Callable[..., int]) -> None:
     customer = client("pages@example.com", firstname=EVIL)
-    made = [api("AddOrder", **{"clientid": customer, "paymentmethod": "stripe", "pid[0]": 1, "domain[0]": EVIL,
-                               "billingcycle[0]": "monthly", "notes": EVIL}).json()["orderid"] for _ in range(3)]
+    made = [
+        api(
+            "AddOrder",
+            **{
+                "clientid": customer,
+                "paymentmethod": "stripe",
+                "pid[0]": 1,
+                "domain[0]": EVIL,
+                "billingcycle[0]": "monthly",
+                "notes": EVIL,
+            },
+        ).json()["orderid"]
+        for _ in range(3)
+    ]
     for path in ("/", "/clients", f"/clients/{customer}", f"/orders/{made[0]}", "/invoices", "/products", "/activity"):
         assert EVIL not in read(whmcs.url + path)
-    for order, action, status in ((made[0], "accept", "Active"), (made[0], "cancel", "Cancelled"),
-                                  (made[1], "fraud", "Fraud")):
+    for order, action, status in (
+        (made[0], "accept", "Active"),
+        (made[0], "cancel", "Cancelled"),
+        (made[1], "fraud", "Fraud"),
+    ):
         requests.post(f"{whmcs.url}/orders/{order}/{action}", timeout=30)
         assert next(each for each in whmcs.orders_of(customer) if str(each["id"]) == order)["status"] == status
     assert requests.post(f"{whmcs.url}/orders/{made[1]}/accept", timeout=30).status_code == 409
@@ -88,8 +109,9 @@ def test_pages_of_whmcs(whmcs: WhmcsSandbox, api: Callable[..., requests.Respons
     assert len(api("GetPayMethods", clientid=customer).json()["paymethods"]) == 1
 
 
-def test_the_client_area(whmcs: WhmcsSandbox, api: Callable[..., requests.Response],
-                         client: Callable[..., int]) -> None:
+def test_the_client_area(
+    whmcs: WhmcsSandbox, api: Callable[..., requests.Response], client: Callable[..., int]
+) -> None:
     customer = client("area@example.com")
     whmcs.settings(portal_url="http://portal.example", webhooks=False)
     link = api("CreateSsoToken", client_id=customer, destination="clientarea:payment_methods").json()["redirect_url"]
@@ -134,9 +156,15 @@ def test_mails(mailbox: Mailbox) -> None:
     assert mailbox.messages() == []
 
 
-@pytest.mark.parametrize(("kind", "error", "kept"), [
-    ("reject", smtplib.SMTPDataError, 0), ("drop_before", smtplib.SMTPServerDisconnected, 0),
-    ("drop_after", smtplib.SMTPServerDisconnected, 1), ("drop_after_250", None, 1)])
+@pytest.mark.parametrize(
+    ("kind", "error", "kept"),
+    [
+        ("reject", smtplib.SMTPDataError, 0),
+        ("drop_before", smtplib.SMTPServerDisconnected, 0),
+        ("drop_after", smtplib.SMTPServerDisconnected, 1),
+        ("drop_after_250", None, 1),
+    ],
+)
 def test_faults_of_the_mailbox(mailbox: Mailbox, kind: str, error: type[Exception] | None, kept: int) -> None:
     to = f"{kind}@example.com"
     mailbox.smtp_fault(kind, to=to, code=452, message="Full")
@@ -164,8 +192,11 @@ def test_seeding(sides: Sides, sf: Salesforce, new_order: Callable[..., str]) ->
     order = new_order()
     made = sides.org.seed(
         fields={"Order": {"Extra__c": {"type": "string", "length": 5}}},
-        records=[{"type": "Account", "ref": "a", "Name": "Seeded"}, {"type": "Contact", "AccountId": "@{a}",
-                                                                    "LastName": "Child"}])
+        records=[
+            {"type": "Account", "ref": "a", "Name": "Seeded"},
+            {"type": "Contact", "AccountId": "@{a}", "LastName": "Child"},
+        ],
+    )
     contact = next(each for each in sides.org.state("Contact")["Contact"] if each["Id"] == made["ids"][1])
     assert contact["AccountId"] == made["names"]["a"] and contact["Name"] == "Child"
     sf.Order.update(order, {"Extra__c": "12345"})

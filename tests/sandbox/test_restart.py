@@ -30,8 +30,15 @@ def test_state_journal_and_settings_survive_a_kill(tmp_path: Path, keys: Keys) -
         ids = seed_demo(org, whmcs)
         token = token_answer(org, assertion(keys)).json()["access_token"]
         org.settings(query_batch_size=7, webhook_secret="only in memory " * 3)
-        form = {"identifier": IDENTIFIER, "secret": SECRET, "action": "AddOrder", "clientid": 1,
-                "paymentmethod": "stripe", "pid[0]": 1, "billingcycle[0]": "monthly"}
+        form = {
+            "identifier": IDENTIFIER,
+            "secret": SECRET,
+            "action": "AddOrder",
+            "clientid": 1,
+            "paymentmethod": "stripe",
+            "pid[0]": 1,
+            "billingcycle[0]": "monthly",
+        }
         assert requests.post(whmcs.api_url, data=form, timeout=30).json()["orderid"] == "1"
         addresses, last = (org.url, whmcs.url), whmcs.last_entry()
         for side in (org, whmcs):
@@ -41,8 +48,11 @@ def test_state_journal_and_settings_survive_a_kill(tmp_path: Path, keys: Keys) -
             side.restart()
         assert (org.url, whmcs.url) == addresses
         assert seed_demo(org, whmcs) == ids, "seeding again changes nothing"
-        answer = requests.get(f"{org.url}/services/data/v67.0/query?q=SELECT+COUNT()+FROM+Account", timeout=30,
-                              headers={"Authorization": f"Bearer {token}"})
+        answer = requests.get(
+            f"{org.url}/services/data/v67.0/query?q=SELECT+COUNT()+FROM+Account",
+            timeout=30,
+            headers={"Authorization": f"Bearer {token}"},
+        )
         assert answer.json()["totalSize"] == 4, "a session outlives the restart"
         assert org.settings()["query_batch_size"] == 7
         (entry,) = whmcs.journal(action="AddOrder")
@@ -50,7 +60,8 @@ def test_state_journal_and_settings_survive_a_kill(tmp_path: Path, keys: Keys) -
         assert requests.post(whmcs.api_url, data=form, timeout=30).json()["orderid"] == "2"
         assert whmcs.last_entry() > last, "journal ids go on"
         assert "only in memory" not in "".join(
-            path.read_bytes().decode("latin-1") for path in tmp_path.iterdir() if path.is_file())
+            path.read_bytes().decode("latin-1") for path in tmp_path.iterdir() if path.is_file()
+        )
 
 
 def test_rotating_the_journal(tmp_path: Path) -> None:
@@ -100,8 +111,12 @@ def test_sigterm_and_the_end_of_the_parent(tmp_path: Path, kind: type[Process]) 
         print({kind.__name__}.start(sys.argv[1]).process.pid, flush=True)
         time.sleep(600)
     """)
-    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE,
-                              cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."})
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": "."},
+    )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     assert not gone(child)

@@ -29,15 +29,18 @@ def test_a_good_assertion(org: SalesforceSandbox, keys: Keys) -> None:
     assert body["id"].split("/")[-2] == org.state("Organization")["organizationId"]
 
 
-@pytest.mark.parametrize(("claims", "error", "description"), [
-    ({"iss": "somebody"}, "invalid_client_id", "client identifier invalid"),
-    ({"sub": "somebody@example.com"}, "invalid_grant", "user hasn't approved this consumer"),
-    ({"aud": "https://example.com"}, "invalid_grant", "audience is invalid"),
-    ({"aud": None}, "invalid_grant", "audience is invalid"),
-    ({"exp": int(time.time()) - 1}, "invalid_grant", "expired authorization code"),
-    ({"exp": int(time.time()) + 3600}, "invalid_grant", "invalid assertion"),
-    ({"exp": None}, "invalid_grant", "invalid assertion"),
-])
+@pytest.mark.parametrize(
+    ("claims", "error", "description"),
+    [
+        ({"iss": "somebody"}, "invalid_client_id", "client identifier invalid"),
+        ({"sub": "somebody@example.com"}, "invalid_grant", "user hasn't approved this consumer"),
+        ({"aud": "https://example.com"}, "invalid_grant", "audience is invalid"),
+        ({"aud": None}, "invalid_grant", "audience is invalid"),
+        ({"exp": int(time.time()) - 1}, "invalid_grant", "expired authorization code"),
+        ({"exp": int(time.time()) + 3600}, "invalid_grant", "invalid assertion"),
+        ({"exp": None}, "invalid_grant", "invalid assertion"),
+    ],
+)
 def test_wrong_claims(org: SalesforceSandbox, keys: Keys, claims: dict[str, Any], error: str, description: str) -> None:
     answer = token_answer(org, assertion(keys, **claims))
     assert answer.status_code == 400
@@ -46,8 +49,11 @@ def test_wrong_claims(org: SalesforceSandbox, keys: Keys, claims: dict[str, Any]
 
 def test_both_audiences_and_the_configured_one(org: SalesforceSandbox, keys: Keys) -> None:
     org.settings(audience="https://northwind.my.salesforce.com")
-    for audience in ("https://login.salesforce.com", "https://test.salesforce.com",
-                     "https://northwind.my.salesforce.com"):
+    for audience in (
+        "https://login.salesforce.com",
+        "https://test.salesforce.com",
+        "https://northwind.my.salesforce.com",
+    ):
         assert token_answer(org, assertion(keys, aud=audience)).status_code == 200
 
 
@@ -57,8 +63,13 @@ def test_forged_assertions(org: SalesforceSandbox, keys: Keys) -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     forged = [
         jwt.encode(jwt.decode(good, options={"verify_signature": False}), other, "RS256"),
-        f"{head}.{claims}.{signature[:-4]}AAAA", f"{head}.{claims}.", good[:-1] + "!", "", "a.b.c",
-        f"{_pack({'alg': 'none'})}.{claims}.", f"{_pack({'alg': 'HS256'})}.{claims}.{signature}",
+        f"{head}.{claims}.{signature[:-4]}AAAA",
+        f"{head}.{claims}.",
+        good[:-1] + "!",
+        "",
+        "a.b.c",
+        f"{_pack({'alg': 'none'})}.{claims}.",
+        f"{_pack({'alg': 'HS256'})}.{claims}.{signature}",
         f"{head}.{_pack({'iss': 'x'})}.{signature}",
     ]
     for token in forged:
@@ -88,9 +99,16 @@ def test_a_certificate_is_as_good_as_a_key(tmp_path: Path, size: int) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=size)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "portal")])
     today = datetime.datetime.now(datetime.UTC)
-    certificate = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-                   .serial_number(1).not_valid_before(today).not_valid_after(today + datetime.timedelta(days=1))
-                   .sign(key, hashes.SHA256()))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today)
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
     path = tmp_path / "certificate.pem"
     path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     numbers = key.public_key().public_numbers()

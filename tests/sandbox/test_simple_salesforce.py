@@ -78,8 +78,9 @@ def test_is_sandbox(sf: Salesforce) -> None:
 
 def test_paging(sf: Salesforce, sides: Sides) -> None:
     sides.org.settings(query_batch_size=3)
-    sides.org.seed(records=[{"type": "Contact", "LastName": f"Page {number}", "Title": "paging"}
-                            for number in range(8)])
+    sides.org.seed(
+        records=[{"type": "Contact", "LastName": f"Page {number}", "Title": "paging"} for number in range(8)]
+    )
     query = "SELECT Id, LastName FROM Contact WHERE Title = 'paging' ORDER BY LastName"
     first = sf.query(query)
     assert (first["totalSize"], first["done"], len(first["records"])) == (8, False, 3)
@@ -104,10 +105,13 @@ def test_query_all_includes_deleted(sf: Salesforce) -> None:
 
 def test_order_with_parents_and_items(sf: Salesforce, new_order: Callable[..., str]) -> None:
     key = new_order("starter", "certificate")
-    row = sf.query(format_soql(
-        "SELECT Id, OrderNumber, TotalAmount, Account.Name, Account.WHMCS_Client_ID__c, (SELECT Id, Quantity, "
-        "PricebookEntry.Product2.Name, Product2.Billing_Cycle__c FROM OrderItems) FROM Order WHERE Id = {}", key[:15],
-    ))["records"][0]
+    row = sf.query(
+        format_soql(
+            "SELECT Id, OrderNumber, TotalAmount, Account.Name, Account.WHMCS_Client_ID__c, (SELECT Id, Quantity, "
+            "PricebookEntry.Product2.Name, Product2.Billing_Cycle__c FROM OrderItems) FROM Order WHERE Id = {}",
+            key[:15],
+        )
+    )["records"][0]
     assert row["Account"]["WHMCS_Client_ID__c"] == "1"
     assert row["TotalAmount"] == 10.0 and len(row["OrderNumber"]) == 8
     items = row["OrderItems"]
@@ -117,8 +121,9 @@ def test_order_with_parents_and_items(sf: Salesforce, new_order: Callable[..., s
 
 
 def test_empty_child_query_is_null(sf: Salesforce, sides: Sides) -> None:
-    key = sf.Order.create({"AccountId": sides.ids["account:ada"], "EffectiveDate": "2026-11-21",
-                           "Status": "Draft"})["id"]
+    key = sf.Order.create({"AccountId": sides.ids["account:ada"], "EffectiveDate": "2026-11-21", "Status": "Draft"})[
+        "id"
+    ]
     row = sf.query(f"SELECT Id, (SELECT Id FROM OrderItems) FROM Order WHERE Id = '{key}'")["records"][0]
     assert row["OrderItems"] is None
 
@@ -126,11 +131,28 @@ def test_empty_child_query_is_null(sf: Salesforce, sides: Sides) -> None:
 def test_composite(sf: Salesforce, sides: Sides) -> None:
     base = "/services/data/v67.0/sobjects"
     parts = [
-        {"method": "POST", "url": f"{base}/Order", "referenceId": "order", "body": {
-            "AccountId": sides.ids["account:ada"], "EffectiveDate": "2026-11-21", "Status": "Draft",
-            "Pricebook2Id": sides.ids["pricebook"]}},
-        {"method": "POST", "url": f"{base}/OrderItem", "referenceId": "item", "body": {
-            "OrderId": "@{order.id}", "PricebookEntryId": sides.ids["entry:starter"], "Quantity": 3, "UnitPrice": 5.0}},
+        {
+            "method": "POST",
+            "url": f"{base}/Order",
+            "referenceId": "order",
+            "body": {
+                "AccountId": sides.ids["account:ada"],
+                "EffectiveDate": "2026-11-21",
+                "Status": "Draft",
+                "Pricebook2Id": sides.ids["pricebook"],
+            },
+        },
+        {
+            "method": "POST",
+            "url": f"{base}/OrderItem",
+            "referenceId": "item",
+            "body": {
+                "OrderId": "@{order.id}",
+                "PricebookEntryId": sides.ids["entry:starter"],
+                "Quantity": 3,
+                "UnitPrice": 5.0,
+            },
+        },
         {"method": "GET", "url": f"{base}/Order/@{{order.id}}?fields=TotalAmount", "referenceId": "read"},
     ]
     done = sf.restful("composite", method="POST", json={"compositeRequest": parts, "allOrNone": True})
@@ -151,12 +173,29 @@ def test_composite(sf: Salesforce, sides: Sides) -> None:
 
 def tree(sides: Sides, reference: str, entry: str) -> dict[str, Any]:
     """An order with one item for composite/tree."""
-    return {"records": [{
-        "attributes": {"type": "Order", "referenceId": "order"}, "AccountId": sides.ids["account:ada"],
-        "EffectiveDate": "2026-11-21", "Status": "Pending Review", "Pricebook2Id": sides.ids["pricebook"],
-        "Portal_Reference__c": reference, "OrderItems": {"records": [{
-            "attributes": {"type": "OrderItem", "referenceId": "item"}, "PricebookEntryId": entry, "Quantity": 2,
-            "UnitPrice": 5, "Domain__c": "example.com"}]}}]}
+    return {
+        "records": [
+            {
+                "attributes": {"type": "Order", "referenceId": "order"},
+                "AccountId": sides.ids["account:ada"],
+                "EffectiveDate": "2026-11-21",
+                "Status": "Pending Review",
+                "Pricebook2Id": sides.ids["pricebook"],
+                "Portal_Reference__c": reference,
+                "OrderItems": {
+                    "records": [
+                        {
+                            "attributes": {"type": "OrderItem", "referenceId": "item"},
+                            "PricebookEntryId": entry,
+                            "Quantity": 2,
+                            "UnitPrice": 5,
+                            "Domain__c": "example.com",
+                        }
+                    ]
+                },
+            }
+        ]
+    }
 
 
 def test_composite_tree(sf: Salesforce, sides: Sides) -> None:
@@ -176,8 +215,13 @@ def test_collections(sf: Salesforce, new_order: Callable[..., str], org: Salesfo
     first, second = new_order(), new_order()
 
     def update(*records: tuple[str, str], all_or_none: bool = False) -> list[dict[str, Any]]:
-        body = {"allOrNone": all_or_none, "records": [
-            {"attributes": {"type": "Order"}, "id": key, "Provisioning_Status__c": status} for key, status in records]}
+        body = {
+            "allOrNone": all_or_none,
+            "records": [
+                {"attributes": {"type": "Order"}, "id": key, "Provisioning_Status__c": status}
+                for key, status in records
+            ],
+        }
         return list(sf.restful("composite/sobjects", method="PATCH", json=body))
 
     assert all(each["success"] for each in update((first, "Activating"), (second, "Activating")))
@@ -194,19 +238,31 @@ def test_collections(sf: Salesforce, new_order: Callable[..., str], org: Salesfo
     locked = update((first, "Failed"), (second, "Failed"))
     assert [each["success"] for each in locked] == [True, False]
 
-    created = sf.restful("composite/sobjects", method="POST", json={"records": [
-        {"attributes": {"type": "Contact"}, "LastName": "One"}, {"attributes": {"type": "Contact"}}]})
+    created = sf.restful(
+        "composite/sobjects",
+        method="POST",
+        json={"records": [{"attributes": {"type": "Contact"}, "LastName": "One"}, {"attributes": {"type": "Contact"}}]},
+    )
     assert [each["success"] for each in created] == [True, False]
-    read = sf.restful("composite/sobjects/Contact", params={"ids": f"{created[0]['id']},003000000000001AAA",
-                                                            "fields": "LastName"})
+    read = sf.restful(
+        "composite/sobjects/Contact", params={"ids": f"{created[0]['id']},003000000000001AAA", "fields": "LastName"}
+    )
     assert read[0]["LastName"] == "One" and read[1] is None
     removed = sf.restful("composite/sobjects", method="DELETE", params={"ids": created[0]["id"]})
     assert removed[0]["success"] is True
 
 
 def test_batch(sf: Salesforce) -> None:
-    done = sf.restful("composite/batch", method="POST", json={"batchRequests": [
-        {"method": "GET", "url": "v67.0/limits"}, {"method": "GET", "url": "v67.0/sobjects/Nothing/1"}]})
+    done = sf.restful(
+        "composite/batch",
+        method="POST",
+        json={
+            "batchRequests": [
+                {"method": "GET", "url": "v67.0/limits"},
+                {"method": "GET", "url": "v67.0/sobjects/Nothing/1"},
+            ]
+        },
+    )
     assert [each["statusCode"] for each in done["results"]] == [200, 404] and done["hasErrors"] is True
 
 
@@ -221,29 +277,59 @@ def test_error_bodies(sf: Salesforce, sides: Sides, new_order: Callable[..., str
     key = new_order(Portal_Reference__c="unique-1")
     account = sides.ids["account:ada"]
     cases: list[tuple[Callable[[], Any], str, str]] = [
-        (lambda: sf.Order.create({"Status": "Draft", "EffectiveDate": "2026-01-01"}), "REQUIRED_FIELD_MISSING",
-         "Required fields are missing: [AccountId]"),
-        (lambda: sf.Order.update(key, {"Provisioning_Error_Message__c": "x" * 256}), "STRING_TOO_LONG",
-         "(max length=255)"),
-        (lambda: sf.Order.update(key, {"WHMCS_Order_ID__c": 12}), "JSON_PARSER_ERROR",
-         "Cannot deserialize instance of string from VALUE_NUMBER_INT value 12 or request may be missing a required "
-         "field at [line:1, column:23]"),
-        (lambda: sf.Order.update(key, {"Nothing__c": "x"}), "INVALID_FIELD",
-         "No such column 'Nothing__c' on sobject of type Order"),
+        (
+            lambda: sf.Order.create({"Status": "Draft", "EffectiveDate": "2026-01-01"}),
+            "REQUIRED_FIELD_MISSING",
+            "Required fields are missing: [AccountId]",
+        ),
+        (
+            lambda: sf.Order.update(key, {"Provisioning_Error_Message__c": "x" * 256}),
+            "STRING_TOO_LONG",
+            "(max length=255)",
+        ),
+        (
+            lambda: sf.Order.update(key, {"WHMCS_Order_ID__c": 12}),
+            "JSON_PARSER_ERROR",
+            "Cannot deserialize instance of string from VALUE_NUMBER_INT value 12 or request may be missing a required "
+            "field at [line:1, column:23]",
+        ),
+        (
+            lambda: sf.Order.update(key, {"Nothing__c": "x"}),
+            "INVALID_FIELD",
+            "No such column 'Nothing__c' on sobject of type Order",
+        ),
         (lambda: sf.Order.update(key, {"OrderNumber": "1"}), "INVALID_FIELD_FOR_INSERT_UPDATE", "OrderNumber"),
-        (lambda: sf.Order.create({"AccountId": account, "Status": "Draft", "EffectiveDate": "2026-01-01",
-                                  "Portal_Reference__c": "UNIQUE-1"}), "DUPLICATE_VALUE", "Portal_Reference__c"),
+        (
+            lambda: sf.Order.create(
+                {
+                    "AccountId": account,
+                    "Status": "Draft",
+                    "EffectiveDate": "2026-01-01",
+                    "Portal_Reference__c": "UNIQUE-1",
+                }
+            ),
+            "DUPLICATE_VALUE",
+            "Portal_Reference__c",
+        ),
         (lambda: sf.Order.update(key, {"AccountId": "001000000000001AAA"}), "INVALID_CROSS_REFERENCE_KEY", "invalid"),
         (lambda: sf.Order.update(key, {"AccountId": key}), "MALFORMED_ID", "incorrect type"),
         (lambda: sf.Order.update(key, {"Last_Provisioning_At__c": "yesterday"}), "JSON_PARSER_ERROR", "datetime"),
         (lambda: sf.Order.get("801000000000001AAA"), "NOT_FOUND", "does not exist"),
         (lambda: sf.Order.get("nonsense"), "NOT_FOUND", "external ID"),
         (lambda: sf.Nothing.get("1"), "NOT_FOUND", "does not exist"),
-        (lambda: sf.OrderItem.create({"OrderId": key, "PricebookEntryId": sides.ids["entry:starter"], "Quantity": 1}),
-         "REQUIRED_FIELD_MISSING", "UnitPrice"),
+        (
+            lambda: sf.OrderItem.create(
+                {"OrderId": key, "PricebookEntryId": sides.ids["entry:starter"], "Quantity": 1}
+            ),
+            "REQUIRED_FIELD_MISSING",
+            "UnitPrice",
+        ),
         (lambda: sf.query("SELECT Id FROM Nothing"), "INVALID_TYPE", "sObject type 'Nothing' is not supported"),
-        (lambda: sf.query("SELECT Nothing__c FROM Order"), "INVALID_FIELD",
-         "No such column 'Nothing__c' on entity 'Order'"),
+        (
+            lambda: sf.query("SELECT Nothing__c FROM Order"),
+            "INVALID_FIELD",
+            "No such column 'Nothing__c' on entity 'Order'",
+        ),
         (lambda: sf.query("SELECT Id FORM Order"), "MALFORMED_QUERY", "unexpected token"),
     ]
     for act, code, words in cases:
@@ -254,22 +340,35 @@ def test_error_bodies(sf: Salesforce, sides: Sides, new_order: Callable[..., str
 
 def test_activation(sf: Salesforce, new_order: Callable[..., str], org: SalesforceSandbox) -> None:
     key = new_order()
-    assert refused(lambda: sf.Order.update(key, {"Status": "Activated", "Description": "x"}))[
-        "errorCode"] == "FAILED_ACTIVATION"
+    assert (
+        refused(lambda: sf.Order.update(key, {"Status": "Activated", "Description": "x"}))["errorCode"]
+        == "FAILED_ACTIVATION"
+    )
     sf.Order.update(key, {"Status": "Activated"})
     assert org.order(key)["StatusCode"] == "Activated"
     sf.Order.update(key, {"Provisioning_Status__c": "Activating"})
     org.settings(edit_activated_orders=False)
-    assert refused(lambda: sf.Order.update(key, {"Provisioning_Status__c": "Failed"}))[
-        "errorCode"] == "INSUFFICIENT_ACCESS_OR_READONLY"
+    assert (
+        refused(lambda: sf.Order.update(key, {"Provisioning_Status__c": "Failed"}))["errorCode"]
+        == "INSUFFICIENT_ACCESS_OR_READONLY"
+    )
 
 
 def test_items_share_the_orders_pricebook(sf: Salesforce, sides: Sides) -> None:
     standard = next(each["Id"] for each in sides.org.state("Pricebook2")["Pricebook2"] if each["IsStandard"])
-    key = sf.Order.create({"AccountId": sides.ids["account:ada"], "EffectiveDate": "2026-11-21", "Status": "Draft",
-                           "Pricebook2Id": standard})["id"]
-    error = refused(lambda: sf.OrderItem.create({
-        "OrderId": key, "PricebookEntryId": sides.ids["entry:starter"], "Quantity": 1, "UnitPrice": 1}))
+    key = sf.Order.create(
+        {
+            "AccountId": sides.ids["account:ada"],
+            "EffectiveDate": "2026-11-21",
+            "Status": "Draft",
+            "Pricebook2Id": standard,
+        }
+    )["id"]
+    error = refused(
+        lambda: sf.OrderItem.create(
+            {"OrderId": key, "PricebookEntryId": sides.ids["entry:starter"], "Quantity": 1, "UnitPrice": 1}
+        )
+    )
     assert error["errorCode"] == "FIELD_INTEGRITY_EXCEPTION"
 
 

@@ -18,8 +18,12 @@ Api = Callable[..., requests.Response]
 
 def order(api: Api, customer: int, **params: Any) -> dict[str, Any]:
     """AddOrder with one monthly hosting unless told otherwise."""
-    return dict(api("AddOrder", **{"clientid": customer, "paymentmethod": "stripe", "pid[0]": 1,
-                                   "billingcycle[0]": "monthly", **params}).json())
+    return dict(
+        api(
+            "AddOrder",
+            **{"clientid": customer, "paymentmethod": "stripe", "pid[0]": 1, "billingcycle[0]": "monthly", **params},
+        ).json()
+    )
 
 
 def test_arrays_in_both_spellings(api: Api, client: Callable[..., int], whmcs: WhmcsSandbox) -> None:
@@ -33,14 +37,22 @@ def test_arrays_in_both_spellings(api: Api, client: Callable[..., int], whmcs: W
 def test_refusals_of_addorder(api: Api, client: Callable[..., int]) -> None:
     customer, closed = client("refused@example.com"), client("closed@example.com")
     assert api("CloseClient", clientid=closed).json()["result"] == "success"
-    said = [order(api, 999_999)["message"], order(api, closed)["message"],
-            order(api, customer, paymentmethod="cash")["message"], order(api, customer, **{"pid[0]": 999})["message"],
-            order(api, customer, **{"billingcycle[0]": "one-time"})["message"],
-            order(api, customer, **{"billingcycle[0]": "Monthly"})["message"],
-            order(api, customer, **{"billingcycle[0]": "annually"})["message"]]
-    assert said == ["Client ID Not Found", "Unable to add order when client status is Closed",
-                    "Invalid Payment Method. Valid options include stripe,mailin,banktransfer,paypal",
-                    "No items added to cart so order cannot proceed", *["Invalid billing cycle"] * 3]
+    said = [
+        order(api, 999_999)["message"],
+        order(api, closed)["message"],
+        order(api, customer, paymentmethod="cash")["message"],
+        order(api, customer, **{"pid[0]": 999})["message"],
+        order(api, customer, **{"billingcycle[0]": "one-time"})["message"],
+        order(api, customer, **{"billingcycle[0]": "Monthly"})["message"],
+        order(api, customer, **{"billingcycle[0]": "annually"})["message"],
+    ]
+    assert said == [
+        "Client ID Not Found",
+        "Unable to add order when client status is Closed",
+        "Invalid Payment Method. Valid options include stripe,mailin,banktransfer,paypal",
+        "No items added to cart so order cannot proceed",
+        *["Invalid billing cycle"] * 3,
+    ]
 
 
 def test_quantities(api: Api, client: Callable[..., int], whmcs: WhmcsSandbox) -> None:
@@ -61,7 +73,8 @@ def test_custom_fields_belong_to_one_product(api: Api, client: Callable[..., int
     assert listed[0]["pricing"]["USD"]["annually"] == "-1.00"
     mark = "sfOrderId=801é"
     packed = base64.b64encode(
-        f'a:2:{{i:{field["id"]};s:{len(mark.encode())}:"{mark}";i:999;s:1:"x";}}'.encode()).decode()
+        f'a:2:{{i:{field["id"]};s:{len(mark.encode())}:"{mark}";i:999;s:1:"x";}}'.encode()
+    ).decode()
     made = order(api, customer, **{"customfields[0]": packed})
     service = api("GetClientsProducts", serviceid=made["serviceids"]).json()["products"]["product"][0]
     assert [each["value"] for each in service["customfields"]["customfield"]] == [mark]
@@ -122,8 +135,10 @@ def test_module_failure(api: Api, client: Callable[..., int], whmcs: WhmcsSandbo
     made = order(api, customer)
     whmcs.settings(module_failure_order_status=status)
     whmcs.fail_module("SSH: connection refused", serviceid=int(made["serviceids"]), count=1)
-    assert api("AcceptOrder", orderid=made["orderid"]).json() == {"result": "error",
-                                                                  "message": "SSH: connection refused"}
+    assert api("AcceptOrder", orderid=made["orderid"]).json() == {
+        "result": "error",
+        "message": "SSH: connection refused",
+    }
     assert api("GetOrders", id=made["orderid"]).json()["orders"]["order"][0]["status"] == status
     service = api("GetClientsProducts", serviceid=made["serviceids"]).json()["products"]["product"][0]
     assert (service["status"], service["username"]) == ("Pending", "")
@@ -132,8 +147,9 @@ def test_module_failure(api: Api, client: Callable[..., int], whmcs: WhmcsSandbo
     assert service["status"] == "Active" and len(service["password"]) > 8
 
 
-def test_cancel_takes_services_and_unpaid_invoice_along(api: Api, client: Callable[..., int],
-                                                       whmcs: WhmcsSandbox) -> None:
+def test_cancel_takes_services_and_unpaid_invoice_along(
+    api: Api, client: Callable[..., int], whmcs: WhmcsSandbox
+) -> None:
     customer = client("cancelled@example.com")
     first = order(api, customer)
     api("CancelOrder", orderid=first["orderid"])
@@ -142,8 +158,10 @@ def test_cancel_takes_services_and_unpaid_invoice_along(api: Api, client: Callab
     second = order(api, customer)
     api("FraudOrder", orderid=second["orderid"])
     assert api("GetInvoice", invoiceid=second["invoiceid"]).json()["status"] == "Unpaid"
-    states = {each["id"]: each["status"] for each in
-              api("GetClientsProducts", clientid=customer).json()["products"]["product"]}
+    states = {
+        each["id"]: each["status"]
+        for each in api("GetClientsProducts", clientid=customer).json()["products"]["product"]
+    }
     assert states == {first["serviceids"]: "Cancelled", second["serviceids"]: "Pending"}
 
 
@@ -162,8 +180,9 @@ def test_lists_and_logs(api: Api, client: Callable[..., int], whmcs: WhmcsSandbo
     customer = client("lists@example.com")
     order(api, customer)
     assert api("GetInvoices", userid=customer).json()["invoices"]["invoice"][0]["total"] == "5.00"
-    assert {"stripe", "mailin"} <= {each["module"] for each in
-                                    api("GetPaymentMethods").json()["paymentmethods"]["paymentmethod"]}
+    assert {"stripe", "mailin"} <= {
+        each["module"] for each in api("GetPaymentMethods").json()["paymentmethods"]["paymentmethod"]
+    }
     whmcs.settings(custom_statuses=["In Review"])
     assert "In Review" in [each["title"] for each in api("GetOrderStatuses").json()["statuses"]["status"]]
     assert api("GetCurrencies").json()["currencies"]["currency"][0]["code"] == "USD"
@@ -186,18 +205,31 @@ def test_credentials_only_in_the_body(whmcs: WhmcsSandbox) -> None:
 
 def test_php_names() -> None:
     assert php.parse_form(b"pid[]=1&pid[]=2&a[x][y]=3&b=1&b=2&c.d=4&bad[=5") == {
-        "pid": {"0": "1", "1": "2"}, "a": {"x": {"y": "3"}}, "b": "2", "c_d": "4", "bad_": "5"}
+        "pid": {"0": "1", "1": "2"},
+        "a": {"x": {"y": "3"}},
+        "b": "2",
+        "c_d": "4",
+        "bad_": "5",
+    }
 
 
-@pytest.mark.parametrize(("packed", "value"), [
-    (b'a:1:{i:101;s:1:"7";}', {101: "7"}), (b'a:2:{i:1;b:1;s:1:"k";N;}', {1: True, "k": None}),
-    (b'a:1:{i:1;a:1:{i:0;d:1.5;}}', {1: {0: 1.5}}), ('s:2:"é";'.encode(), "é"), (b"i:-5;", -5)])
+@pytest.mark.parametrize(
+    ("packed", "value"),
+    [
+        (b'a:1:{i:101;s:1:"7";}', {101: "7"}),
+        (b'a:2:{i:1;b:1;s:1:"k";N;}', {1: True, "k": None}),
+        (b"a:1:{i:1;a:1:{i:0;d:1.5;}}", {1: {0: 1.5}}),
+        ('s:2:"é";'.encode(), "é"),
+        (b"i:-5;", -5),
+    ],
+)
 def test_unserialize(packed: bytes, value: object) -> None:
     assert php.unserialize(packed) == value
 
 
-@pytest.mark.parametrize("packed", [
-    b"", b"x", b'a:1:{i:1;s:2:"7";}', b'a:2:{i:1;s:1:"7";}', b"i:1;i:2;", b"s:x:", b"i:;"])
+@pytest.mark.parametrize(
+    "packed", [b"", b"x", b'a:1:{i:1;s:2:"7";}', b'a:2:{i:1;s:1:"7";}', b"i:1;i:2;", b"s:x:", b"i:;"]
+)
 def test_unserialize_refuses(packed: bytes) -> None:
     with pytest.raises(php.Unserializable):
         php.unserialize(packed)

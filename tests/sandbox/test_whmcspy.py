@@ -24,11 +24,13 @@ def ids(request: pytest.FixtureRequest, whmcs: WhmcsSandbox) -> None:
     whmcs.settings(ids=request.param)
 
 
-def test_the_life_of_an_order(shop: whmcspy.WHMCS, client: Callable[..., int],
-                              request: pytest.FixtureRequest) -> None:
+def test_the_life_of_an_order(shop: whmcspy.WHMCS, client: Callable[..., int], request: pytest.FixtureRequest) -> None:
     customer = client(f"life-{request.node.name}@example.com")
-    made = shop.add_order(customer, paymentmethod="stripe", products=[{"id": 1, "domain": "one.example"},
-                                                                      {"id": 2, "domain": "two.example"}])
+    made = shop.add_order(
+        customer,
+        paymentmethod="stripe",
+        products=[{"id": 1, "domain": "one.example"}, {"id": 2, "domain": "two.example"}],
+    )
     assert len(made["serviceids"].split(",")) == 2
     assert shop.accept_order(made["orderid"])["result"] == "success"
     with pytest.raises(Error, match="^Order ID not found or Status not Pending$"):
@@ -60,8 +62,9 @@ def test_pending_cancel_delete(shop: whmcspy.WHMCS, client: Callable[..., int], 
     assert list(shop.get_orders(id=order)) == []
 
 
-def test_pages_of_orders(shop: whmcspy.WHMCS, client: Callable[..., int], whmcs: WhmcsSandbox,
-                         request: pytest.FixtureRequest) -> None:
+def test_pages_of_orders(
+    shop: whmcspy.WHMCS, client: Callable[..., int], whmcs: WhmcsSandbox, request: pytest.FixtureRequest
+) -> None:
     customer = client(f"pages-{request.node.name}@example.com")
     whmcs.seed(orders=[{"userid": customer} for _ in range(60)])
     for unordered in (False, True):

@@ -75,11 +75,14 @@ def test_it_opens_after_failures_in_a_row_only(ledger: Ledger) -> None:
     assert state(ledger).failures == 0 and state(ledger).opened_at is None
 
 
-@pytest.mark.parametrize("answer", [
-    UpstreamError("WHMCS", "no such client", permanent=True, code="refused"),
-    UpstreamError("Salesforce", "row locked", permanent=False, code="UNABLE_TO_LOCK_ROW"),
-    UpstreamError("WHMCS", "listing", permanent=False, code="listing_unstable"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    [
+        UpstreamError("WHMCS", "no such client", permanent=True, code="refused"),
+        UpstreamError("Salesforce", "row locked", permanent=False, code="UNABLE_TO_LOCK_ROW"),
+        UpstreamError("WHMCS", "listing", permanent=False, code="listing_unstable"),
+    ],
+)
 def test_a_refusal_is_an_answer_and_closes_it(ledger: Ledger, answer: UpstreamError) -> None:
     clock = Clock()
     breaker = broken(ledger, clock)

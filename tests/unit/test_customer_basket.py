@@ -36,8 +36,10 @@ def test_lines_carry_what_their_product_needs_and_nothing_else() -> None:
     mine.add("b", "1", " Example.COM. ", "")
     mine.add("c", "", "", "web1")
     assert [(each.product.entry_id, each.quantity, each.domain, each.hostname) for each in mine] == [
-        ("a", 2, None, None), ("b", 1, "example.com", None), ("c", 1, None, "web1"),
-    ]  # fmt: skip
+        ("a", 2, None, None),
+        ("b", 1, "example.com", None),
+        ("c", 1, None, "web1"),
+    ]
     assert str(mine.total) == "145.50"
 
 
@@ -48,18 +50,36 @@ def test_domains_people_have_are_taken(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "localhost", "-a.example", "a-.example", "a..example", "exa mple.com", "192.0.2.1", "a.example/path",
-     "http://a.example", "a_b.example", "x" * 64 + ".example", "a." * 130 + "example", "<script>.example",
-     "\u0000.example", "☃..example", "a.1"],
-)  # fmt: skip
+    [
+        "",
+        " ",
+        "localhost",
+        "-a.example",
+        "a-.example",
+        "a..example",
+        "exa mple.com",
+        "192.0.2.1",
+        "a.example/path",
+        "http://a.example",
+        "a_b.example",
+        "x" * 64 + ".example",
+        "a." * 130 + "example",
+        "<script>.example",
+        "\u0000.example",
+        "☃..example",
+        "a.1",
+    ],
+)
 def test_what_is_no_domain_is_refused_in_words(text: str) -> None:
     with pytest.raises(LineFault, match="Enter a domain name") as caught:
         read_domain(text)
     assert caught.value.field == "domain"
 
 
-@pytest.mark.parametrize(("text", "good"), [("web1", True), ("web1.example.com", True), ("", False), ("1.2.3.4", False),
-                                            ("a b", False), ("-x", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [("web1", True), ("web1.example.com", True), ("", False), ("1.2.3.4", False), ("a b", False), ("-x", False)],
+)
 def test_hostnames(text: str, good: bool) -> None:
     if good:
         assert read_hostname(text) == text
@@ -144,7 +164,8 @@ def test_what_is_no_longer_offered_is_left_out_and_said() -> None:
     assert not left
 
 
-@pytest.mark.parametrize(("family", "wants"), [("Hosting", "domain"), ("HOSTING", "domain"), ("VPS", "hostname"),
-                                               ("Support", ""), ("", "")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "wants"), [("Hosting", "domain"), ("HOSTING", "domain"), ("VPS", "hostname"), ("Support", ""), ("", "")]
+)
 def test_the_products_family_says_what_must_be_named(family: str, wants: str) -> None:
     assert needs(family, ("Hosting",), ("Vps",)) == wants

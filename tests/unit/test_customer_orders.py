@@ -26,10 +26,19 @@ NOW = 1_700_000_000.0
 REF, SF, ACCOUNT = "PO-AAAA-BBBB", "801000000000001AAA", "001000000000001AAA"
 
 SNAPSHOT = SalesforceOrder(
-    id=SF, order_number="00000100", status="Pending Review", account_id=ACCOUNT, account_name="Lovelace",
-    whmcs_client_id="1", email=None, provisioning_status=None, whmcs_order_id=None, portal_reference=None,
-    items=(SalesforceItem("802", "Starter Hosting", 1, "5.00", "1", "Monthly"),), total="5.00",
-)  # fmt: skip
+    id=SF,
+    order_number="00000100",
+    status="Pending Review",
+    account_id=ACCOUNT,
+    account_name="Lovelace",
+    whmcs_client_id="1",
+    email=None,
+    provisioning_status=None,
+    whmcs_order_id=None,
+    portal_reference=None,
+    items=(SalesforceItem("802", "Starter Hosting", 1, "5.00", "1", "Monthly"),),
+    total="5.00",
+)
 
 
 @pytest.fixture
@@ -41,13 +50,27 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def insert(ledger: Ledger, reference: str = REF, key: str = "key") -> None:
-    item = orders.Item(name="Starter", quantity=1, unitPrice="5.00", cycle="Monthly", domain="a.example", hostname=None,
-                       entryId="01u000000000001AAA")  # fmt: skip
+    item = orders.Item(
+        name="Starter",
+        quantity=1,
+        unitPrice="5.00",
+        cycle="Monthly",
+        domain="a.example",
+        hostname=None,
+        entryId="01u000000000001AAA",
+    )
     with ledger.write() as connection:
         orders.insert_placed_here(
-            connection, reference=reference, checkout_key=key, account_id=ACCOUNT, email="ada@lovelace.example",
-            items=[item], currency="USD", total="5.00", now=NOW,
-        )  # fmt: skip
+            connection,
+            reference=reference,
+            checkout_key=key,
+            account_id=ACCOUNT,
+            email="ada@lovelace.example",
+            items=[item],
+            currency="USD",
+            total="5.00",
+            now=NOW,
+        )
 
 
 def row(ledger: Ledger, reference: str = REF) -> Order:
@@ -92,9 +115,12 @@ class Org:
 def portal(ledger: Ledger, *answers: Any, known: dict[str, str] | None = None) -> Any:
     clock = [NOW]
     return SimpleNamespace(
-        ledger=ledger, salesforce=Org(list(answers), known or {}, []), now=lambda: clock[0], clock=clock,
+        ledger=ledger,
+        salesforce=Org(list(answers), known or {}, []),
+        now=lambda: clock[0],
+        clock=clock,
         settings=SimpleNamespace(portal_pricebook_id="01s000000000001AAA"),
-    )  # fmt: skip
+    )
 
 
 def failure(code: str = "", *, permanent: bool = False, unknown: bool = False) -> UpstreamError:
@@ -130,9 +156,15 @@ def test_one_tries_at_a_time_and_a_dead_one_is_followed_after_its_lease(ledger: 
         assert orders.claim_placement(connection, REF, NOW + PLACE_LEASE_SECONDS) is not None
 
 
-@pytest.mark.parametrize("first", [failure(unknown=True), failure("UNABLE_TO_LOCK_ROW"),
-                                   failure("INSUFFICIENT_ACCESS_OR_READONLY", permanent=True),
-                                   failure("INVALID_FIELD", permanent=True)])  # fmt: skip
+@pytest.mark.parametrize(
+    "first",
+    [
+        failure(unknown=True),
+        failure("UNABLE_TO_LOCK_ROW"),
+        failure("INSUFFICIENT_ACCESS_OR_READONLY", permanent=True),
+        failure("INVALID_FIELD", permanent=True),
+    ],
+)
 def test_what_says_nothing_about_the_order_is_tried_again_after_a_look(ledger: Ledger, first: UpstreamError) -> None:
     insert(ledger)
     services = portal(ledger, first, SF)

@@ -16,20 +16,44 @@ from portal.ledger.orders import PLACED, PLACING, REFUSED, UNWANTED, WITHDRAWN, 
 NOW = 1_700_000_000.0
 
 ORDER = Order(
-    reference="PO-AAAA-BBBB", sf_order_id="801000000000001AAA", order_number="00000100", account_id="001A",
-    email="ada@lovelace.example", checkout_key="k", placing=PLACED, place_due_at=None, place_tries=1,
-    status=CustomerStatus.PENDING_REVIEW, sf_status="Pending Review", items=[], currency="USD", total="5.00",
-    error_code=None, created_at=NOW - 100, updated_at=NOW - 100,
-)  # fmt: skip
+    reference="PO-AAAA-BBBB",
+    sf_order_id="801000000000001AAA",
+    order_number="00000100",
+    account_id="001A",
+    email="ada@lovelace.example",
+    checkout_key="k",
+    placing=PLACED,
+    place_due_at=None,
+    place_tries=1,
+    status=CustomerStatus.PENDING_REVIEW,
+    sf_status="Pending Review",
+    items=[],
+    currency="USD",
+    total="5.00",
+    error_code=None,
+    created_at=NOW - 100,
+    updated_at=NOW - 100,
+)
 
 RUN = Fulfillment(
     **{
         **dict.fromkeys(Fulfillment.__dataclass_fields__),
-        "sf_order_id": ORDER.sf_order_id, "state": State.RUNNING, "attempt": 1, "tries": 0, "due_at": NOW - 50,
-        "fence": 1, "vouched": True, "adds": 0, "accepts": 0, "audits": 0, "service_ids": [],
-        "requested_at": NOW - 50, "created_at": NOW - 50, "updated_at": NOW - 40,
+        "sf_order_id": ORDER.sf_order_id,
+        "state": State.RUNNING,
+        "attempt": 1,
+        "tries": 0,
+        "due_at": NOW - 50,
+        "fence": 1,
+        "vouched": True,
+        "adds": 0,
+        "accepts": 0,
+        "audits": 0,
+        "service_ids": [],
+        "requested_at": NOW - 50,
+        "created_at": NOW - 50,
+        "updated_at": NOW - 40,
     }
-)  # fmt: skip
+)
 
 
 def steps(*names: Step, state: StepState = StepState.DONE) -> list[StepRow]:
@@ -39,8 +63,12 @@ def steps(*names: Step, state: StepState = StepState.DONE) -> list[StepRow]:
     ]
 
 
-def told(order: Order, fulfillment: Fulfillment | None = None, rows: list[StepRow] | None = None,
-         typical: float | None = None) -> Progress:  # fmt: skip
+def told(
+    order: Order,
+    fulfillment: Fulfillment | None = None,
+    rows: list[StepRow] | None = None,
+    typical: float | None = None,
+) -> Progress:
     return tell(order, fulfillment, rows or [], now=NOW, typical_seconds=typical, review_time="one working day")
 
 
@@ -57,19 +85,25 @@ PREPARED = ALL[:4]
     [
         (ORDER, None, [], [DONE, CURRENT, AHEAD, AHEAD, AHEAD]),
         (replace(ORDER, status=CustomerStatus.ACTIVATING), RUN, [], [DONE, DONE, CURRENT, AHEAD, AHEAD]),
-        (replace(ORDER, status=CustomerStatus.ACTIVATING), RUN, steps(*PREPARED),
-         [DONE, DONE, DONE, CURRENT, AHEAD]),
+        (replace(ORDER, status=CustomerStatus.ACTIVATING), RUN, steps(*PREPARED), [DONE, DONE, DONE, CURRENT, AHEAD]),
         (replace(ORDER, status=CustomerStatus.ACTIVATING), RUN, steps(*ALL[:6]), [DONE, DONE, DONE, DONE, CURRENT]),
-        (replace(ORDER, status=CustomerStatus.PROVISIONED), replace(RUN, state=State.PROVISIONED, finished_at=NOW),
-         steps(*ALL), [DONE] * 5),
+        (
+            replace(ORDER, status=CustomerStatus.PROVISIONED),
+            replace(RUN, state=State.PROVISIONED, finished_at=NOW),
+            steps(*ALL),
+            [DONE] * 5,
+        ),
         (replace(ORDER, status=CustomerStatus.PROVISIONED), None, [], [DONE] * 5),
-        (replace(ORDER, status=CustomerStatus.FAILED), replace(RUN, state=State.FAILED), steps(*PREPARED),
-         [DONE, DONE, DONE, STOPPED, AHEAD]),
-        (replace(ORDER, status=CustomerStatus.FAILED, placing=REFUSED), None, [],
-         [DONE, STOPPED, AHEAD, AHEAD, AHEAD]),
+        (
+            replace(ORDER, status=CustomerStatus.FAILED),
+            replace(RUN, state=State.FAILED),
+            steps(*PREPARED),
+            [DONE, DONE, DONE, STOPPED, AHEAD],
+        ),
+        (replace(ORDER, status=CustomerStatus.FAILED, placing=REFUSED), None, [], [DONE, STOPPED, AHEAD, AHEAD, AHEAD]),
         (replace(ORDER, status=CustomerStatus.CANCELLED), None, [], [DONE, STOPPED, AHEAD, AHEAD, AHEAD]),
     ],
-)  # fmt: skip
+)
 def test_five_stages_are_drawn_from_the_seven_steps(
     order: Order, fulfillment: Fulfillment | None, rows: list[StepRow], expected: list[str]
 ) -> None:
@@ -80,8 +114,12 @@ def test_a_stage_has_the_moment_its_last_step_ended() -> None:
     order = replace(ORDER, status=CustomerStatus.PROVISIONED)
     progress = told(order, replace(RUN, state=State.PROVISIONED, finished_at=NOW - 1), steps(*ALL))
     assert [stage.at for stage in progress.stages] == [
-        ORDER.created_at, RUN.created_at, NOW - 40 + 3, NOW - 40 + 5, NOW - 1
-    ]  # fmt: skip
+        ORDER.created_at,
+        RUN.created_at,
+        NOW - 40 + 3,
+        NOW - 40 + 5,
+        NOW - 1,
+    ]
 
 
 def test_a_step_that_is_only_intended_is_not_done() -> None:
@@ -103,8 +141,15 @@ def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
         order = replace(ORDER, status=status, placing=placing, error_code=code)
         run = None if state is None else replace(RUN, state=state, error_code=code, error_message="SQL went boom")
         progress = told(order, run, steps(*PREPARED), 120.0)
-        words = " ".join((progress.tag, progress.headline, *progress.sentences, progress.typical,
-                          *(stage.name for stage in progress.stages)))  # fmt: skip
+        words = " ".join(
+            (
+                progress.tag,
+                progress.headline,
+                *progress.sentences,
+                progress.typical,
+                *(stage.name for stage in progress.stages),
+            )
+        )
         assert not INNER.search(words), words
         assert "boom" not in words
         assert progress.headline and progress.sentences
@@ -122,9 +167,16 @@ def test_a_decision_that_is_pending_is_only_late_to_the_customer() -> None:
 
 @pytest.mark.parametrize(
     ("requested_ago", "tries", "typical", "late"),
-    [(50, 0, None, False), (50, 2, None, False), (61, 1, None, True), (599, 0, None, False), (601, 0, None, True),
-     (601, 0, 300.0, False), (901, 0, 300.0, True)],
-)  # fmt: skip
+    [
+        (50, 0, None, False),
+        (50, 2, None, False),
+        (61, 1, None, True),
+        (599, 0, None, False),
+        (601, 0, None, True),
+        (601, 0, 300.0, False),
+        (901, 0, 300.0, True),
+    ],
+)
 def test_late_is_said_when_it_is_late(requested_ago: float, tries: int, typical: float | None, late: bool) -> None:
     run = replace(RUN, requested_at=NOW - requested_ago, tries=tries)
     assert told(replace(ORDER, status=CustomerStatus.ACTIVATING), run, [], typical).late is late
@@ -141,9 +193,8 @@ def test_the_usual_time_is_told_only_while_it_means_something() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(3, "a minute"), (60, "a minute"), (61, "2 minutes"), (3300, "55 minutes"), (3400, "an hour"),
-     (3700, "2 hours")],
-)  # fmt: skip
+    [(3, "a minute"), (60, "a minute"), (61, "2 minutes"), (3300, "55 minutes"), (3400, "an hour"), (3700, "2 hours")],
+)
 def test_durations_are_rounded_up(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 

@@ -27,9 +27,16 @@ def test_money_is_written_as_people_write_it(amount: str | None, currency: str, 
 
 @pytest.mark.parametrize(
     ("spelling", "words"),
-    [("Monthly", "a month"), ("Semi-Annually", "every 6 months"), ("One-Time", "once"), ("annual", "a year"),
-     ("Fortnightly", "fortnightly"), (None, ""), ("free", "")],
-)  # fmt: skip
+    [
+        ("Monthly", "a month"),
+        ("Semi-Annually", "every 6 months"),
+        ("One-Time", "once"),
+        ("annual", "a year"),
+        ("Fortnightly", "fortnightly"),
+        (None, ""),
+        ("free", ""),
+    ],
+)
 def test_billing_cycles_are_told_in_words(spelling: str | None, words: str) -> None:
     assert cycle_words(spelling) == words
 

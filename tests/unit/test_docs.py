@@ -27,8 +27,14 @@ ROOT = Path(__file__).parents[2]
 SETUP = ROOT / "docs" / "setup.md"
 BEGIN = "<!-- settings: written by `python -m tests.unit.test_docs` -->"
 END = "<!-- end of settings -->"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")),
-         *sorted((ROOT / "integrations").glob("*/*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "integrations").glob("*/*.md")),
+    *sorted((ROOT / "deploy").glob("*.md")),
+]
 
 
 def text_of_all() -> str:
@@ -43,7 +49,7 @@ def settings_tables() -> str:
     by_name = {setting.name: setting for setting in fields(Settings)}
     source = (ROOT / "portal" / "settings.py").read_text(encoding="utf-8")
     lines: list[str] = []
-    for line in source[source.index("class Settings:"):source.index("    @classmethod")].splitlines():
+    for line in source[source.index("class Settings:") : source.index("    @classmethod")].splitlines():
         if heading := re.match(r"    # (.+)", line):
             lines += ["", f"### {heading[1]}", "", "| variable | default | what it is |", "| --- | --- | --- |"]
         elif (name := re.match(r"    ([a-z_]+):", line)) and name[1] in by_name:
@@ -75,7 +81,7 @@ def default(setting: Field[Any]) -> str:
 
 def test_the_table_of_settings_is_the_settings() -> None:
     text = SETUP.read_text(encoding="utf-8")
-    written = text[text.index(BEGIN) + len(BEGIN):text.index(END)].strip() + "\n"
+    written = text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() + "\n"
     assert written == settings_tables(), "run `python -m tests.unit.test_docs`"
 
 
@@ -157,13 +163,26 @@ def plain(route: str) -> str:
 @pytest.fixture
 def application(tmp_path: Path, private_key: Path) -> Flask:
     """The application with every door there is, connected to nothing."""
-    return create_app(Settings.from_environ({
-        "PORTAL_ENV": "development", "SF_LOGIN_URL": "https://sf.example", "SF_CLIENT_ID": "id", "SF_USERNAME": "user",
-        "SF_WEBHOOK_SECRET": "s" * 32, "SF_PRIVATE_KEY_PATH": str(private_key),
-        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
-        "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php", "WHMCS_API_IDENTIFIER": "i", "WHMCS_API_SECRET": "s",
-        "WHMCS_WEBHOOK_SECRET": "w" * 32, "METRICS_TOKEN": "m" * 32,
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}", "REDIS_URL": f"unix://{tmp_path / 'none.sock'}"}))
+    return create_app(
+        Settings.from_environ(
+            {
+                "PORTAL_ENV": "development",
+                "SF_LOGIN_URL": "https://sf.example",
+                "SF_CLIENT_ID": "id",
+                "SF_USERNAME": "user",
+                "SF_WEBHOOK_SECRET": "s" * 32,
+                "SF_PRIVATE_KEY_PATH": str(private_key),
+                "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+                "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php",
+                "WHMCS_API_IDENTIFIER": "i",
+                "WHMCS_API_SECRET": "s",
+                "WHMCS_WEBHOOK_SECRET": "w" * 32,
+                "METRICS_TOKEN": "m" * 32,
+                "DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}",
+                "REDIS_URL": f"unix://{tmp_path / 'none.sock'}",
+            }
+        )
+    )
 
 
 def test_every_flask_command_in_the_docs_exists_and_the_other_way_round(application: Flask) -> None:
@@ -233,7 +252,8 @@ def test_the_pins_are_closed() -> None:
                 environment = {"python_version": version.rpartition(".")[0], "python_full_version": version}
                 extras = pin.extras or {""}
                 wanted = need.marker is None or any(
-                    need.marker.evaluate({**environment, "extra": extra}) for extra in extras)
+                    need.marker.evaluate({**environment, "extra": extra}) for extra in extras
+                )
                 found = pinned.get(canonicalize_name(need.name))
                 if wanted and (found is None or found.marker and not found.marker.evaluate(environment)):
                     missing.add(f"{need.name} for {name} on {version}")
@@ -261,7 +281,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def write_settings_table() -> None:
     text = SETUP.read_text(encoding="utf-8")
-    head, tail = text[:text.index(BEGIN) + len(BEGIN)], text[text.index(END):]
+    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     SETUP.write_text(f"{head}\n\n{settings_tables()}\n{tail}", encoding="utf-8")
 
 

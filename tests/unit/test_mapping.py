@@ -11,11 +11,19 @@ from portal.fulfillment.model import ErrorCode, FulfillmentFailed, SalesforceIte
 @pytest.mark.parametrize(
     ("spelling", "cycle"),
     [
-        ("Monthly", "monthly"), (" monthly ", "monthly"), ("Semi-Annually", "semiannually"),
-        ("semi annual", "semiannually"), ("One-Time", "onetime"), ("One Time", "onetime"), ("One‑Time", "onetime"),
-        ("Annual", "annually"), ("Yearly", "annually"), ("Free Account", "free"), ("2 Years", "biennially"),
+        ("Monthly", "monthly"),
+        (" monthly ", "monthly"),
+        ("Semi-Annually", "semiannually"),
+        ("semi annual", "semiannually"),
+        ("One-Time", "onetime"),
+        ("One Time", "onetime"),
+        ("One‑Time", "onetime"),
+        ("Annual", "annually"),
+        ("Yearly", "annually"),
+        ("Free Account", "free"),
+        ("2 Years", "biennially"),
     ],
-)  # fmt: skip
+)
 def test_spellings(spelling: str, cycle: str) -> None:
     assert normalise_cycle(spelling) == cycle
 
@@ -32,9 +40,15 @@ def test_what_whmcs_does_not_know_is_refused(spelling: str | None) -> None:
 
 def item(**changes: object) -> SalesforceItem:
     values = {
-        "id": "802x", "product_name": "Shared", "quantity": 1, "unit_price": "5.00", "wh_product_id": "7",
-        "billing_cycle": "Monthly", "domain": "example.com", "hostname": None,
-    }  # fmt: skip
+        "id": "802x",
+        "product_name": "Shared",
+        "quantity": 1,
+        "unit_price": "5.00",
+        "wh_product_id": "7",
+        "billing_cycle": "Monthly",
+        "domain": "example.com",
+        "hostname": None,
+    }
     return SalesforceItem(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -43,8 +57,13 @@ def test_items_keep_quantity_domain_and_hostname() -> None:
     assert not report.faults
     line = report.lines[0]
     assert (line.pid, line.billing_cycle, line.quantity, line.domain, line.hostname, line.price_override) == (
-        "7", "monthly", 3, "example.com", "ns1", None,
-    )  # fmt: skip
+        "7",
+        "monthly",
+        3,
+        "example.com",
+        "ns1",
+        None,
+    )
 
 
 def test_salesforce_prices_only_when_they_count() -> None:
@@ -53,9 +72,14 @@ def test_salesforce_prices_only_when_they_count() -> None:
 
 def test_every_fault_is_named_at_once() -> None:
     report = map_items(
-        [item(), item(product_name="VPS", wh_product_id=None), item(product_name="SSL", billing_cycle="weekly"),
-         item(product_name="Odd", wh_product_id="abc"), item(product_name="None", quantity=0)]
-    )  # fmt: skip
+        [
+            item(),
+            item(product_name="VPS", wh_product_id=None),
+            item(product_name="SSL", billing_cycle="weekly"),
+            item(product_name="Odd", wh_product_id="abc"),
+            item(product_name="None", quantity=0),
+        ]
+    )
     with pytest.raises(FulfillmentFailed) as raised:
         refuse_faults(report)
     assert raised.value.code is ErrorCode.PRODUCT_MAPPING_MISSING

@@ -67,10 +67,15 @@ def around(tmp_path: Path, clock: Clock) -> Iterator[Surroundings]:
         workers.register(connection, "ada", "fulfill", "host", 1, now=0.0)
         book.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
     yield Surroundings(
-        ledger=ledger, salesforce=cast(Any, Salesforce()), whmcs=cast(Any, None),
-        settings=Settings(fulfillment_retry_schedule=SCHEDULE), now=clock, incarnation="ada",
-        whmcs_place=nullcontext, fault_point=lambda _name: None,
-    )  # fmt: skip
+        ledger=ledger,
+        salesforce=cast(Any, Salesforce()),
+        whmcs=cast(Any, None),
+        settings=Settings(fulfillment_retry_schedule=SCHEDULE),
+        now=clock,
+        incarnation="ada",
+        whmcs_place=nullcontext,
+        fault_point=lambda _name: None,
+    )
     ledger.dispose()
 
 
@@ -83,8 +88,15 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "va
     def bad(_run: Run) -> JsonObject:
         raise error
 
-    for name in ("validation", "sf_status_update", "order_details", "mapping", "whmcs_create", "whmcs_accept",
-                 "sf_success_update"):  # fmt: skip
+    for name in (
+        "validation",
+        "sf_status_update",
+        "order_details",
+        "mapping",
+        "whmcs_create",
+        "whmcs_accept",
+        "sf_success_update",
+    ):
         monkeypatch.setattr(steps, name, bad if name == step else good)
 
 
@@ -121,9 +133,7 @@ def test_each_pause_of_the_schedule_is_kept_and_then_the_order_fails(
     assert row_of(around).error_message == "Given up after 4 tries: WHMCS answered with 503"
 
 
-def test_slow_calls_use_up_no_retries(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_calls_use_up_no_retries(around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, down())
     states = []
     for _ in range(len(SCHEDULE) + 1):
@@ -157,11 +167,16 @@ def test_a_longer_wait_that_was_asked_for_is_kept_and_a_shorter_one_isnt_taken(
     assert 16.0 <= row_of(around).due_at - clock.now <= 24.0
 
 
-@pytest.mark.parametrize(("upstream", "code"), [
-    ("WHMCS", "WHMCS_UNAVAILABLE"), ("whmcs", "WHMCS_UNAVAILABLE"),
-    ("Salesforce", "SALESFORCE_UNAVAILABLE"), ("salesforce", "SALESFORCE_UNAVAILABLE"),
-    ("portal", "PROVISIONING_ERROR"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("upstream", "code"),
+    [
+        ("WHMCS", "WHMCS_UNAVAILABLE"),
+        ("whmcs", "WHMCS_UNAVAILABLE"),
+        ("Salesforce", "SALESFORCE_UNAVAILABLE"),
+        ("salesforce", "SALESFORCE_UNAVAILABLE"),
+        ("portal", "PROVISIONING_ERROR"),
+    ],
+)
 def test_the_code_names_the_side_that_was_away(
     around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch, upstream: str, code: str
 ) -> None:
@@ -173,10 +188,15 @@ def test_the_code_names_the_side_that_was_away(
     assert cast(Salesforce, around.salesforce).told[-1]["Provisioning_Error_Code__c"] == code
 
 
-@pytest.mark.parametrize(("step", "code"), [
-    ("validation", "PROVISIONING_ERROR"), ("whmcs_create", "WHMCS_ADD_ORDER_FAILED"),
-    ("whmcs_accept", "WHMCS_ACCEPT_ORDER_FAILED"), ("sf_success_update", "PROVISIONING_ERROR"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [
+        ("validation", "PROVISIONING_ERROR"),
+        ("whmcs_create", "WHMCS_ADD_ORDER_FAILED"),
+        ("whmcs_accept", "WHMCS_ACCEPT_ORDER_FAILED"),
+        ("sf_success_update", "PROVISIONING_ERROR"),
+    ],
+)
 def test_a_refusal_fails_at_once_under_its_steps_code(
     around: Surroundings, monkeypatch: pytest.MonkeyPatch, step: str, code: str
 ) -> None:
@@ -269,10 +289,19 @@ def audited(around: Surroundings, clock: Clock) -> tuple[Surroundings, Whmcs]:
     with around.ledger.write() as connection:
         book.claim(connection, ORDER, "ada", now=clock.now)
         book.update(
-            connection, ORDER, 1, now=clock.now, state=State.PROVISIONED, owner=None, elected_whmcs_id="1",
-            second_chance=True, plan={"clientId": "5", "lines": []}, finished_at=clock.now, service_ids=[],
+            connection,
+            ORDER,
+            1,
+            now=clock.now,
+            state=State.PROVISIONED,
+            owner=None,
+            elected_whmcs_id="1",
+            second_chance=True,
+            plan={"clientId": "5", "lines": []},
+            finished_at=clock.now,
+            service_ids=[],
             audit_due_at=clock.now,
-        )  # fmt: skip
+        )
     whmcs = Whmcs()
     clock.now += 1000
     return replace(around, whmcs=cast(Any, whmcs)), whmcs

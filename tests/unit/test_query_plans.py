@@ -102,9 +102,18 @@ def traced() -> Iterator[set[tuple[str, int]]]:
 
 def snapshot(sf_order_id: str, reference: str | None) -> SalesforceOrder:
     return SalesforceOrder(
-        id=sf_order_id, order_number="1", status="Draft", account_id=ACCOUNT, account_name="A", whmcs_client_id=None,
-        email="a@example.com", provisioning_status=None, whmcs_order_id=None, portal_reference=reference, items=(),
-    )  # fmt: skip
+        id=sf_order_id,
+        order_number="1",
+        status="Draft",
+        account_id=ACCOUNT,
+        account_name="A",
+        whmcs_client_id=None,
+        email="a@example.com",
+        provisioning_status=None,
+        whmcs_order_id=None,
+        portal_reference=reference,
+        items=(),
+    )
 
 
 def exercise(ledger: Ledger, settings: Any) -> None:
@@ -156,9 +165,16 @@ def _workers_and_messages(c: Connection) -> None:
 def _customers(c: Connection) -> None:
     for reference, sf_order_id in (("P-1", ORDER), ("P-2", OTHER), ("P-3", None), ("P-4", None)):
         orders.insert_placed_here(
-            c, reference=reference, checkout_key=f"key-{reference}", account_id=ACCOUNT, email="a@example.com",
-            items=[], currency="USD", total="1.00", now=NOW,
-        )  # fmt: skip
+            c,
+            reference=reference,
+            checkout_key=f"key-{reference}",
+            account_id=ACCOUNT,
+            email="a@example.com",
+            items=[],
+            currency="USD",
+            total="1.00",
+            now=NOW,
+        )
         if sf_order_id:
             orders.settle_placed(c, reference, sf_order_id, NOW)
     orders.by_checkout_key(c, "key-P-1")

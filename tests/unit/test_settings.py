@@ -67,8 +67,17 @@ def test_without_portal_env_it_is_production(production: dict[str, str]) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["SF_LOGIN_URL", "SF_CLIENT_ID", "SF_USERNAME", "SF_PRIVATE_KEY_PATH", "SF_WEBHOOK_SECRET", "PORTAL_PRICEBOOK_ID",
-     "WHMCS_API_URL", "WHMCS_API_IDENTIFIER", "WHMCS_API_SECRET"],
+    [
+        "SF_LOGIN_URL",
+        "SF_CLIENT_ID",
+        "SF_USERNAME",
+        "SF_PRIVATE_KEY_PATH",
+        "SF_WEBHOOK_SECRET",
+        "PORTAL_PRICEBOOK_ID",
+        "WHMCS_API_URL",
+        "WHMCS_API_IDENTIFIER",
+        "WHMCS_API_SECRET",
+    ],
 )
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_a_missing_setting_is_named(environ: dict[str, str], name: str, how: str) -> None:
@@ -81,9 +90,7 @@ def test_a_missing_setting_is_named(environ: dict[str, str], name: str, how: str
 
 
 @pytest.mark.parametrize("name", ["PORTAL_BASE_URL", "DATABASE_URL", "REDIS_URL", "SECRET_KEY"])
-def test_production_needs_more_than_development(
-    production: dict[str, str], environ: dict[str, str], name: str
-) -> None:
+def test_production_needs_more_than_development(production: dict[str, str], environ: dict[str, str], name: str) -> None:
     del production[name]
     [sentence] = faults(production)
     assert sentence.startswith(f"{name} is missing: ")
@@ -216,9 +223,12 @@ SECRETS = [setting.name.upper() for setting in fields(Settings) if setting.metad
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_every_secret_may_come_from_a_file(production: dict[str, str], tmp_path: Path, name: str) -> None:
-    value = {"DATABASE_URL": "postgresql://u:p@db/portal", "REDIS_URL": "redis://:p@redis/1",
-             "SMTP_URL": "smtp://u:p@mail:25", "SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x"}.get(
-        name, "from-a-file-0123456789abcdef0123456789\n")
+    value = {
+        "DATABASE_URL": "postgresql://u:p@db/portal",
+        "REDIS_URL": "redis://:p@redis/1",
+        "SMTP_URL": "smtp://u:p@mail:25",
+        "SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x",
+    }.get(name, "from-a-file-0123456789abcdef0123456789\n")
     production["WHMCS_WEBHOOK_SECRET"] = f"whmcs-{LONG}"
     production.pop(name, None)
     path = tmp_path / "secret"
@@ -266,7 +276,9 @@ def test_values_are_typed(production: dict[str, str]) -> None:
         }
     )
     assert settings.sf_webhook_ip_allowlist == (
-        ipaddress.ip_network("13.108.0.0/14"), ipaddress.ip_network("2001:db8::/32"))
+        ipaddress.ip_network("13.108.0.0/14"),
+        ipaddress.ip_network("2001:db8::/32"),
+    )
     assert settings.whmcs_create_clients is True
     assert settings.fulfillment_retry_schedule == (1.0, 2.5)
     assert settings.fulfillment_max_waiters == 0

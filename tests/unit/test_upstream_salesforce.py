@@ -15,8 +15,15 @@ from portal.upstream import salesforce
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(Decimal("10.1"), "10.10"), (10, "10.00"), (Decimal("0.125"), "0.125"), (Decimal("1E+2"), "100.00"),
-     (None, None), ("9.5", "9.50"), (Decimal("12345678901234.56"), "12345678901234.56")],
+    [
+        (Decimal("10.1"), "10.10"),
+        (10, "10.00"),
+        (Decimal("0.125"), "0.125"),
+        (Decimal("1E+2"), "100.00"),
+        (None, None),
+        ("9.5", "9.50"),
+        (Decimal("12345678901234.56"), "12345678901234.56"),
+    ],
 )
 def test_money_keeps_every_digit(value: object, text: str | None) -> None:
     assert salesforce._money(value) == text
@@ -76,7 +83,12 @@ TREE_ERROR = {"statusCode": "DUPLICATE_VALUE", "message": "m", "fields": []}
         ([ERROR], [ERROR]),
         (ERROR, [ERROR]),
         ({"hasErrors": True, "results": [{"referenceId": "order", "errors": [TREE_ERROR]}]}, [TREE_ERROR]),
-        ("<html>", []), (b"", []), ([], []), (["x"], []), ({}, []), (None, []),
+        ("<html>", []),
+        (b"", []),
+        ([], []),
+        (["x"], []),
+        ({}, []),
+        (None, []),
     ],
 )
 def test_errors_in_every_shape(content: Any, found: list[Any]) -> None:

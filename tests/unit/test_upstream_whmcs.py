@@ -53,22 +53,44 @@ def test_rows_in_every_shape(container: Any, ids: list[int]) -> None:
 
 def test_an_order_as_whmcs_documents_it() -> None:
     row = {
-        "id": 1, "ordernum": 7858259149, "userid": 1, "status": "Active", "amount": "8.00", "invoiceid": 1,
-        "notes": "Sample Notes!", "paymentmethod": "stripe",
-        "lineitems": {"lineitem": [
-            {"type": "product", "relid": 1, "billingcycle": "One-Time", "status": "Active"},
-            {"type": "domain", "relid": 9}]},
-    }  # fmt: skip
+        "id": 1,
+        "ordernum": 7858259149,
+        "userid": 1,
+        "status": "Active",
+        "amount": "8.00",
+        "invoiceid": 1,
+        "notes": "Sample Notes!",
+        "paymentmethod": "stripe",
+        "lineitems": {
+            "lineitem": [
+                {"type": "product", "relid": 1, "billingcycle": "One-Time", "status": "Active"},
+                {"type": "domain", "relid": 9},
+            ]
+        },
+    }
     assert whmcs._order(row) == WhmcsOrder(
-        id="1", client_id="1", status="Active", notes="Sample Notes!", amount="8.00", invoice_id="1",
-        invoice_known=True, service_ids=("1",), line_item_count=2,
+        id="1",
+        client_id="1",
+        status="Active",
+        notes="Sample Notes!",
+        amount="8.00",
+        invoice_id="1",
+        invoice_known=True,
+        service_ids=("1",),
+        line_item_count=2,
     )
 
 
 @pytest.mark.parametrize(
     ("row", "invoice", "known"),
-    [({"invoiceid": "0"}, None, True), ({"invoiceid": 0}, None, True), ({"invoiceid": ""}, None, True),
-     ({"invoiceid": None}, None, True), ({}, None, False), ({"invoiceid": "12"}, "12", True)],
+    [
+        ({"invoiceid": "0"}, None, True),
+        ({"invoiceid": 0}, None, True),
+        ({"invoiceid": ""}, None, True),
+        ({"invoiceid": None}, None, True),
+        ({}, None, False),
+        ({"invoiceid": "12"}, "12", True),
+    ],
 )
 def test_an_orders_invoice(row: dict[str, Any], invoice: str | None, known: bool) -> None:
     order = whmcs._order(row)
@@ -84,14 +106,31 @@ def test_lines_not_told_are_not_lines_not_there() -> None:
 
 def test_a_service_leaves_its_password_behind() -> None:
     row = {
-        "id": "1", "qty": "2", "clientid": "1", "orderid": "1", "pid": "3", "name": "Plus", "domain": "d.example",
-        "billingcycle": "Monthly", "status": "Active", "username": "canary", "password": "canary",
-        "nextduedate": "0000-00-00", "customfields": {"customfield": [{"id": "101", "name": "Mark", "value": 7}]},
+        "id": "1",
+        "qty": "2",
+        "clientid": "1",
+        "orderid": "1",
+        "pid": "3",
+        "name": "Plus",
+        "domain": "d.example",
+        "billingcycle": "Monthly",
+        "status": "Active",
+        "username": "canary",
+        "password": "canary",
+        "nextduedate": "0000-00-00",
+        "customfields": {"customfield": [{"id": "101", "name": "Mark", "value": 7}]},
     }
     service = whmcs._service(row)
     assert service == WhmcsService(
-        id="1", order_id="1", pid="3", billing_cycle="Monthly", quantity=2, status="Active", name="Plus",
-        domain="d.example", custom_fields={"Mark": "7"},
+        id="1",
+        order_id="1",
+        pid="3",
+        billing_cycle="Monthly",
+        quantity=2,
+        status="Active",
+        name="Plus",
+        domain="d.example",
+        custom_fields={"Mark": "7"},
     )
     assert "canary" not in repr(service)
     assert whmcs._service({"id": 1}).quantity is None
@@ -125,11 +164,19 @@ def test_ids_in_every_shape() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["id", "order", "lineitems", "lineitem", "customfields", "customfield", "pricing", "qty", "0"])
-        | st.text(max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["id", "order", "lineitems", "lineitem", "customfields", "customfield", "pricing", "qty", "0"]
+            )
+            | st.text(max_size=4),
+            inner,
+            max_size=4,
+        )
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(JSON)
@@ -148,10 +195,16 @@ def test_no_call_outlasts_the_time_whmcs_can_take(tmp_path: Any) -> None:
         )
     )
     environ = {
-        "PORTAL_ENV": "development", "SF_LOGIN_URL": "https://sf.example", "SF_CLIENT_ID": "c", "SF_USERNAME": "u",
-        "SF_PRIVATE_KEY_PATH": str(key), "SF_WEBHOOK_SECRET": "s", "PORTAL_PRICEBOOK_ID": "01sD000000K0fXO",
+        "PORTAL_ENV": "development",
+        "SF_LOGIN_URL": "https://sf.example",
+        "SF_CLIENT_ID": "c",
+        "SF_USERNAME": "u",
+        "SF_PRIVATE_KEY_PATH": str(key),
+        "SF_WEBHOOK_SECRET": "s",
+        "PORTAL_PRICEBOOK_ID": "01sD000000K0fXO",
         "WHMCS_API_IDENTIFIER": "canary-i",
-        "WHMCS_API_URL": "https://billing.example/includes/api.php", "WHMCS_API_SECRET": "canary-s",
+        "WHMCS_API_URL": "https://billing.example/includes/api.php",
+        "WHMCS_API_SECRET": "canary-s",
     }
     client = WhmcsClient.from_settings(Settings.from_environ(environ))
     assert (client.read_seconds, client.write_seconds) == (15.0, 60.0)

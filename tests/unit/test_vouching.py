@@ -47,10 +47,18 @@ class Clock:
 
 class Salesforce:
     order = SalesforceOrder(
-        id=ORDER, order_number="1", status="Pending Review", account_id="001000000000001AAA", account_name="Acme",
-        whmcs_client_id="9", email=None, provisioning_status="Requested", whmcs_order_id=None, portal_reference=None,
+        id=ORDER,
+        order_number="1",
+        status="Pending Review",
+        account_id="001000000000001AAA",
+        account_name="Acme",
+        whmcs_client_id="9",
+        email=None,
+        provisioning_status="Requested",
+        whmcs_order_id=None,
+        portal_reference=None,
         items=(SalesforceItem("802000000000001AAA", "Hosting", 1, "10.00", "7", "Monthly"),),
-    )  # fmt: skip
+    )
 
     def fetch_order(self, _sf_order_id: str) -> SalesforceOrder:
         return self.order
@@ -70,17 +78,18 @@ class Whmcs:
         number = str(len(self.orders) + 1)
         notes = mark if self.notes else ""
         self.orders.append(WhmcsOrder(number, "9", status, notes, "10.00", "1", True, (number,), 1))
-        self.rows.append(WhmcsService(
-            number, number, "7", "Monthly", 1, status, custom_fields={"Mark": mark} if self.field else {}
-        ))  # fmt: skip
+        self.rows.append(
+            WhmcsService(number, number, "7", "Monthly", 1, status, custom_fields={"Mark": mark} if self.field else {})
+        )
         return AddedOrder(number, (number,), None)
 
     def pay_methods(self, _client_id: str) -> list[PayMethod]:
         return [PayMethod("1", "CreditCard", "stripe")]
 
     def products(self, pids: Sequence[str]) -> list[WhmcsProduct]:
-        return [WhmcsProduct(pid, "Hosting", frozenset({"monthly"}), {"Mark": "5"} if self.field else {})
-                for pid in pids]  # fmt: skip
+        return [
+            WhmcsProduct(pid, "Hosting", frozenset({"monthly"}), {"Mark": "5"} if self.field else {}) for pid in pids
+        ]
 
     def add_order(
         self, _client: str, _gateway: str, _lines: Sequence[OrderLine], *, notes: str, **_: Any
@@ -121,12 +130,17 @@ class World:
     def run(self) -> State:
         """Run the order until it rests, time passing where it waits."""
         around = Surroundings(
-            ledger=self.ledger, salesforce=cast(Any, self.salesforce), whmcs=cast(Any, self.whmcs),
+            ledger=self.ledger,
+            salesforce=cast(Any, self.salesforce),
+            whmcs=cast(Any, self.whmcs),
             settings=Settings(
                 whmcs_payment_method="stripe", whmcs_marker_custom_field="Mark", whmcs_max_request_seconds=MAX_REQUEST
             ),
-            now=self.clock, incarnation="ada", whmcs_place=nullcontext, fault_point=lambda _name: None,
-        )  # fmt: skip
+            now=self.clock,
+            incarnation="ada",
+            whmcs_place=nullcontext,
+            fault_point=lambda _name: None,
+        )
         for _ in range(10):
             ended = fulfill(around, ORDER)
             assert ended is not None
@@ -150,9 +164,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_a_new_ledger_looks_first_where_salesforce_was_told_of_an_attempt(
     world: World, status: str | None, attempted: bool
 ) -> None:
-    world.salesforce.order = replace(
-        Salesforce.order, provisioning_status=status, attempted_before=attempted
-    )
+    world.salesforce.order = replace(Salesforce.order, provisioning_status=status, attempted_before=attempted)
     world.whmcs.add("Active", mark_of(ORDER))
     assert world.run() is State.PROVISIONED
     assert [row.status for row in world.whmcs.orders] == ["Active"]

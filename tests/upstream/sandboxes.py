@@ -28,9 +28,9 @@ def key_pair() -> tuple[bytes, bytes]:
     """One RSA key of the tests': private and public, in PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return private, public
 
 
@@ -74,8 +74,13 @@ def whmcs_client(address: str, **more: Any) -> WhmcsClient:
 def salesforce_client(address: str, **more: Any) -> SalesforceClient:
     """A client with the tests' key and user."""
     values = {
-        "login_url": address, "audience": "https://test.salesforce.com", "client_id": CLIENT_ID,
-        "username": USERNAME, "private_key": key_pair()[0], "api_version": "67.0",
-        "read_seconds": 10.0, "write_seconds": 10.0,
+        "login_url": address,
+        "audience": "https://test.salesforce.com",
+        "client_id": CLIENT_ID,
+        "username": USERNAME,
+        "private_key": key_pair()[0],
+        "api_version": "67.0",
+        "read_seconds": 10.0,
+        "write_seconds": 10.0,
     }
     return SalesforceClient(**{**values, **more})

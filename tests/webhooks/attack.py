@@ -145,11 +145,13 @@ def run(folder: Path, number: int, only: str = "") -> tuple[dict[str, int], list
     with (
         RunningPortal(folder / "plain") as plain,
         RunningPortal(
-            folder / "allowlisted", SF_WEBHOOK_IP_ALLOWLIST="203.0.113.0/24", TRUSTED_PROXIES="127.0.0.2",
+            folder / "allowlisted",
+            SF_WEBHOOK_IP_ALLOWLIST="203.0.113.0/24",
+            TRUSTED_PROXIES="127.0.0.2",
             WEB_CONCURRENCY="1",
         ) as allowlisted,
         ThreadPoolExecutor(len(slow) or 1) as aside,
-    ):  # fmt: skip
+    ):
         ports = {"plain": plain.port, "allowlisted": allowlisted.port}
         honest = Honest(plain.port)
         outcomes = []

@@ -265,12 +265,21 @@ bent(
     [
         _elsewhere(place)
         for place in (
-            "X_SF_Signature", "X-SF_Signature", "X-WHMCS-Signature", "Authorization", "Signature", "X-Signature",
-            "X-Hub-Signature-256", "HTTP_X_SF_SIGNATURE", "query", "trailer", "cookie",
+            "X_SF_Signature",
+            "X-SF_Signature",
+            "X-WHMCS-Signature",
+            "Authorization",
+            "Signature",
+            "X-Signature",
+            "X-Hub-Signature-256",
+            "HTTP_X_SF_SIGNATURE",
+            "query",
+            "trailer",
+            "cookie",
         )
     ],
     twin=chunked,
-)  # fmt: skip
+)
 
 # --- timestamps --------------------------------------------------------------------------------------------------
 
@@ -442,12 +451,26 @@ bent(
             f"/orders/{bad}/fulfill", call.headers(told(call, orderId=bad)), told(call, orderId=bad)
         )
         for bad in (
-            "test-order-id", "1", "801", "8" * 16, "8" * 19, "8" * 400, "..", "%2e%2e", "%00", "801%20000000000001",
-            "801000000000001AAB", "801'OR'1'='1AAA", "%27%3b--", "{{7*7}}", "%0d%0aX:1", "%ff%fe",
+            "test-order-id",
+            "1",
+            "801",
+            "8" * 16,
+            "8" * 19,
+            "8" * 400,
+            "..",
+            "%2e%2e",
+            "%00",
+            "801%20000000000001",
+            "801000000000001AAB",
+            "801'OR'1'='1AAA",
+            "%27%3b--",
+            "{{7*7}}",
+            "%0d%0aX:1",
+            "%ff%fe",
             "801000000000001%c3%a9",
         )
     ],
-)  # fmt: skip
+)
 bodies(
     "fields: of the wrong type, or missing",
     [
@@ -503,12 +526,15 @@ bodies(
     [
         lambda call, deep=deep: call.body()[:-1] + b',"x":' + deep + b"}"
         for deep in (
-            b"[" * 9 + b"]" * 9, b"[" * 990 + b"]" * 990, b"[" * 7900 + b"]" * 7900, b"[" * 15000,
+            b"[" * 9 + b"]" * 9,
+            b"[" * 990 + b"]" * 990,
+            b"[" * 7900 + b"]" * 7900,
+            b"[" * 15000,
             b'{"a":' * 1500 + b"1" + b"}" * 1500,
         )
     ],
     twin=lambda: right(Call(extra={"x": [[[[[[1]]]]]]})),
-)  # fmt: skip
+)
 bodies(
     "JSON: broken",
     [
@@ -536,10 +562,7 @@ bodies(
 )
 bodies(
     "body: too large",
-    [
-        lambda call, size=size: call.body() + b" " * size
-        for size in (16_384, 16_385, 20_000, 65_536, 70_000, 200_000)
-    ],
+    [lambda call, size=size: call.body() + b" " * size for size in (16_384, 16_385, 20_000, 65_536, 70_000, 200_000)],
     twin=lambda: (lambda call: signed_body(call.body().ljust(16_384), call))(Call()),
 )
 
@@ -567,20 +590,35 @@ bent(
         ),
         lambda call: framed(call, [("Content-Length", str(len(call.body()))), ("Transfer-Encoding", "identity")]),
         lambda call: framed(
-            call, [("Content-Length", str(len(_chunk(call.body())))), ("Transfer-Encoding", " chunked")],
+            call,
+            [("Content-Length", str(len(_chunk(call.body())))), ("Transfer-Encoding", " chunked")],
             _chunk(call.body()),
         ),
     ],
     twin=chunked,
-)  # fmt: skip
+)
 bent(
     "smuggling: spellings of chunked",
     [
         lambda call, coding=coding: framed(call, [("Transfer-Encoding", coding)], _chunk(call.body()))
         for coding in (
-            "xchunked", "chunked, chunked", "identity, chunked", "chunked, identity", "gzip, chunked", "chunked;q=1",
-            '"chunked"', "\x0bchunked", "chunked\x0b", "chunke\xe4", "cow", "", "chunked,", ",chunked", "deflate",
-            "chunked\xa0", "[chunked]",
+            "xchunked",
+            "chunked, chunked",
+            "identity, chunked",
+            "chunked, identity",
+            "gzip, chunked",
+            "chunked;q=1",
+            '"chunked"',
+            "\x0bchunked",
+            "chunked\x0b",
+            "chunke\xe4",
+            "cow",
+            "",
+            "chunked,",
+            ",chunked",
+            "deflate",
+            "chunked\xa0",
+            "[chunked]",
         )
     ]
     + [
@@ -592,15 +630,25 @@ bent(
         lambda call: framed(call, [("X: y\rTransfer-Encoding", "chunked")], _chunk(call.body())),
     ],
     twin=chunked,
-)  # fmt: skip
+)
 bent(
     "smuggling: lengths that are none, or two",
     [
         lambda call, bend=bend: framed(call, [("Content-Length", bend(len(call.body())))])
         for bend in (
-            lambda n: f"+{n}", lambda n: f"-{n}", lambda n: f"0x{n:x}", lambda n: f"{n},{n}", lambda n: f"{n} {n}",
-            lambda n: f"{n}.0", lambda n: f"{n}\xb2", lambda n: "", lambda n: f"{n};", lambda n: f'"{n}"',
-            lambda n: f"{n}_0", lambda n: "9" * 30, lambda n: "\xb2",
+            lambda n: f"+{n}",
+            lambda n: f"-{n}",
+            lambda n: f"0x{n:x}",
+            lambda n: f"{n},{n}",
+            lambda n: f"{n} {n}",
+            lambda n: f"{n}.0",
+            lambda n: f"{n}\xb2",
+            lambda n: "",
+            lambda n: f"{n};",
+            lambda n: f'"{n}"',
+            lambda n: f"{n}_0",
+            lambda n: "9" * 30,
+            lambda n: "\xb2",
         )
     ]
     + [
@@ -609,7 +657,7 @@ bent(
         )
         for one in (lambda n: str(n), lambda n: "0", lambda n: str(n + 5), lambda n: str(n - 1))
     ],
-)  # fmt: skip
+)
 
 
 def _bad_chunks(make: Callable[[bytes], bytes]) -> Callable[[Call], bytes]:
@@ -690,12 +738,25 @@ bent(
     [
         lambda call, line=line: right(call).replace(b"Prefer: respond-async", line, 1)
         for line in (
-            b"Prefer : respond-async", b" Prefer: x", b"Pre fer: x", b"Pre\x00fer: x", b"Prefer\xff: x", b": x",
-            b"Prefer", b"Prefer: a\x00b", b"Prefer: a\x01b", b"Prefer: a\x7fb", b"Prefer: a\rb", b"Pre(fer): x",
-            b'Pre"fer: x', b"Pre/fer: x", b"Prefer@: x", b"{Prefer}: x",
+            b"Prefer : respond-async",
+            b" Prefer: x",
+            b"Pre fer: x",
+            b"Pre\x00fer: x",
+            b"Prefer\xff: x",
+            b": x",
+            b"Prefer",
+            b"Prefer: a\x00b",
+            b"Prefer: a\x01b",
+            b"Prefer: a\x7fb",
+            b"Prefer: a\rb",
+            b"Pre(fer): x",
+            b'Pre"fer: x',
+            b"Pre/fer: x",
+            b"Prefer@: x",
+            b"{Prefer}: x",
         )
     ],
-)  # fmt: skip
+)
 bent(
     "headers: no Host, two, or none that could be",
     [
@@ -728,18 +789,31 @@ bent(
     [
         lambda call, line=line: line(call.path).encode("latin-1") + right(call)[right(call).index(b"\r\n") :]
         for line in (
-            lambda p: f"post {p} HTTP/1.1", lambda p: f"POST  {p} HTTP/1.1", lambda p: f"POST {p}  HTTP/1.1",
-            lambda p: f"POST {p}", lambda p: f"POST {p} HTTP/0.9", lambda p: f"POST {p} HTTP/2.0",
-            lambda p: f"POST {p} HTTP/3", lambda p: f"POST {p} HTTP/1.1 x", lambda p: f"POST {p} http/1.1",
-            lambda p: f" POST {p} HTTP/1.1", lambda p: f"POST\t{p}\tHTTP/1.1", lambda p: f"POST {p} HTTP/1.10",
-            lambda p: f"PO\x00ST {p} HTTP/1.1", lambda p: f"POST {p}\x00 HTTP/1.1", lambda p: f"POST {p}\xe9 HTTP/1.1",
-            lambda p: f"POST {p}#part HTTP/1.1", lambda p: "POST * HTTP/1.1",
-            lambda p: "POST portal.example:80 HTTP/1.1", lambda p: " HTTP/1.1",
-            lambda p: f"P{'O' * 30}ST {p} HTTP/1.1", lambda p: f"POST {p} HTTPS/1.1",
+            lambda p: f"post {p} HTTP/1.1",
+            lambda p: f"POST  {p} HTTP/1.1",
+            lambda p: f"POST {p}  HTTP/1.1",
+            lambda p: f"POST {p}",
+            lambda p: f"POST {p} HTTP/0.9",
+            lambda p: f"POST {p} HTTP/2.0",
+            lambda p: f"POST {p} HTTP/3",
+            lambda p: f"POST {p} HTTP/1.1 x",
+            lambda p: f"POST {p} http/1.1",
+            lambda p: f" POST {p} HTTP/1.1",
+            lambda p: f"POST\t{p}\tHTTP/1.1",
+            lambda p: f"POST {p} HTTP/1.10",
+            lambda p: f"PO\x00ST {p} HTTP/1.1",
+            lambda p: f"POST {p}\x00 HTTP/1.1",
+            lambda p: f"POST {p}\xe9 HTTP/1.1",
+            lambda p: f"POST {p}#part HTTP/1.1",
+            lambda p: "POST * HTTP/1.1",
+            lambda p: "POST portal.example:80 HTTP/1.1",
+            lambda p: " HTTP/1.1",
+            lambda p: f"P{'O' * 30}ST {p} HTTP/1.1",
+            lambda p: f"POST {p} HTTPS/1.1",
         )
     ],
     twin=lambda: (lambda call: right(call).replace(b"POST /", b"POST http://portal.example/", 1))(Call()),
-)  # fmt: skip
+)
 bent(
     "methods that the door hasn't",
     [
@@ -756,22 +830,33 @@ bent(
     [
         lambda call, path=path: raw(path.format(call.order_id), call.headers(), call.body())
         for path in (
-            "/orders/{}/provision", "/orders/{}/fulfill/", "/orders/{}/fulfill/x", "/orders//{}/fulfill", "/orders/{}",
-            "/orders/{}/FULFILL", "/Orders/{}/fulfill", "/orders/x/../{}/fulfill",
-            "/orders/{};x=1/fulfill", "/orders/{}/fulfill;x", "/orders/{}/%66ulfill%00", "/api/orders/{}/fulfill",
-            "/orders/{}/fulfill%20", "/webhooks/whmcs", "/orders\\{}\\fulfill",
+            "/orders/{}/provision",
+            "/orders/{}/fulfill/",
+            "/orders/{}/fulfill/x",
+            "/orders//{}/fulfill",
+            "/orders/{}",
+            "/orders/{}/FULFILL",
+            "/Orders/{}/fulfill",
+            "/orders/x/../{}/fulfill",
+            "/orders/{};x=1/fulfill",
+            "/orders/{}/fulfill;x",
+            "/orders/{}/%66ulfill%00",
+            "/api/orders/{}/fulfill",
+            "/orders/{}/fulfill%20",
+            "/webhooks/whmcs",
+            "/orders\\{}\\fulfill",
         )
     ],
     twin=lambda: (lambda call: raw(call.path + "?from=salesforce", call.headers(), call.body()))(Call()),
-)  # fmt: skip
+)
 bent(
     "bodies in another coding",
     [
         lambda call: raw(call.path, {**call.headers(), "Content-Encoding": "gzip"}, call.body()),
         lambda call: raw(call.path, {**call.headers(), "Content-Encoding": "gzip"}, gzip.compress(call.body())),
-        lambda call: (
-            lambda packed: raw(call.path, {**call.headers(packed), "Content-Encoding": "gzip"}, packed)
-        )(gzip.compress(call.body())),
+        lambda call: (lambda packed: raw(call.path, {**call.headers(packed), "Content-Encoding": "gzip"}, packed))(
+            gzip.compress(call.body())
+        ),
         lambda call: (lambda packed: raw(call.path, call.headers(packed), packed))(gzip.compress(call.body())),
         lambda call: raw(call.path, {**call.headers(), "Content-Encoding": "br, gzip"}, call.body()),
     ],
@@ -951,12 +1036,8 @@ def _() -> Iterator[bytes]:
 SLOW_SECONDS = 14.0  # longer than the server waits for a whole request
 
 hostile("slow: silent", stall=SLOW_SECONDS)(lambda: (b"" for _ in count()))
-hostile("slow: stops in the middle of a header", stall=SLOW_SECONDS)(
-    lambda: (right()[: 20 + n % 200] for n in count())
-)
-hostile("slow: stops in the middle of the body", stall=SLOW_SECONDS)(
-    lambda: (right()[: -1 - n % 80] for n in count())
-)
+hostile("slow: stops in the middle of a header", stall=SLOW_SECONDS)(lambda: (right()[: 20 + n % 200] for n in count()))
+hostile("slow: stops in the middle of the body", stall=SLOW_SECONDS)(lambda: (right()[: -1 - n % 80] for n in count()))
 hostile("slow: stops in the middle of a chunk", stall=SLOW_SECONDS, twin=chunked)(
     lambda: (chunked()[: -6 - n % 60] for n in count())
 )

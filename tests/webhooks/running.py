@@ -88,8 +88,13 @@ class RunningPortal:
         """Run one `flask` command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "flask", "--app", "app:create_app", *words],
-            env={**self.environ(), **settings}, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            env={**self.environ(), **settings},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     def _start(self) -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -107,8 +112,12 @@ class RunningPortal:
         with self._log.open("ab") as log:
             self.web = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "wsgi:app"],
-                env=self.environ(), cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                env=self.environ(),
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.wait_for(self._answers, "the web server to answer")
 
     def _answers(self) -> bool:
