@@ -11,11 +11,11 @@ from flask import Flask
 
 import portal.customers
 import portal.ops
-import portal.problems
+import portal.web.problems
 import portal.webhooks
-from portal.links import signing_keys
 from portal.services import Services, build_services
 from portal.settings import Settings
+from portal.web.signing import signing_keys
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,7 +32,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     *previous, app.secret_key = signing_keys(services.settings)
     app.config["SECRET_KEY_FALLBACKS"] = previous
     app.extensions["portal"] = services
-    portal.problems.register(app)
+    portal.web.problems.register(app)
     portal.webhooks.register(app)
     portal.customers.register(app)
     portal.ops.register(app)

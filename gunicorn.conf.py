@@ -21,7 +21,7 @@ def _count(name: str, default: int) -> int:
 bind = os.environ.get("WEB_BIND", "127.0.0.1:8000").split(",")
 workers = _count("WEB_CONCURRENCY", 2)
 threads = _count("WEB_THREADS", 16)
-worker_class = "portal.webhooks.server.PatientWorker"  # gthread that slow senders can't starve
+worker_class = "portal.web.server.PatientWorker"  # gthread that slow senders can't starve
 keepalive = 15
 worker_connections = 1000
 # Every connection is a file: a soft limit of 1024 would be met before worker_connections is.
@@ -41,7 +41,7 @@ timeout = max(60, graceful_timeout + 15)
 # The application is built once and shared by all workers: it opens no socket, file or thread until a request needs it.
 preload_app = True
 
-# Who a request is from is portal.webhooks.allowlist's to judge (TRUSTED_PROXIES): gunicorn itself believes no header.
+# Who a request is from is portal.web.client_address's to judge (TRUSTED_PROXIES): gunicorn itself believes no header.
 forwarded_allow_ips = ""
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}

@@ -7,10 +7,10 @@ import logging
 from redis import RedisError
 
 from jobs.process import EXIT_DECLARED_DEAD, EXIT_LEDGER, EXIT_STUCK, WorkerProcess, die
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import LeaseLost, State
+from portal.domain.model import LeaseLost, State
+from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import fulfill
-from portal.fulfillment.reconcile import audit
+from portal.ledger import fulfillments
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 
 log = logging.getLogger("jobs.fulfill")
@@ -69,6 +69,6 @@ def _correct_salesforce(process: WorkerProcess, sf_order_id: str) -> None:
     try:
         with process.services.ledger.write() as connection:
             now = process.services.now()
-            book.assert_in_salesforce(connection, sf_order_id, now=now, due_at=now)
+            fulfillments.assert_in_salesforce(connection, sf_order_id, now=now, due_at=now)
     except (LedgerUnavailable, CommitUnknown):
         log.warning("Couldn't ask for a correction in Salesforce", extra={"sfOrderId": sf_order_id})

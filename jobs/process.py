@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable
 from typing import NoReturn
 
+from portal.domain.model import UpstreamError
 from portal.errors import PortalError
-from portal.fulfillment.model import UpstreamError
 from portal.fulfillment.run import Surroundings
 from portal.ledger import workers
 from portal.services import Services

@@ -21,13 +21,12 @@ from types import FrameType
 from redis import RedisError
 
 from jobs.process import BEAT_SECONDS, TTL_SECONDS, new_incarnation
-from portal.customers.learning import learn_changes
 from portal.customers.placing import place
+from portal.customers.salesforce_sync import learn_changes
+from portal.domain.model import salesforce_id_18
+from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import salesforce_id_18
-from portal.fulfillment.protocol import SEND_WINDOW
-from portal.ledger import housekeeping, installation, orders, workers
+from portal.ledger import fulfillments, housekeeping, installation, orders, workers
 from portal.logs import set_up_logging
 from portal.services import Services, build_services
 from portal.settings import Settings, SettingsError
@@ -133,7 +132,7 @@ class Sweep:
 
     def _take_over(self, worker: workers.Worker) -> None:
         with self.services.ledger.write() as connection:
-            taken = book.take_over(connection, worker.incarnation, now=self.services.now(), beat=worker.beat)
+            taken = fulfillments.take_over(connection, worker.incarnation, now=self.services.now(), beat=worker.beat)
         if taken is None:
             return
         log.warning(
@@ -150,14 +149,14 @@ class Sweep:
         if sent:
             with self.services.ledger.write() as connection:
                 for sf_order_id, ticket in sent:
-                    book.note_ticket(connection, sf_order_id, ticket, now=self.services.now())
+                    fulfillments.note_ticket(connection, sf_order_id, ticket, now=self.services.now())
 
     def _check_sentinel(self) -> None:
         if time.monotonic() >= self._next_epoch:
             self._count_epoch()
         if self.services.redis.set(SENTINEL, "1", nx=True):
             with self.services.ledger.write() as connection:
-                count = book.forget_tickets(connection)
+                count = fulfillments.forget_tickets(connection)
             if count:
                 log.warning("Redis was flushed or replaced: tickets are sent again", extra={"orders": count})
 
@@ -171,7 +170,7 @@ class Sweep:
             if remembered >= epoch:
                 installation.note_restored(connection, now=now, doubt_seconds=DOUBT_SECONDS)
                 until = now + SEND_WINDOW + services.settings.whmcs_max_request_seconds
-                doubted = book.doubt_unfinished(connection, now=now, until=until)
+                doubted = fulfillments.doubt_unfinished(connection, now=now, until=until)
                 installation.put(connection, "epoch", remembered + 1, now=now)
                 epoch = remembered + 1
                 log.error(
@@ -184,7 +183,7 @@ class Sweep:
     def _find_lost_tickets(self) -> None:
         """Tickets on no queue whose order nobody took: a worker died between taking and claiming."""
         with self.services.ledger.read() as connection:
-            out = book.ticketed(connection, limit=500)
+            out = fulfillments.ticketed(connection, limit=500)
         old = [row for row in out if self.services.now() - (row.ticketed_at or 0.0) > LOST_AFTER]
         if not old:
             return
@@ -193,7 +192,7 @@ class Sweep:
         if lost:
             with self.services.ledger.write() as connection:
                 for row in lost:
-                    book.forget_ticket(connection, row.sf_order_id, row.ticket)
+                    fulfillments.forget_ticket(connection, row.sf_order_id, row.ticket)
 
     def _send_tickets(self) -> None:
         services = self.services
@@ -203,13 +202,13 @@ class Sweep:
             slots = sum(1 for worker in workers.alive(connection) if worker.kind == "fulfill")
             most = TICKETS_PER_SLOT * max(slots, 1)
             room = most - services.tickets.count()
-            rows = book.due(connection, now=services.now(), limit=room) if room > 0 else []
+            rows = fulfillments.due(connection, now=services.now(), limit=room) if room > 0 else []
         self._ticket([row.sf_order_id for row in rows])
 
     def _send_audits(self) -> None:
         now = time.monotonic()
         with self.services.ledger.read() as connection:
-            rows = book.audits_due(connection, now=self.services.now(), limit=20)
+            rows = fulfillments.audits_due(connection, now=self.services.now(), limit=20)
         self._ticketed_audits = {key: at for key, at in self._ticketed_audits.items() if now - at < AUDIT_TICKET_EVERY}
         for row in rows:
             if row.sf_order_id not in self._ticketed_audits:
@@ -257,7 +256,7 @@ class Chores:
         """Orders marked `Requested` in Salesforce whose call never arrived."""
         for sf_order_id in self._services.salesforce.requested_orders(limit=200):
             with self._services.ledger.write() as connection:
-                book.request_unheard(connection, salesforce_id_18(sf_order_id), now=self._services.now())
+                fulfillments.request_unheard(connection, salesforce_id_18(sf_order_id), now=self._services.now())
 
     def _learn_changes(self) -> None:
         """Orders that were rejected or cancelled in Salesforce, in bulk."""

@@ -28,14 +28,14 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
-from jobs import deliver, fulfill
+from jobs import fulfill, relay
 from jobs.process import WorkerProcess, new_incarnation, nothing
 from portal.errors import PortalError
-from portal.fulfillment import ledger as book
+from portal.ledger import fulfillments
 from portal.logs import set_up_logging
+from portal.queue.jobs import FULFILLMENTS
 from portal.services import Services, build_services, connect_redis
 from portal.settings import Settings, SettingsError
-from portal.tickets import FULFILLMENTS
 
 log = logging.getLogger("jobs.worker")
 
@@ -200,7 +200,7 @@ class Supervisor:
             if kind == "slot":
                 run_slot(self._services, incarnation, self._fault_point)
             else:
-                deliver.run(self._services, incarnation)
+                relay.run(self._services, incarnation)
             code = 0
         except PortalError as error:
             log.error("Worker process can't go on", extra={"kind": kind, "error": str(error)})
@@ -232,11 +232,11 @@ class Supervisor:
         services = self._services
         try:
             with services.ledger.write() as connection:
-                taken = book.take_over(connection, incarnation, now=services.now())
+                taken = fulfillments.take_over(connection, incarnation, now=services.now())
             for sf_order_id in taken or ():
                 ticket = services.tickets.send(sf_order_id, front=True)
                 with services.ledger.write() as connection:
-                    book.note_ticket(connection, sf_order_id, ticket, now=services.now())
+                    fulfillments.note_ticket(connection, sf_order_id, ticket, now=services.now())
         except (PortalError, RedisError) as error:
             # Its missed heartbeats will tell the sweep, which also sends tickets.
             log.warning("Couldn't take over a dead worker's orders", extra={"error": str(error)})

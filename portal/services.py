@@ -14,19 +14,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from portal.breaker import Breaker
-from portal.embedded import ensure_valkey
+from portal.clients.circuit_breaker import Breaker
+from portal.clients.concurrency import Places
+from portal.clients.salesforce.client import SalesforceClient
+from portal.clients.smtp import Mailer
+from portal.clients.whmcs.client import WhmcsClient
+from portal.domain.model import UpstreamError
 from portal.errors import PortalError
-from portal.fulfillment.model import UpstreamError
-from portal.inflight import Places
 from portal.ledger import installation
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
-from portal.mail import Mailer
+from portal.queue.embedded import ensure_valkey
+from portal.queue.jobs import Tickets
 from portal.settings import Settings
-from portal.tickets import Tickets
-from portal.upstream.salesforce import SalesforceClient
-from portal.upstream.whmcs import WhmcsClient
 
 log = logging.getLogger("portal.services")
 

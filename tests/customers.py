@@ -202,10 +202,9 @@ def make_order(
     email: str | None = None,
 ) -> Made:
     """Write an order in that situation into the ledger, for a customer of the seeds. No other side knows of it."""
-    from portal.fulfillment import ledger as fulfillment_ledger
-    from portal.fulfillment.model import Step, StepState, salesforce_id_18
-    from portal.ledger import orders
-    from portal.ledger.schema import fulfillments
+    from portal.domain.model import Step, StepState, salesforce_id_18
+    from portal.ledger import fulfillments, orders
+    from portal.ledger.schema import fulfillments as fulfillments_table
     from portal.services import Services
 
     services: Services = app.extensions["portal"]
@@ -252,13 +251,13 @@ def make_order(
         else:
             orders.postpone_placement(connection, reference, now + 10**6)  # the sweep leaves it alone
         if situation.state is not None:
-            fulfillment_ledger.request_fulfillment(connection, sf_order_id, now=now - 60, requested_at=now - 60)
+            fulfillments.request_fulfillment(connection, sf_order_id, now=now - 60, requested_at=now - 60)
             for step in list(Step)[: situation.steps]:
-                number = fulfillment_ledger.begin_step(connection, sf_order_id, 1, 0, step, now=now - 50)
-                fulfillment_ledger.end_step(connection, number, StepState.DONE, None, now=now - 45)
+                number = fulfillments.begin_step(connection, sf_order_id, 1, 0, step, now=now - 50)
+                fulfillments.end_step(connection, number, StepState.DONE, None, now=now - 45)
             connection.execute(
-                fulfillments.update()
-                .where(fulfillments.c.sf_order_id == sf_order_id)
+                fulfillments_table.update()
+                .where(fulfillments_table.c.sf_order_id == sf_order_id)
                 .values(state=situation.state, client_id="1", error_code=situation.error_code, finished_at=now - 40)
             )
         connection.execute(
@@ -272,8 +271,8 @@ def make_order(
 def make_session(app: Flask, stack: Stack, customer: str = "ada", email: str | None = None) -> str:
     """Sign a browser in without a mail: the value of its `portal_session` cookie."""
     from portal.ledger import sessions
-    from portal.links import digest
     from portal.services import Services
+    from portal.web.signing import digest
 
     services: Services = app.extensions["portal"]
     secret, now = secrets.token_urlsafe(16), services.now()

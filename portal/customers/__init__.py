@@ -10,29 +10,29 @@ from typing import Any
 from flask import Flask, Response, g, request, session, url_for
 from markupsafe import Markup
 
-from portal import brand, safety, words
 from portal.customers import checkout, order_pages, sign_in
 from portal.customers.catalogue import CatalogueCache
-from portal.customers.typical import Typical
+from portal.customers.lead_time import Typical
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.services import Services
+from portal.web import formatting, security_headers, theme
 
 _BLUEPRINTS = (sign_in.pages, checkout.pages, order_pages.pages)
 for _blueprint in _BLUEPRINTS:  # here, not in register(): a process may build more than one application
-    safety.guard(_blueprint)
+    security_headers.guard(_blueprint)
 
 
 def register(app: Flask) -> None:
     """Register the customers' blueprints; `app.extensions["portal"]` holds the services already."""
     services: Services = app.extensions["portal"]
     settings = services.settings
-    safety.register(app, settings)
+    security_headers.register(app, settings)
     app.extensions["portal_catalogue"] = CatalogueCache(services)
     app.extensions["portal_typical"] = Typical(services)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content
-    colours = brand.stylesheet(settings.brand_accent)
+    colours = theme.stylesheet(settings.brand_accent)
 
     @app.get("/brand.css")
     def brand_stylesheet() -> Response:
@@ -43,11 +43,11 @@ def register(app: Flask) -> None:
         return response
 
     app.jinja_env.filters |= {
-        "money": words.money,
-        "cycle": words.cycle_words,
-        "moment": words.day_and_time,
-        "day": words.day,
-        "iso": words.iso,
+        "money": formatting.money,
+        "cycle": formatting.cycle_words,
+        "moment": formatting.day_and_time,
+        "day": formatting.day,
+        "iso": formatting.iso,
     }
     app.jinja_env.globals |= {
         "asset": _asset,
@@ -59,7 +59,7 @@ def register(app: Flask) -> None:
             "support": settings.brand_support_email,
             "review_time": settings.brand_review_time,
         },
-        "htmx": {"url": safety.HTMX_URL, "integrity": safety.HTMX_INTEGRITY},
+        "htmx": {"url": security_headers.HTMX_URL, "integrity": security_headers.HTMX_INTEGRITY},
     }
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_of_every_page)

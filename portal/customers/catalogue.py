@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import redis
 
-from portal.fulfillment.model import PortalError
+from portal.domain.model import PortalError
 from portal.services import Services
 
 _T = TypeVar("_T")

@@ -18,8 +18,8 @@ from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.ledger import orders
 from portal.ledger.orders import Item, Order
-from portal.links import digest
-from portal.web import services
+from portal.web.context import services
+from portal.web.signing import digest
 
 log = logging.getLogger("portal.checkout")
 

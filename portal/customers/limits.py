@@ -8,7 +8,7 @@ from typing import Final
 
 import redis
 
-from portal.links import digest
+from portal.web.signing import digest
 
 _PREFIX: Final = "portal:asked:"
 _memory: dict[str, tuple[int, float]] = {}

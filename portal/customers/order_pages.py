@@ -31,17 +31,16 @@ from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
 from portal.customers import limits
+from portal.customers.lead_time import Typical
 from portal.customers.progress import Progress, tag_of, tell
 from portal.customers.sign_in import to_sign_in
-from portal.customers.typical import Typical
 from portal.customers.visitor import visitor
-from portal.fulfillment import ledger as fulfillment_ledger
-from portal.fulfillment.ledger import Fulfillment
-from portal.fulfillment.model import CustomerStatus, UpstreamError, salesforce_id_18
-from portal.ledger import orders
+from portal.domain.model import CustomerStatus, UpstreamError, salesforce_id_18
+from portal.ledger import fulfillments, orders
+from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
-from portal.problems import Problem
-from portal.web import services
+from portal.web.context import services
+from portal.web.problems import Problem
 
 log = logging.getLogger("portal.customers")
 
@@ -82,8 +81,8 @@ def shown(reference: str) -> Shown:
             abort(404)
         fulfillment, steps = None, []
         if order.sf_order_id is not None and order.status is not CustomerStatus.PENDING_REVIEW:
-            fulfillment = fulfillment_ledger.get(connection, order.sf_order_id)
-            steps = fulfillment_ledger.steps_of(connection, order.sf_order_id) if fulfillment else []
+            fulfillment = fulfillments.get(connection, order.sf_order_id)
+            steps = fulfillments.steps_of(connection, order.sf_order_id) if fulfillment else []
         typical: Typical = current_app.extensions["portal_typical"]
         usual = typical.seconds(connection) if order.status is CustomerStatus.ACTIVATING else None
     progress = tell(
@@ -312,7 +311,7 @@ def resume(reference: str) -> Response:
         flash("We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute.")
         return back
     with here.ledger.write() as connection:
-        resumed = fulfillment_ledger.resume(
+        resumed = fulfillments.resume(
             connection,
             what.fulfillment.sf_order_id,
             now=here.now(),

@@ -12,11 +12,11 @@ import threading
 from datetime import UTC, datetime
 from typing import Final
 
-from portal.fulfillment.model import CustomerStatus, UpstreamError
+from portal.clients.salesforce.client import NewOrder, NewOrderItem
+from portal.domain.model import CustomerStatus, UpstreamError
 from portal.ledger import orders
 from portal.ledger.orders import Order
 from portal.services import Services
-from portal.upstream.salesforce import NewOrder, NewOrderItem
 
 log = logging.getLogger("portal.placing")
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from portal.fulfillment.ledger import Fulfillment, StepRow
-from portal.fulfillment.model import CustomerStatus, ErrorCode, State, Step, StepState
+from portal.domain.model import CustomerStatus, ErrorCode, State, Step, StepState
+from portal.ledger.fulfillments import Fulfillment, StepRow
 from portal.ledger.orders import PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
 
 #: An order that is being set up for this long, in seconds, is called late even where nothing typical is known.

@@ -1,7 +1,7 @@
 """Signing in without a password: an e-mailed link for addresses that are a Contact in Salesforce.
 
 The request only writes a row into the outbox, whoever asks: whether the address is known is found out when the mail is
-made (portal.customers.mails), so neither answer nor timing tells. Opening the link changes nothing, because mail
+made (portal.mail.sign_in), so neither answer nor timing tells. Opening the link changes nothing, because mail
 scanners open links; its button does.
 """
 
@@ -16,8 +16,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from portal.customers import limits
 from portal.customers.visitor import open_order, sign_in, sign_out, visitor
 from portal.ledger import orders, outbox, sessions
-from portal.links import ORDER_PATH, SIGN_IN_PATH, Links, SignInLink
-from portal.web import client_key, services
+from portal.web.context import client_key, services
+from portal.web.signing import ORDER_PATH, SIGN_IN_PATH, Links, SignInLink
 
 pages = Blueprint("sign_in", __name__)
 

@@ -16,8 +16,8 @@ from flask import Response, current_app, g, request
 from portal.ledger import sessions
 from portal.ledger.orders import Order
 from portal.ledger.sessions import Session
-from portal.links import digest
-from portal.web import services
+from portal.web.context import services
+from portal.web.signing import digest
 
 ACCOUNT_COOKIE: Final = "portal_session"
 ORDER_COOKIE: Final = "portal_order_"

@@ -1,1 +1,1 @@
-"""The domain: how one Salesforce order becomes one active WHMCS order. No Flask, no RQ, no Redis here."""
+"""What happens to an order: the seven steps, the run that does them, the executor of the protocol, the audits after."""

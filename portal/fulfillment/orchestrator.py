@@ -6,9 +6,7 @@ import logging
 import random
 from dataclasses import dataclass
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment import steps
-from portal.fulfillment.model import (
+from portal.domain.model import (
     ErrorCode,
     FulfillmentFailed,
     LeaseLost,
@@ -17,7 +15,9 @@ from portal.fulfillment.model import (
     Step,
     UpstreamError,
 )
+from portal.fulfillment import steps
 from portal.fulfillment.run import Run, Surroundings, Waiting
+from portal.ledger import fulfillments
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 
 log = logging.getLogger("portal.fulfillment")
@@ -39,8 +39,8 @@ def fulfill(around: Surroundings, sf_order_id: str) -> Ended | None:
     ledger can't be used: the order then stays this worker's until it is taken over.
     """
     with around.ledger.write() as connection:
-        row = book.claim(connection, sf_order_id, around.incarnation, now=around.now())
-        done = book.steps_done(connection, sf_order_id, row.attempt) if row else set()
+        row = fulfillments.claim(connection, sf_order_id, around.incarnation, now=around.now())
+        done = fulfillments.steps_done(connection, sf_order_id, row.attempt) if row else set()
     if row is None:
         return None
     log.info(

@@ -13,9 +13,8 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment.mapping import map_items, refuse_faults
-from portal.fulfillment.model import (
+from portal.domain.mapping import map_items, refuse_faults
+from portal.domain.model import (
     CustomerStatus,
     ErrorCode,
     FulfillmentFailed,
@@ -24,10 +23,10 @@ from portal.fulfillment.model import (
     SalesforceOrder,
     UpstreamError,
 )
-from portal.fulfillment.protocol import decide_accept, decide_create
-from portal.fulfillment.pursuit import marks_readable, pursue
+from portal.domain.protocol import decide_accept, decide_create
+from portal.fulfillment.executor import marks_readable, pursue
 from portal.fulfillment.run import Run, frozen_order
-from portal.ledger import orders, outbox
+from portal.ledger import fulfillments, orders, outbox
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -215,4 +214,4 @@ def _payment_method(run: Run, client_id: str) -> str:
 
 
 def _save(connection: Connection, run: Run, **values: Any) -> None:
-    book.update(connection, run.id, run.fence, now=run.around.now(), **values)
+    fulfillments.update(connection, run.id, run.fence, now=run.around.now(), **values)

@@ -1,1 +1,1 @@
-"""The SQL ledger: the tables, transactions, and the queries over what is not a fulfillment."""
+"""The SQL ledger: tables, transactions, and every statement there is; no other package has SQL."""

@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from portal.fulfillment.model import FINAL_STATUSES, CustomerStatus, ErrorCode, SalesforceOrder, State
+from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode, SalesforceOrder, State
 from portal.ledger import outbox
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, orders

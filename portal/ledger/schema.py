@@ -59,7 +59,7 @@ fulfillments = sa.Table(
     sa.Column("fence", sa.Integer, nullable=False),  # every write of a run is conditional on it
     sa.Column("ticket", sa.String(80)),  # the RQ job last sent for it
     sa.Column("ticketed_at", Moment),
-    # What the exactly-once protocol remembers (portal.fulfillment.protocol.Facts).
+    # What the exactly-once protocol remembers (portal.domain.protocol.Facts).
     sa.Column("elected_whmcs_id", sa.String(32)),  # written once; only a person changes it
     sa.Column("adopt_whmcs_id", sa.String(32)),  # WHMCS_Order_ID__c as Salesforce had it before the first AddOrder
     sa.Column("answered_whmcs_id", sa.String(32)),  # AddOrder's last answer, until one is elected

@@ -9,11 +9,10 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
 
+from portal.domain.model import State, salesforce_id_18
+from portal.domain.protocol import LIVE_SERVICE
 from portal.errors import PortalError
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import State, salesforce_id_18
-from portal.fulfillment.protocol import LIVE_SERVICE
-from portal.ledger import events, installation
+from portal.ledger import events, fulfillments, installation
 from portal.ledger.migrate import upgrade
 from portal.services import Services
 
@@ -29,13 +28,13 @@ class _Group(AppGroup):
 
 
 db = _Group("db", help="The ledger's database.")
-fulfillments = _Group("fulfillments", help="Look at, pause and decide fulfillments.")
+fulfillment_commands = _Group("fulfillments", help="Look at, pause and decide fulfillments.")
 installation_group = _Group("installation", help="Which Salesforce and WHMCS this ledger belongs to.")
 
 
 def register_commands(app: Flask) -> None:
     """Add the command groups to `flask`."""
-    for group in (db, fulfillments, installation_group):
+    for group in (db, fulfillment_commands, installation_group):
         app.cli.add_command(group)
 
 
@@ -59,15 +58,15 @@ def db_upgrade() -> None:
     click.echo(f"The ledger is at revision {after}." if before == after else f"Migrated the ledger to {after}.")
 
 
-@fulfillments.command("show")
+@fulfillment_commands.command("show")
 @click.argument("order_id")
 def show(order_id: str) -> None:
     """Tell one order's whole story."""
     services = _services()
     sf_order_id = _order_id(order_id)
     with services.ledger.read() as connection:
-        row = book.get(connection, sf_order_id)
-        rows = book.steps_of(connection, sf_order_id)
+        row = fulfillments.get(connection, sf_order_id)
+        rows = fulfillments.steps_of(connection, sf_order_id)
         happened = events.of_subject(connection, sf_order_id)
     if row is None:
         _refuse(ValueError(f"nobody asked to fulfil {sf_order_id} yet"))
@@ -82,7 +81,7 @@ def show(order_id: str) -> None:
         click.echo(f"  event {event.kind} by {event.actor or 'the portal'} {event.detail or ''}")
 
 
-@fulfillments.command("pause")
+@fulfillment_commands.command("pause")
 @click.option("--why", required=True, help="Kept in the ledger.")
 def pause(why: str) -> None:
     """Keep accepting orders, but write nothing to WHMCS until `resume`."""
@@ -92,7 +91,7 @@ def pause(why: str) -> None:
     click.echo("Paused: orders are accepted and wait.")
 
 
-@fulfillments.command("resume")
+@fulfillment_commands.command("resume")
 @click.option("--why", default="", help="Kept in the ledger.")
 def resume(why: str) -> None:
     """Go on after `pause`."""
@@ -102,13 +101,13 @@ def resume(why: str) -> None:
     click.echo("Running again.")
 
 
-@fulfillments.command("retry")
+@fulfillment_commands.command("retry")
 @click.argument("order_id")
 def retry(order_id: str) -> None:
     """Start a Failed order again; it resumes where it stopped."""
     services = _services()
     with services.ledger.write() as connection:
-        again = book.resume(
+        again = fulfillments.resume(
             connection, _order_id(order_id), now=services.now(), actor=getpass.getuser(), why="retry by command"
         )
     if not again:
@@ -116,7 +115,7 @@ def retry(order_id: str) -> None:
     click.echo("Queued.")
 
 
-@fulfillments.command("adopt")
+@fulfillment_commands.command("adopt")
 @click.argument("order_id")
 @click.argument("whmcs_order_id")
 def adopt(order_id: str, whmcs_order_id: str) -> None:
@@ -126,13 +125,15 @@ def adopt(order_id: str, whmcs_order_id: str) -> None:
         _refuse(ValueError("a WHMCS order id is a number"))
     try:
         with services.ledger.write() as connection:
-            book.adopt(connection, _order_id(order_id), whmcs_order_id, now=services.now(), actor=getpass.getuser())
+            fulfillments.adopt(
+                connection, _order_id(order_id), whmcs_order_id, now=services.now(), actor=getpass.getuser()
+            )
     except (PortalError, ValueError) as error:
         _refuse(error)
     click.echo(f"Adopted WHMCS order {whmcs_order_id}; queued.")
 
 
-@fulfillments.command("create")
+@fulfillment_commands.command("create")
 @click.argument("order_id")
 @click.option("--i-looked-in-whmcs", "looked", is_flag=True, required=True, help="You saw that WHMCS has no order.")
 def create(order_id: str, looked: bool) -> None:
@@ -140,13 +141,13 @@ def create(order_id: str, looked: bool) -> None:
     services = _services()
     try:
         with services.ledger.write() as connection:
-            book.create_afresh(connection, _order_id(order_id), now=services.now(), actor=getpass.getuser())
+            fulfillments.create_afresh(connection, _order_id(order_id), now=services.now(), actor=getpass.getuser())
     except (PortalError, ValueError) as error:
         _refuse(error)
     click.echo("Queued for a new AddOrder.")
 
 
-@fulfillments.command("module-create")
+@fulfillment_commands.command("module-create")
 @click.argument("order_id")
 @click.argument("service_id")
 def module_create(order_id: str, service_id: str) -> None:
@@ -154,7 +155,7 @@ def module_create(order_id: str, service_id: str) -> None:
     services = _services()
     sf_order_id = _order_id(order_id)
     with services.ledger.read() as connection:
-        row = book.get(connection, sf_order_id)
+        row = fulfillments.get(connection, sf_order_id)
     if row is None or row.state not in (State.NEEDS_DECISION, State.FAILED) or not row.elected_whmcs_id:
         _refuse(ValueError("only for an order with a WHMCS order that Failed or needs a decision"))
     found = services.whmcs.services(row.client_id or "")
@@ -165,7 +166,7 @@ def module_create(order_id: str, service_id: str) -> None:
     if service.status not in LIVE_SERVICE:  # a second one would set up, and perhaps wipe, what the customer uses
         services.whmcs.module_create(service_id)
     with services.ledger.write() as connection:
-        book.adopt(connection, sf_order_id, row.elected_whmcs_id, now=services.now(), actor=getpass.getuser())
+        fulfillments.adopt(connection, sf_order_id, row.elected_whmcs_id, now=services.now(), actor=getpass.getuser())
     click.echo("The service is active; the order is checked again.")
 
 

@@ -6,9 +6,9 @@ from flask import Blueprint, Response, jsonify
 from redis import RedisError
 
 from portal.errors import PortalError
-from portal.ledger import installation, upstreams
-from portal.ledger.upstreams import Upstream
-from portal.web import services
+from portal.ledger import circuits, installation
+from portal.ledger.circuits import Upstream
+from portal.web.context import services
 
 blueprint = Blueprint("health", __name__)
 
@@ -27,7 +27,7 @@ def health() -> Response:
     known: dict[str, Upstream | None] = {"salesforce": None, "whmcs": None}
     try:
         with portal.ledger.read() as connection:
-            known = {name: upstreams.get(connection, name) for name in known}
+            known = {name: circuits.get(connection, name) for name in known}
             paused = installation.paused(connection)
     except PortalError:
         database = "unavailable"

@@ -16,13 +16,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from portal.fulfillment.model import State
+from portal.domain.model import State
 from portal.ledger import counters
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import fulfillments
-from portal.problems import Problem
-from portal.web import client_address, services
-from portal.webhooks import allowlist
+from portal.web.client_address import inside
+from portal.web.context import client_address, services
+from portal.web.problems import Problem
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -55,7 +55,7 @@ def _may_read() -> bool:
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if hmac.compare_digest(given, f"Bearer {settings.metrics_token}".encode()):
             return True
-    return allowlist.inside(client_address(), settings.metrics_allowlist)
+    return inside(client_address(), settings.metrics_allowlist)
 
 
 class _FromLedger(Collector):

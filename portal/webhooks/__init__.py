@@ -7,28 +7,28 @@ from flask import Flask, request
 
 def register(app: Flask) -> None:
     """Put the doors into the application; `app.extensions["portal"]` must hold its Services."""
-    from portal.webhooks import doors, salesforce, whmcs
+    from portal.webhooks import receiver, salesforce, whmcs
     from portal.webhooks.commands import send_fulfillment
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
-    from portal.webhooks.security import SecurityEvents
+    from portal.webhooks.security_events import SecurityEvents
     from portal.webhooks.waiting import Waiting
 
     services = app.extensions["portal"]
     settings = services.settings
-    blueprints = {salesforce.blueprint: doors.SALESFORCE}
+    blueprints = {salesforce.blueprint: receiver.SALESFORCE}
     if settings.whmcs_webhook_secret:  # without it that door doesn't exist
-        blueprints[whmcs.blueprint] = doors.WHMCS
+        blueprints[whmcs.blueprint] = receiver.WHMCS
     by_name = {blueprint.name: door for blueprint, door in blueprints.items()}
 
     def admit() -> None:
         door = by_name.get(request.blueprint or "")
         if door is not None:
-            doors.admit(door)
+            receiver.admit(door)
 
     app.before_request(admit)  # before the limiter's own, which Limits adds: who isn't let in isn't counted
     limits = Limits(app, settings, services.redis)
-    app.extensions["portal-doors"] = doors.Doors(
+    app.extensions["portal-doors"] = receiver.Doors(
         limits,
         Nonces(
             services.redis,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import requests
 
-from portal.fulfillment.model import UpstreamError
+from portal.domain.model import UpstreamError
 from portal.services import Services
 from portal.settings import Settings
 from portal.webhooks.verifier import sign

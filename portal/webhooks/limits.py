@@ -16,7 +16,7 @@ from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
 
 from portal.settings import Settings
-from portal.web import client_key
+from portal.web.context import client_key
 
 log = logging.getLogger("portal.webhooks")
 

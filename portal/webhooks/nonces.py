@@ -15,7 +15,7 @@ from typing import Final
 
 import redis
 
-from portal.fulfillment.model import PortalError
+from portal.domain.model import PortalError
 
 log = logging.getLogger("portal.webhooks")
 

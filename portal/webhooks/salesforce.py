@@ -16,20 +16,19 @@ from typing import Any, Final, NoReturn
 from flask import Blueprint, Response, request
 from flask_limiter import RateLimitExceeded
 
-from portal.fulfillment import ledger as fulfillments
-from portal.fulfillment.ledger import Fulfillment
-from portal.fulfillment.model import ErrorCode, State
-from portal.ledger import deliveries, outbox
+from portal.domain.model import ErrorCode, State
+from portal.ledger import deliveries, fulfillments, outbox
 from portal.ledger.engine import CommitUnknown
-from portal.problems import Problem, problem_response
-from portal.web import public_path, services
-from portal.webhooks import doors, nonces
+from portal.ledger.fulfillments import Fulfillment
+from portal.web.context import public_path, services
+from portal.web.problems import Problem, problem_response
+from portal.webhooks import nonces, receiver
 from portal.webhooks.verifier import FulfillCall, Refused, verify_fulfill
 
 log = logging.getLogger("portal.webhooks")
 
 blueprint = Blueprint("salesforce_door", __name__)
-blueprint.register_error_handler(RateLimitExceeded, doors.over_limit(doors.SALESFORCE))
+blueprint.register_error_handler(RateLimitExceeded, receiver.over_limit(receiver.SALESFORCE))
 
 #: The guide's own Apex writes Failed over our outcome on any answer but 200: so many seconds later we say it once more.
 CORRECTION_SECONDS: Final = 5.0
@@ -93,7 +92,7 @@ def fulfill(sf_order_id: str) -> Response:
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
 
-    with doors.doors().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
+    with receiver.doors().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
         accepted = _accept(call, now, preference)
         key, row = accepted.key, accepted.row
         log.info(
@@ -111,7 +110,7 @@ def fulfill(sf_order_id: str) -> Response:
             _conclude(call, accepted, answer)
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.ticketed_at is None:
-            doors.send_ticket(call.sf_order_id)
+            receiver.send_ticket(call.sf_order_id)
         if place is not None and not row.finished and preference.seconds > 0:
             row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
@@ -173,26 +172,26 @@ def answer_of(row: Fulfillment) -> Answer:
 def _verified(path_id: str, now: float) -> FulfillCall:
     settings = services().settings
     verdict = verify_fulfill(
-        doors.read_body(),
-        doors.headers(),
+        receiver.read_body(),
+        receiver.headers(),
         path_id,
-        secrets=doors.SALESFORCE.secrets(settings),
+        secrets=receiver.SALESFORCE.secrets(settings),
         now=now,
         tolerance=settings.webhook_timestamp_tolerance / 1000,
     )
     if isinstance(verdict, Refused):
-        doors.refuse(doors.SALESFORCE, verdict)
-    doors.authentic(doors.SALESFORCE, verdict.secret)
+        receiver.refuse(receiver.SALESFORCE, verdict)
+    receiver.authentic(receiver.SALESFORCE, verdict.secret)
     return verdict
 
 
 def _accept(call: FulfillCall, now: float, preference: Preference) -> Accepted:
     """Nonce, key and fulfillment into the ledger, all or nothing. Raises Problem."""
     portal = services()
-    store = doors.doors().nonces
-    identity = nonces.nonce_id(doors.SALESFORCE.name, call.nonce)
+    store = receiver.doors().nonces
+    identity = nonces.nonce_id(receiver.SALESFORCE.name, call.nonce)
     if not store.claim(identity):
-        doors.nonce_used(doors.SALESFORCE)
+        receiver.nonce_used(receiver.SALESFORCE)
     try:
         with portal.ledger.write() as connection:
             key = deliveries.claim_key(connection, call.idempotency_key, call.sf_order_id, now=now)
@@ -207,7 +206,7 @@ def _accept(call: FulfillCall, now: float, preference: Preference) -> Accepted:
                 idempotency_key=call.idempotency_key,
             )
             if not new_nonce:
-                doors.nonce_used(doors.SALESFORCE)
+                receiver.nonce_used(receiver.SALESFORCE)
             row = fulfillments.request_fulfillment(
                 connection,
                 call.sf_order_id,

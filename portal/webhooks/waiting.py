@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 import redis
 
-from portal.tickets import FINISHED_CHANNEL
+from portal.queue.jobs import FINISHED_CHANNEL
 
 log = logging.getLogger("portal.webhooks")
 
@@ -28,7 +28,7 @@ _PING_SECONDS: Final = 10.0
 _RECONNECT_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 1.0
 
-#: Request threads of this process; the web server's worker sets it (portal.webhooks.server).
+#: Request threads of this process; the web server's worker sets it (portal.web.server).
 request_threads = 16
 
 _instances: list[Waiting] = []

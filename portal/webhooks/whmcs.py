@@ -16,19 +16,18 @@ from flask import Blueprint, Response
 from flask_limiter import RateLimitExceeded
 from sqlalchemy.engine import Connection
 
-from portal.fulfillment import ledger as fulfillments
-from portal.fulfillment.ledger import Fulfillment
-from portal.fulfillment.model import State
-from portal.ledger import deliveries, events
-from portal.problems import Problem
-from portal.web import services
-from portal.webhooks import doors, nonces
+from portal.domain.model import State
+from portal.ledger import deliveries, events, fulfillments
+from portal.ledger.fulfillments import Fulfillment
+from portal.web.context import services
+from portal.web.problems import Problem
+from portal.webhooks import nonces, receiver
 from portal.webhooks.verifier import Refused, WhmcsEvent, verify_event
 
 log = logging.getLogger("portal.webhooks")
 
 blueprint = Blueprint("whmcs_door", __name__)
-blueprint.register_error_handler(RateLimitExceeded, doors.over_limit(doors.WHMCS))
+blueprint.register_error_handler(RateLimitExceeded, receiver.over_limit(receiver.WHMCS))
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _OTHER_NAMES: Final = {"userid": "clientid"}
@@ -40,10 +39,10 @@ def receive() -> Response:
     portal = services()
     now = portal.now()
     event = _verified(now)
-    store = doors.doors().nonces
-    identity = None if event.nonce is None else nonces.nonce_id(doors.WHMCS.name, event.nonce)
+    store = receiver.doors().nonces
+    identity = None if event.nonce is None else nonces.nonce_id(receiver.WHMCS.name, event.nonce)
     if identity is not None and not store.claim(identity):
-        doors.nonce_used(doors.WHMCS)
+        receiver.nonce_used(receiver.WHMCS)
     try:
         told, to_run = _take(event, identity, now)
     except BaseException as error:
@@ -51,22 +50,22 @@ def receive() -> Response:
             store.give_back(identity)
         raise
     for sf_order_id in to_run:
-        doors.send_ticket(sf_order_id)
+        receiver.send_ticket(sf_order_id)
     return Response(json.dumps({"status": told}), 202, content_type="application/json")
 
 
 def _verified(now: float) -> WhmcsEvent:
     settings = services().settings
     verdict = verify_event(
-        doors.read_body(),
-        doors.headers(),
-        secrets=doors.WHMCS.secrets(settings),
+        receiver.read_body(),
+        receiver.headers(),
+        secrets=receiver.WHMCS.secrets(settings),
         now=now,
         tolerance=settings.webhook_timestamp_tolerance / 1000,
     )
     if isinstance(verdict, Refused):
-        doors.refuse(doors.WHMCS, verdict)
-    doors.authentic(doors.WHMCS, verdict.secret)
+        receiver.refuse(receiver.WHMCS, verdict)
+    receiver.authentic(receiver.WHMCS, verdict.secret)
     return verdict
 
 
@@ -76,7 +75,7 @@ def _take(event: WhmcsEvent, identity: str | None, now: float) -> tuple[str, lis
     keep = nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000)
     with portal.ledger.write() as connection:
         if identity is not None and not deliveries.record(connection, identity, now=now, keep=keep):
-            doors.nonce_used(doors.WHMCS)
+            receiver.nonce_used(receiver.WHMCS)
         # The event's own id outlives its deliveries: WHMCS sends it again when our answer was lost.
         event_identity = nonces.nonce_id("whmcs-event", event.id)
         if not deliveries.record(connection, event_identity, now=now, keep=deliveries.KEY_SECONDS):

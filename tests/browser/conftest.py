@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
-from portal.safety import HTMX_URL
+from portal.web.security_headers import HTMX_URL
 from tests.customers import application
 from tests.stack import Stack
 

@@ -16,8 +16,8 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from portal.customers.catalogue import CatalogueUnavailable
-from portal.links import Links
 from portal.services import Services
+from portal.web.signing import Links
 from tests.browser.conftest import Tab, Visit
 from tests.customers import SITUATIONS, Made, application, make_order, make_session
 from tests.stack import Stack

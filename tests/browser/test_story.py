@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Route
 
-from portal.safety import HTMX_INTEGRITY
+from portal.web.security_headers import HTMX_INTEGRITY
 from tests.browser.conftest import HTMX, Tab, Visit
 from tests.customers import email_of, in_salesforce, last_mail, link_in, mails_to, make_session, salesforce_id
 from tests.stack import Stack

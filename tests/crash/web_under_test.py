@@ -11,7 +11,7 @@ from pathlib import Path
 from flask import Flask
 
 from app import create_app
-from portal.tickets import Tickets
+from portal.queue.jobs import Tickets
 
 
 def stopping_in(folder: str) -> Flask:

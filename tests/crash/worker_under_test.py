@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import fulfill, worker
-from portal.upstream.http import UpstreamClient
+from portal.clients.http import UpstreamClient
 
 
 class FaultPoints:

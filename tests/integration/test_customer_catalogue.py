@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.customers.catalogue import FRESH_SECONDS, CatalogueCache, CatalogueUnavailable
-from portal.customers.typical import FEWEST, SAMPLE, Typical, typical_seconds
-from portal.fulfillment import ledger as fulfillment_ledger
-from portal.fulfillment.model import UpstreamError
+from portal.customers.lead_time import FEWEST, SAMPLE, Typical, typical_seconds
+from portal.domain.model import UpstreamError
+from portal.ledger import fulfillments
 from portal.ledger.engine import Ledger
-from portal.ledger.schema import fulfillments, metadata
+from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.schema import metadata
 from portal.services import Services
 from tests.customers import application
 from tests.stack import Stack, http
@@ -95,10 +96,10 @@ def provisioned(ledger: Ledger, number: int, took: float, state: str = "provisio
     with ledger.write() as connection:
         sf_order_id = f"801{number:015d}"
         at = 1000.0 + number
-        fulfillment_ledger.request_fulfillment(connection, sf_order_id, now=at, requested_at=at)
+        fulfillments.request_fulfillment(connection, sf_order_id, now=at, requested_at=at)
         connection.execute(
-            fulfillments.update()
-            .where(fulfillments.c.sf_order_id == sf_order_id)
+            fulfillments_table.update()
+            .where(fulfillments_table.c.sf_order_id == sf_order_id)
             .values(state=state, finished_at=at + took)
         )
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from portal.customers.mails import send_mail
-from portal.fulfillment.model import CustomerStatus, ErrorCode, UpstreamError
+from portal.clients.smtp import TEMPLATES, Mailer
+from portal.domain.model import CustomerStatus, ErrorCode, UpstreamError
 from portal.ledger import orders
-from portal.links import Links
-from portal.mail import TEMPLATES, Mailer
+from portal.mail.sign_in import send_mail
 from portal.services import Services
 from portal.settings import Settings
+from portal.web.signing import Links
 from tests.customers import SITUATIONS, application, last_mail, link_in, mails_to, make_order
 from tests.stack import Stack
 

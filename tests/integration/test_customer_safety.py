@@ -17,14 +17,14 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from portal.customers.mails import send_mail
 from portal.customers.visitor import ACCOUNT_COOKIE, ORDER_COOKIE
-from portal.fulfillment.model import CustomerStatus
+from portal.domain.model import CustomerStatus
 from portal.ledger import orders, sessions
 from portal.ledger.schema import orders as orders_table
 from portal.ledger.sessions import Session
-from portal.links import Links, digest
+from portal.mail.sign_in import send_mail
 from portal.services import Services
+from portal.web.signing import Links, digest
 from tests.customers import SITUATIONS, application, make_order, make_session
 from tests.stack import Stack
 

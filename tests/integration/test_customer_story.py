@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from portal.customers.learning import learn_changes
+from portal.customers.salesforce_sync import learn_changes
 from sandbox.visitor import Visitor
 from tests import customers
 from tests.customers import (

@@ -13,12 +13,11 @@ from typing import TypeVar
 import pytest
 import sqlalchemy as sa
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import LeaseLost, SalesforceItem, SalesforceOrder, State
-from portal.ledger import installation, orders, outbox, upstreams, workers
+from portal.domain.model import LeaseLost, SalesforceItem, SalesforceOrder, State
+from portal.ledger import circuits, fulfillments, installation, orders, outbox, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
-from portal.ledger.schema import fulfillments
+from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import orders as orders_table
 from tests.postgres import Postgres
 
@@ -87,24 +86,24 @@ def register(ledger: Ledger, *names: str) -> None:
             workers.register(connection, name, "fulfill", "host", 1, now=0.0)
 
 
-def request(ledger: Ledger, sf_order_id: str) -> book.Fulfillment:
+def request(ledger: Ledger, sf_order_id: str) -> fulfillments.Fulfillment:
     with ledger.write() as connection:
-        return book.request_fulfillment(connection, sf_order_id, now=1.0, requested_at=1.0)
+        return fulfillments.request_fulfillment(connection, sf_order_id, now=1.0, requested_at=1.0)
 
 
-def claim(ledger: Ledger, sf_order_id: str, who: str) -> book.Fulfillment | None:
+def claim(ledger: Ledger, sf_order_id: str, who: str) -> fulfillments.Fulfillment | None:
     with ledger.write() as connection:
-        return book.claim(connection, sf_order_id, who, now=2.0)
+        return fulfillments.claim(connection, sf_order_id, who, now=2.0)
 
 
 def take_over(ledger: Ledger, who: str, beat: int | None = None) -> list[str] | None:
     with ledger.write() as connection:
-        return book.take_over(connection, who, now=3.0, beat=beat)
+        return fulfillments.take_over(connection, who, now=3.0, beat=beat)
 
 
 def elect(ledger: Ledger, sf_order_id: str, candidate: str) -> str:
     with ledger.write() as connection:
-        return book.elect(connection, sf_order_id, 1, candidate, now=3.0)
+        return fulfillments.elect(connection, sf_order_id, 1, candidate, now=3.0)
 
 
 def beat(ledger: Ledger, who: str) -> bool:
@@ -112,9 +111,9 @@ def beat(ledger: Ledger, who: str) -> bool:
         return workers.beat(connection, who)
 
 
-def row_of(ledger: Ledger, sf_order_id: str) -> book.Fulfillment:
+def row_of(ledger: Ledger, sf_order_id: str) -> fulfillments.Fulfillment:
     with ledger.read() as connection:
-        row = book.get(connection, sf_order_id)
+        row = fulfillments.get(connection, sf_order_id)
     assert row is not None
     return row
 
@@ -125,18 +124,18 @@ def names(prefix: str, fresh: str) -> list[str]:
 
 def test_one_order_however_many_ask_for_it(ledger: Ledger, fresh: str) -> None:
     rows = together(*[lambda: request(ledger, fresh)] * CROWD)
-    assert {row.attempt for row in rows if isinstance(row, book.Fulfillment)} == {1} and len(rows) == CROWD
-    assert all(isinstance(row, book.Fulfillment) for row in rows)
+    assert {row.attempt for row in rows if isinstance(row, fulfillments.Fulfillment)} == {1} and len(rows) == CROWD
+    assert all(isinstance(row, fulfillments.Fulfillment) for row in rows)
 
 
 def test_one_new_attempt_however_many_click_on_a_failed_order(ledger: Ledger, fresh: str) -> None:
     request(ledger, fresh)
     with ledger.write() as connection:
         connection.execute(
-            sa.update(fulfillments).where(fulfillments.c.sf_order_id == fresh).values(state=State.FAILED)
+            sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == fresh).values(state=State.FAILED)
         )
     rows = together(*[lambda: request(ledger, fresh)] * CROWD)
-    assert all(isinstance(row, book.Fulfillment) and row.attempt == 2 for row in rows)
+    assert all(isinstance(row, fulfillments.Fulfillment) and row.attempt == 2 for row in rows)
     assert row_of(ledger, fresh).fence == 1
 
 
@@ -148,7 +147,7 @@ def test_one_claims(ledger: Ledger) -> None:
         request(ledger, fresh)
         results = together(*[partial(claim, ledger, fresh, who) for who in crowd])
         won = [each for each in results if each is not None]
-        assert len(won) == 1 and isinstance(won[0], book.Fulfillment)
+        assert len(won) == 1 and isinstance(won[0], fulfillments.Fulfillment)
         row = row_of(ledger, fresh)
         assert (row.owner, row.fence, row.state) == (won[0].owner, 1, State.RUNNING)
 
@@ -202,7 +201,7 @@ def test_one_is_elected_and_all_are_told_which(ledger: Ledger) -> None:
         results = together(*[partial(elect, ledger, fresh, str(candidate)) for candidate in range(CROWD)])
         assert len({*results}) == 1 and isinstance(results[0], str)
         with pytest.raises(LeaseLost), ledger.write() as connection:
-            book.elect(connection, fresh, 2, "99", now=3.0)
+            fulfillments.elect(connection, fresh, 2, "99", now=3.0)
 
 
 def test_an_election_and_a_takeover_keep_either_order(ledger: Ledger) -> None:
@@ -235,13 +234,13 @@ def test_what_is_kept_once_is_kept_once(ledger: Ledger, fresh: str) -> None:
 
     def failure() -> bool:
         with ledger.write() as connection:
-            return upstreams.note_failure(connection, fresh[:20], now=1.0, error="x", opens_at=CROWD, pause=1.0)
+            return circuits.note_failure(connection, fresh[:20], now=1.0, error="x", opens_at=CROWD, pause=1.0)
 
     assert sorted(map(str, together(*[failure] * CROWD))) == ["False"] * (CROWD - 1) + ["True"]
 
     def probe() -> bool:
         with ledger.write() as connection:
-            return upstreams.claim_probe(connection, fresh[:20], now=9.0, next_at=19.0)
+            return circuits.claim_probe(connection, fresh[:20], now=9.0, next_at=19.0)
 
     assert sorted(map(str, together(*[probe] * CROWD))) == ["False"] * (CROWD - 1) + ["True"]
 

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import jwt
 import pytest
 
-from portal.fulfillment.model import LeaseLost, SalesforceItem, UpstreamError
-from portal.upstream.salesforce import NewOrder, NewOrderItem, SalesforceClient, Token
+from portal.clients.salesforce.client import NewOrder, NewOrderItem, SalesforceClient, Token
+from portal.domain.model import LeaseLost, SalesforceItem, UpstreamError
 from sandbox.salesforce.app import Org
 from tests.upstream.sandboxes import CLIENT_ID, USERNAME, key_pair, org_sandbox, salesforce_client
 from tests.upstream.wire import Act, Wire, answer, drip, drop, hang, serving, unused_port

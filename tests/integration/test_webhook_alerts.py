@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from portal.fulfillment.model import UpstreamError
+from portal.domain.model import UpstreamError
 from portal.settings import Settings
 from portal.webhooks.alerts import alert_secret, send_alert
 from tests.stack import Stack

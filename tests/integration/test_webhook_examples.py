@@ -14,7 +14,8 @@ import pytest
 
 from portal.ledger.deliveries import DELIVERY_SECONDS, KEY_SECONDS
 from portal.settings import Settings
-from portal.webhooks import server, verifier
+from portal.web import server
+from portal.webhooks import verifier
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, fresh_id, signature
 from tests.webhooks.running import ROOT, RunningPortal
 

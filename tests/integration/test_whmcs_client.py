@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from portal.fulfillment.model import LeaseLost, OrderLine, UpstreamError, bears_mark, mark_of
-from portal.upstream import http as upstream_http
-from portal.upstream.whmcs import WhmcsClient
+from portal.clients import http as upstream_http
+from portal.clients.whmcs.client import WhmcsClient
+from portal.domain.model import LeaseLost, OrderLine, UpstreamError, bears_mark, mark_of
 from sandbox.whmcs.app import Whmcs
 from tests.upstream.sandboxes import IDENTIFIER, SECRET, whmcs_client, whmcs_sandbox
 from tests.upstream.wire import Act, Wire, answer, drip, drop, hang, raw, serving, then_close, unused_port

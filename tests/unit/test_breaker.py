@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from portal import breaker as module
-from portal.breaker import LONGEST_PAUSE, OPENS_AT, Breaker
-from portal.fulfillment.model import UpstreamError
-from portal.ledger import upstreams
+from portal.clients import circuit_breaker as module
+from portal.clients.circuit_breaker import LONGEST_PAUSE, OPENS_AT, Breaker
+from portal.domain.model import UpstreamError
+from portal.ledger import circuits
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 
@@ -50,9 +50,9 @@ def broken(ledger: Ledger, clock: Clock) -> Breaker:
     return breaker
 
 
-def state(ledger: Ledger) -> upstreams.Upstream:
+def state(ledger: Ledger) -> circuits.Upstream:
     with ledger.read() as connection:
-        row = upstreams.get(connection, "whmcs")
+        row = circuits.get(connection, "whmcs")
     assert row is not None
     return row
 

@@ -11,8 +11,8 @@ import pytest
 from cryptography.fernet import Fernet, InvalidToken
 from itsdangerous import URLSafeSerializer
 
-from portal.links import ORDER_PATH, SIGN_IN_PATH, Links, digest, signing_keys
 from portal.settings import Settings
+from portal.web.signing import ORDER_PATH, SIGN_IN_PATH, Links, digest, signing_keys
 
 NOW = 1_700_000_000.0
 

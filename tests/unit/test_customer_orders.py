@@ -12,15 +12,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from portal.customers.learning import told_as
+from portal.clients.salesforce.client import NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
-from portal.fulfillment import ledger as fulfillment_ledger
-from portal.fulfillment.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
-from portal.ledger import orders
+from portal.customers.salesforce_sync import told_as
+from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
+from portal.ledger import fulfillments, orders
 from portal.ledger.engine import Ledger
 from portal.ledger.orders import PLACE_LEASE_SECONDS, Order
-from portal.ledger.schema import fulfillments, metadata, outbox
-from portal.upstream.salesforce import NewOrder, OrderChange
+from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.schema import metadata, outbox
 
 NOW = 1_700_000_000.0
 REF, SF, ACCOUNT = "PO-AAAA-BBBB", "801000000000001AAA", "001000000000001AAA"
@@ -283,7 +283,7 @@ def test_once_it_is_asked_for_it_cannot_be_withdrawn(ledger: Ledger) -> None:
     insert(ledger)
     place(portal(ledger, SF), REF)
     with ledger.write() as connection:
-        fulfillment_ledger.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
+        fulfillments.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
     assert not withdraw(ledger) and told_salesforce(ledger) == []
 
 
@@ -346,8 +346,10 @@ def test_the_ledgers_own_outcome_stands(
     if state is not None:
         own = CustomerStatus.PROVISIONED if state is State.PROVISIONED else CustomerStatus.ACTIVATING
         with ledger.write() as connection:
-            fulfillment_ledger.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
-            connection.execute(fulfillments.update().where(fulfillments.c.sf_order_id == SF).values(state=state.value))
+            fulfillments.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
+            connection.execute(
+                fulfillments_table.update().where(fulfillments_table.c.sf_order_id == SF).values(state=state.value)
+            )
             orders.set_status(connection, SF, own, NOW)
     learn(ledger, replace(SNAPSHOT, portal_reference=REF), status=status)
     assert row(ledger).status is expected

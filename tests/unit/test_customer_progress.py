@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from portal.customers.progress import AHEAD, CURRENT, DONE, STOPPED, Progress, duration, tell
-from portal.fulfillment.ledger import Fulfillment, StepRow
-from portal.fulfillment.model import FINAL_STATUSES, CustomerStatus, ErrorCode, State, Step, StepState
+from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode, State, Step, StepState
+from portal.ledger.fulfillments import Fulfillment, StepRow
 from portal.ledger.orders import PLACED, PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
 
 NOW = 1_700_000_000.0

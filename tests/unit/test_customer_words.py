@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from portal import brand
-from portal.words import cycle_words, day, day_and_time, money
+from portal.web import theme
+from portal.web.formatting import cycle_words, day, day_and_time, money
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_moments_name_their_zone() -> None:
 
 @pytest.mark.parametrize("accent", ["#0b5fff", "#ffff00", "#000000", "#ffffff", "#808080", "#ff0000", "#00ff7f"])
 def test_any_brand_colour_can_be_read_in_light_and_dark(accent: str) -> None:
-    light, dark = brand.stylesheet(accent).splitlines()
-    for line, surfaces in ((light, brand.LIGHT_SURFACES), (dark, brand.DARK_SURFACES)):
+    light, dark = theme.stylesheet(accent).splitlines()
+    for line, surfaces in ((light, theme.LIGHT_SURFACES), (dark, theme.DARK_SURFACES)):
         shade, ink = re.findall(r"#[0-9a-f]{6}", line)
-        assert all(brand.contrast(shade, surface) >= 4.5 for surface in surfaces)
-        assert brand.contrast(shade, ink) >= 4.5
+        assert all(theme.contrast(shade, surface) >= 4.5 for surface in surfaces)
+        assert theme.contrast(shade, ink) >= 4.5
 
 
 def test_a_colour_that_reads_is_left_as_it_was_chosen() -> None:
-    assert brand.readable("#0b5fff", ("#ffffff",), "#000000") == "#0b5fff"
-    assert round(brand.contrast("#000000", "#ffffff"), 1) == 21.0
+    assert theme.readable("#0b5fff", ("#ffffff",), "#000000") == "#0b5fff"
+    assert round(theme.contrast("#000000", "#ffffff"), 1) == 21.0

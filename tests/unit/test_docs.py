@@ -18,9 +18,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from app import create_app
-from portal import problems
-from portal.fulfillment.model import ErrorCode
+from portal.domain.model import ErrorCode
 from portal.settings import Settings
+from portal.web.context import problems
 from portal.webhooks.verifier import Reason
 
 ROOT = Path(__file__).parents[2]

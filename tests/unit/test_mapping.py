@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from portal.fulfillment.mapping import WHMCS_CYCLES, map_items, normalise_cycle, refuse_faults
-from portal.fulfillment.model import ErrorCode, FulfillmentFailed, SalesforceItem
+from portal.domain.mapping import WHMCS_CYCLES, map_items, normalise_cycle, refuse_faults
+from portal.domain.model import ErrorCode, FulfillmentFailed, SalesforceItem
 
 
 @pytest.mark.parametrize(

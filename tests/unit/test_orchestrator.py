@@ -13,9 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment import steps
-from portal.fulfillment.model import (
+from portal.domain.model import (
     ErrorCode,
     FulfillmentFailed,
     JsonObject,
@@ -25,10 +23,11 @@ from portal.fulfillment.model import (
     UpstreamError,
     WhmcsOrder,
 )
+from portal.fulfillment import steps
+from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import Ended, fulfill
-from portal.fulfillment.reconcile import audit
 from portal.fulfillment.run import Run, Surroundings, Waiting
-from portal.ledger import installation, workers
+from portal.ledger import fulfillments, installation, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.settings import Settings
@@ -65,7 +64,7 @@ def around(tmp_path: Path, clock: Clock) -> Iterator[Surroundings]:
     upgrade(ledger)
     with ledger.write() as connection:
         workers.register(connection, "ada", "fulfill", "host", 1, now=0.0)
-        book.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
+        fulfillments.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
     yield Surroundings(
         ledger=ledger,
         salesforce=cast(Any, Salesforce()),
@@ -100,9 +99,9 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "va
         monkeypatch.setattr(steps, name, bad if name == step else good)
 
 
-def row_of(around: Surroundings) -> book.Fulfillment:
+def row_of(around: Surroundings) -> fulfillments.Fulfillment:
     with around.ledger.read() as connection:
-        row = book.get(connection, ORDER)
+        row = fulfillments.get(connection, ORDER)
     assert row is not None
     return row
 
@@ -231,7 +230,7 @@ def test_failing_needing_a_decision_and_waiting_end_a_run_as_they_are_called(
     assert run(around).state is State.NEEDS_DECISION
     assert fulfill(around, ORDER) is None  # nothing runs it until a person has decided
     with around.ledger.write() as connection:
-        book.create_afresh(connection, ORDER, now=clock.now, actor="ada")
+        fulfillments.create_afresh(connection, ORDER, now=clock.now, actor="ada")
     fail_with(monkeypatch, FulfillmentFailed(ErrorCode.ORDER_HAS_NO_ITEMS, "no items"), "order_details")
     ended = run(around)
     assert (ended.state, ended.code, row_of(around).attempt) == (State.FAILED, ErrorCode.ORDER_HAS_NO_ITEMS, 2)
@@ -287,8 +286,8 @@ class Whmcs:
 def audited(around: Surroundings, clock: Clock) -> tuple[Surroundings, Whmcs]:
     """An order that ended well after a second AddOrder, whose first audit is due."""
     with around.ledger.write() as connection:
-        book.claim(connection, ORDER, "ada", now=clock.now)
-        book.update(
+        fulfillments.claim(connection, ORDER, "ada", now=clock.now)
+        fulfillments.update(
             connection,
             ORDER,
             1,
@@ -345,7 +344,7 @@ def test_an_audit_gives_way_to_a_new_click(
 
     def click(client_id: str) -> list[WhmcsOrder]:
         with around.ledger.write() as connection:
-            book.start_again(connection, row_of(around), now=clock.now)
+            fulfillments.start_again(connection, row_of(around), now=clock.now)
         return listing(client_id)
 
     monkeypatch.setattr(whmcs, "orders_of", click)
@@ -358,7 +357,7 @@ def test_an_audit_gives_way_to_a_new_click(
 def test_who_lost_the_order_writes_nothing(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(run: Run) -> JsonObject:
         with run.around.ledger.write() as connection:
-            book.take_over(connection, "ada", now=1.0)
+            fulfillments.take_over(connection, "ada", now=1.0)
         return {}
 
     fail_with(monkeypatch, AssertionError("never reached"), "sf_status_update")

@@ -1,7 +1,7 @@
 """Every interleaving of three runs of one order that may pause anywhere or die, over the product's own decisions.
 
 The states searched are: the ledger's row (Facts, owner), what each run remembers, WHMCS' orders, and calls that may
-still take effect there. Decisions and transitions are `portal.fulfillment.protocol`'s; only the ledger's conditional
+still take effect there. Decisions and transitions are `portal.domain.protocol`'s; only the ledger's conditional
 writes, WHMCS and the clock are modelled. A run may be taken over at any moment, dead or only slow; a call may be lost,
 answered, or take effect as late as WHMCS can.
 
@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from portal.fulfillment.model import WhmcsOrder
-from portal.fulfillment.protocol import (
+from portal.domain.model import WhmcsOrder
+from portal.domain.protocol import (
     ACTIVE,
     PENDING,
     Candidate,

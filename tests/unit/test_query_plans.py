@@ -19,10 +19,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.customers import typical
-from portal.fulfillment import ledger as book
-from portal.fulfillment import reconcile
-from portal.fulfillment.model import (
+from portal.customers import lead_time
+from portal.domain.model import (
     CustomerStatus,
     LeaseLost,
     NeedsDecision,
@@ -31,25 +29,28 @@ from portal.fulfillment.model import (
     Step,
     StepState,
 )
-from portal.fulfillment.protocol import Facts
+from portal.domain.protocol import Facts
+from portal.fulfillment import audit
 from portal.fulfillment.run import Surroundings
 from portal.ledger import (
+    circuits,
     counters,
     deliveries,
     events,
+    fulfillments,
     housekeeping,
     installation,
     orders,
     outbox,
     sessions,
-    upstreams,
     workers,
 )
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated, upgrade
-from portal.ledger.schema import fulfillments, metadata
+from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.schema import metadata
 from portal.ops.metrics import _FromLedger
-from portal.webhooks import security
+from portal.webhooks import security_events
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDER, OTHER, ACCOUNT = "801000000000001AAA", "801000000000002AAA", "001000000000001AAA"
@@ -125,8 +126,8 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _doors(c)
         _fulfillments(c)
         counters.add(c, "counter", "label", 1)
-        security._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), NOW)
-        typical.typical_seconds(c)
+        security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), NOW)
+        lead_time.typical_seconds(c)
         housekeeping.tidy(c, now=NOW * 100)
     _after_the_end(ledger, settings)
     list(_FromLedger(ledger).collect())
@@ -141,12 +142,12 @@ def _workers_and_messages(c: Connection) -> None:
     events.of_subject(c, ORDER)
     installation.put(c, "key", 1, now=NOW)
     installation.put(c, "key", 2, now=NOW)
-    upstreams.get(c, "whmcs")
-    upstreams.note_ok(c, "whmcs", now=NOW)
-    upstreams.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
-    upstreams.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
-    upstreams.claim_probe(c, "salesforce", now=NOW + 9, next_at=NOW + 19)
-    upstreams.get(c, "salesforce")
+    circuits.get(c, "whmcs")
+    circuits.note_ok(c, "whmcs", now=NOW)
+    circuits.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
+    circuits.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
+    circuits.claim_probe(c, "salesforce", now=NOW + 9, next_at=NOW + 19)
+    circuits.get(c, "salesforce")
     message = outbox.put(c, "salesforce", ORDER, {}, now=NOW, once="once")
     assert message is not None
     outbox.due(c, "salesforce", now=NOW, limit=9)
@@ -213,52 +214,52 @@ def _doors(c: Connection) -> None:
 
 
 def _fulfillments(c: Connection) -> None:
-    book.request_fulfillment(c, ORDER, now=NOW, requested_at=NOW)
-    book.request_unheard(c, OTHER, now=NOW)
-    row = book.claim(c, ORDER, "ada", now=NOW)
+    fulfillments.request_fulfillment(c, ORDER, now=NOW, requested_at=NOW)
+    fulfillments.request_unheard(c, OTHER, now=NOW)
+    row = fulfillments.claim(c, ORDER, "ada", now=NOW)
     assert row is not None
-    step = book.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
-    book.end_step(c, step, StepState.DONE, {}, now=NOW)
-    book.steps_of(c, ORDER)
-    book.steps_done(c, ORDER, 1)
-    book.save_facts(c, ORDER, row.fence, Facts(), now=NOW)
-    book.elect(c, ORDER, row.fence, "7", now=NOW)
-    book.by_elected(c, "7")
-    book.elected_elsewhere(c, OTHER, ["7"])
-    book.failed_for_payment_method(c, "1")
-    book.due(c, now=NOW, limit=9)
-    book.note_ticket(c, OTHER, "ticket", now=NOW)
-    book.ticketed(c, limit=9)
-    book.forget_ticket(c, OTHER, "ticket")
-    book.forget_tickets(c)
-    book.doubt_unfinished(c, now=NOW, until=NOW)
-    book.hurry(c, OTHER, now=NOW)
-    book.note_told(c, OTHER, "Activating")
-    book.take_over(c, "ada", now=NOW)
-    book.update(c, ORDER, row.fence + 1, now=NOW, state=State.FAILED)
-    book.resume(c, ORDER, now=NOW, actor="ada", why="x")
-    again = book.claim(c, ORDER, "bob", now=NOW)
+    step = fulfillments.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
+    fulfillments.end_step(c, step, StepState.DONE, {}, now=NOW)
+    fulfillments.steps_of(c, ORDER)
+    fulfillments.steps_done(c, ORDER, 1)
+    fulfillments.save_facts(c, ORDER, row.fence, Facts(), now=NOW)
+    fulfillments.elect(c, ORDER, row.fence, "7", now=NOW)
+    fulfillments.by_elected(c, "7")
+    fulfillments.elected_elsewhere(c, OTHER, ["7"])
+    fulfillments.failed_for_payment_method(c, "1")
+    fulfillments.due(c, now=NOW, limit=9)
+    fulfillments.note_ticket(c, OTHER, "ticket", now=NOW)
+    fulfillments.ticketed(c, limit=9)
+    fulfillments.forget_ticket(c, OTHER, "ticket")
+    fulfillments.forget_tickets(c)
+    fulfillments.doubt_unfinished(c, now=NOW, until=NOW)
+    fulfillments.hurry(c, OTHER, now=NOW)
+    fulfillments.note_told(c, OTHER, "Activating")
+    fulfillments.take_over(c, "ada", now=NOW)
+    fulfillments.update(c, ORDER, row.fence + 1, now=NOW, state=State.FAILED)
+    fulfillments.resume(c, ORDER, now=NOW, actor="ada", why="x")
+    again = fulfillments.claim(c, ORDER, "bob", now=NOW)
     assert again is not None
     with pytest.raises(LeaseLost):
-        book.update(c, ORDER, again.fence - 1, now=NOW)
+        fulfillments.update(c, ORDER, again.fence - 1, now=NOW)
     ended = {"state": State.PROVISIONED, "owner": None, "audit_due_at": NOW, "finished_at": NOW, "service_ids": ["5"]}
-    book.update(c, ORDER, again.fence, now=NOW, **ended)
-    book.by_service(c, "5")
-    book.audit_now(c, ORDER, now=NOW)
-    book.audits_due(c, now=NOW, limit=9)
-    audited = book.get(c, ORDER)
+    fulfillments.update(c, ORDER, again.fence, now=NOW, **ended)
+    fulfillments.by_service(c, "5")
+    fulfillments.audit_now(c, ORDER, now=NOW)
+    fulfillments.audits_due(c, now=NOW, limit=9)
+    audited = fulfillments.get(c, ORDER)
     assert audited is not None
-    book.claim_audit(c, audited, due_again_at=NOW)
+    fulfillments.claim_audit(c, audited, due_again_at=NOW)
 
 
 def _after_the_end(ledger: Ledger, settings: Any) -> None:
     with ledger.read() as c:
-        row = book.get(c, ORDER)
+        row = fulfillments.get(c, ORDER)
     assert row is not None
     none: Any = None
     around = Surroundings(ledger, none, none, settings, lambda: NOW, "ada", none, none)
-    reconcile._settle(around, row, again=True)
-    reconcile._doubt(around, row, NeedsDecision("why"))
+    audit._settle(around, row, again=True)
+    audit._doubt(around, row, NeedsDecision("why"))
 
 
 def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_a_plan_that_scans_is_recognised(tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     metadata.create_all(engine)
     with engine.connect() as connection, suppress(KeyError):
-        query = sa.select(fulfillments.c.sf_order_id).where(fulfillments.c.error_message == "x")
+        query = sa.select(fulfillments_table.c.sf_order_id).where(fulfillments_table.c.error_message == "x")
         text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
     engine.dispose()

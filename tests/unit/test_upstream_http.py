@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.upstream.http import MAX_MESSAGE_CHARACTERS, is_loopback, redact, retry_after_seconds
+from portal.clients.http import MAX_MESSAGE_CHARACTERS, is_loopback, redact, retry_after_seconds
 
 NOON = 1_795_262_400.0  # 2026-11-21T12:00:00Z
 

@@ -13,8 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import (
+from portal.domain.model import (
     AddedOrder,
     OrderLine,
     PayMethod,
@@ -29,7 +28,7 @@ from portal.fulfillment.model import (
 )
 from portal.fulfillment.orchestrator import fulfill
 from portal.fulfillment.run import Surroundings
-from portal.ledger import installation, workers
+from portal.ledger import fulfillments, installation, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.settings import Settings
@@ -120,7 +119,7 @@ class World:
         upgrade(self.ledger)
         with self.ledger.write() as connection:
             workers.register(connection, "ada", "fulfill", "host", 1, now=0.0)
-            book.request_fulfillment(connection, ORDER, now=self.clock.now, requested_at=self.clock.now)
+            fulfillments.request_fulfillment(connection, ORDER, now=self.clock.now, requested_at=self.clock.now)
 
     def remember(self, **known: bool) -> None:
         with self.ledger.write() as connection:
@@ -147,7 +146,7 @@ class World:
             if ended.state is not State.WAITING:
                 return ended.state
             with self.ledger.read() as connection:
-                row = book.get(connection, ORDER)
+                row = fulfillments.get(connection, ORDER)
             assert row is not None
             self.clock.now = max(self.clock.now, row.due_at)
         raise AssertionError("it waits for ever")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.webhooks.allowlist import allowed, inside, parse_address, sender
+from portal.web.client_address import allowed, inside, parse_address, sender
 
 PROXIES = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "fd00::/8", "127.0.0.1")]
 

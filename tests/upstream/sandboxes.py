@@ -11,8 +11,8 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from portal.upstream.salesforce import SalesforceClient
-from portal.upstream.whmcs import WhmcsClient
+from portal.clients.salesforce.client import SalesforceClient
+from portal.clients.whmcs.client import WhmcsClient
 from sandbox.salesforce.app import Org
 from sandbox.whmcs.app import Whmcs
 from sandbox.wire import Server

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 from redis import Redis, RedisError
 
-from portal.fulfillment.model import UpstreamError
+from portal.domain.model import UpstreamError
 
 _TAKE = """
 local now = redis.call('TIME')

@@ -7,9 +7,7 @@ import logging
 
 import sqlalchemy as sa
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment.ledger import Fulfillment
-from portal.fulfillment.model import (
+from portal.domain.model import (
     FINISHED_STATES,
     CustomerStatus,
     ErrorCode,
@@ -18,11 +16,12 @@ from portal.fulfillment.model import (
     State,
     UpstreamError,
 )
-from portal.fulfillment.protocol import LIVE_SERVICE, Do, decide_audit
-from portal.fulfillment.pursuit import cancel_stray, look
+from portal.domain.protocol import LIVE_SERVICE, Do, decide_audit
+from portal.fulfillment.executor import cancel_stray, look
 from portal.fulfillment.run import AUDITS, Run, Surroundings, Waiting, write_back_fields
-from portal.ledger import events, orders, outbox
-from portal.ledger.schema import fulfillments
+from portal.ledger import events, fulfillments, orders, outbox
+from portal.ledger.fulfillments import Fulfillment
+from portal.ledger.schema import fulfillments as fulfillments_table
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -37,10 +36,10 @@ def audit(around: Surroundings, sf_order_id: str) -> bool:
     """
     now = around.now()
     with around.ledger.write() as connection:
-        row = book.get(connection, sf_order_id)
+        row = fulfillments.get(connection, sf_order_id)
         if row is None or not row.finished or row.audit_due_at is None or row.audit_due_at > now:
             return False
-        if not book.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
+        if not fulfillments.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
             return False
     if row.plan is None or "clientId" not in row.plan:
         _settle(around, row, again=False)
@@ -107,7 +106,7 @@ def _follow_elected(run: Run, row: Fulfillment) -> None:
         services = [s for s in run.around.whmcs.services(run.client_id) if s.order_id == order.id]
         if services and all(service.status in LIVE_SERVICE for service in services):
             with run.around.ledger.write() as connection:
-                book.start_again(connection, row, now=now, requested_by="whmcs")
+                fulfillments.start_again(connection, row, now=now, requested_by="whmcs")
 
 
 def _verify_cancelled(run: Run, order_id: str) -> None:
@@ -148,7 +147,7 @@ def _settle(around: Surroundings, row: Fulfillment, *, again: bool) -> None:
         _audit_at(connection, row, next_at, audits)
         if planned is not None and row.audits == 0 and not early:
             # A write-back that a stopped process sent late may have overtaken ours.
-            book.assert_in_salesforce(connection, row.sf_order_id, now=now, due_at=now)
+            fulfillments.assert_in_salesforce(connection, row.sf_order_id, now=now, due_at=now)
 
 
 def _planned(around: Surroundings, row: Fulfillment) -> tuple[float, ...] | None:
@@ -162,11 +161,11 @@ def _planned(around: Surroundings, row: Fulfillment) -> tuple[float, ...] | None
 
 def _audit_at(connection: sa.Connection, row: Fulfillment, at: float | None, audits: int) -> None:
     connection.execute(
-        sa.update(fulfillments)
+        sa.update(fulfillments_table)
         .where(
-            fulfillments.c.sf_order_id == row.sf_order_id,
-            fulfillments.c.fence == row.fence,
-            fulfillments.c.state.in_(FINISHED_STATES),
+            fulfillments_table.c.sf_order_id == row.sf_order_id,
+            fulfillments_table.c.fence == row.fence,
+            fulfillments_table.c.state.in_(FINISHED_STATES),
         )
         .values(audit_due_at=at, audits=audits)
     )
@@ -178,8 +177,8 @@ def _doubt(around: Surroundings, row: Fulfillment, doubt: NeedsDecision) -> None
     log.error("Order needs a decision", extra={"sfOrderId": row.sf_order_id, "error": doubt.message})
     with around.ledger.write() as connection:
         done = connection.execute(
-            sa.update(fulfillments)
-            .where(fulfillments.c.sf_order_id == row.sf_order_id, fulfillments.c.fence == row.fence)
+            sa.update(fulfillments_table)
+            .where(fulfillments_table.c.sf_order_id == row.sf_order_id, fulfillments_table.c.fence == row.fence)
             .values(
                 state=State.NEEDS_DECISION,
                 error_code=doubt.code,

@@ -1,6 +1,6 @@
 """Carrying out what the exactly-once protocol decides: each move with its intent before and its outcome after.
 
-`portal.fulfillment.protocol` decides; this asks WHMCS and writes the ledger.
+`portal.domain.protocol` decides; this asks WHMCS and writes the ledger.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import (
+from portal.domain.model import (
     ErrorCode,
     FulfillmentFailed,
     NeedsDecision,
@@ -20,7 +19,7 @@ from portal.fulfillment.model import (
     bears_mark,
     mark_of,
 )
-from portal.fulfillment.protocol import (
+from portal.domain.protocol import (
     ACTIVE,
     PENDING,
     PREPARE_WINDOW,
@@ -38,7 +37,7 @@ from portal.fulfillment.protocol import (
     is_complete,
 )
 from portal.fulfillment.run import Run, Waiting
-from portal.ledger import events, installation
+from portal.ledger import events, fulfillments, installation
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -143,7 +142,7 @@ def look(run: Run) -> Look:
         if row not in marked and row.status in (PENDING, ACTIVE) and "sfOrderId=" not in row.notes  # another's mark
     ]
     with run.around.ledger.read() as connection:
-        spoken_for = book.elected_elsewhere(connection, run.id, others)
+        spoken_for = fulfillments.elected_elsewhere(connection, run.id, others)
     found = Look(
         started_at=started_at,
         marked=tuple(Candidate(row, is_complete(row, services or (), run.lines)) for row in marked),
@@ -215,7 +214,7 @@ def _add_order(run: Run, move: Move, custom_fields: dict[str, dict[str, str]]) -
     with run.around.ledger.write() as connection:
         run.save_facts(connection, facts, service_ids=list(added.service_ids))
         if elects_at_once(before):
-            elected = book.elect(connection, run.id, run.fence, added.order_id, now=run.around.now())
+            elected = fulfillments.elect(connection, run.id, run.fence, added.order_id, now=run.around.now())
             facts = after_election(facts, elected)
     run.facts, run.service_ids = facts, list(added.service_ids)
     run.around.fault_point("add_order:recorded")
@@ -237,10 +236,10 @@ def _mark_fields(run: Run) -> dict[str, dict[str, str]]:
 def _elect(run: Run, move: Move) -> None:
     assert move.order_id is not None
     with run.around.ledger.write() as connection:
-        taken = book.by_elected(connection, move.order_id)
+        taken = fulfillments.by_elected(connection, move.order_id)
         if taken is not None and taken.sf_order_id != run.id:
             raise NeedsDecision(f"WHMCS order {move.order_id} is already Salesforce order {taken.sf_order_id}")
-        elected = book.elect(connection, run.id, run.fence, move.order_id, now=run.around.now())
+        elected = fulfillments.elect(connection, run.id, run.fence, move.order_id, now=run.around.now())
         facts = after_election(run.facts, elected)
         run.save_facts(connection, facts)
     run.facts = facts

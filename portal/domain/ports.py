@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from portal.fulfillment.model import (
+from portal.domain.model import (
     AddedOrder,
     OrderLine,
     PayMethod,

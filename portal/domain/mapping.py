@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from portal.fulfillment.model import ErrorCode, FulfillmentFailed, OrderLine, SalesforceItem
+from portal.domain.model import ErrorCode, FulfillmentFailed, OrderLine, SalesforceItem
 
 #: What AddOrder takes as billingcycle.
 WHMCS_CYCLES = frozenset(

@@ -27,9 +27,9 @@ from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceError
 from simple_salesforce.format import format_soql
 
-from portal.fulfillment.model import SalesforceItem, SalesforceOrder, Updates, UpstreamError, salesforce_id_18
+from portal.clients.http import Session, TokenExpired, UpstreamClient, is_loopback, redact
+from portal.domain.model import SalesforceItem, SalesforceOrder, Updates, UpstreamError, salesforce_id_18
 from portal.settings import Settings
-from portal.upstream.http import Session, TokenExpired, UpstreamClient, is_loopback, redact
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ class OrderChange:
 
 
 class SalesforceClient(UpstreamClient):
-    """Implements portal.fulfillment.ports.SalesforcePort; the rest is for customers' pages, the sweep and the doctor.
+    """Implements portal.domain.ports.SalesforcePort; the rest is for customers' pages, the sweep and the doctor.
 
     Every method raises UpstreamError. Each HTTP call has its own deadline: `read_seconds`, or `write_seconds` where
     the call changes something. Signing in and following a second page are calls of their own.

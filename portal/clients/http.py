@@ -39,7 +39,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from portal.fulfillment.model import PortalError, UpstreamError
+from portal.domain.model import PortalError, UpstreamError
 
 log = logging.getLogger("portal.upstream")
 

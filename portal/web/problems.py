@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 from portal.webhooks.nonces import NonceStoreUnavailable
 
-log = logging.getLogger("portal.problems")
+log = logging.getLogger("portal.web.problems")
 
 RETRY_SECONDS: Final = 5
 

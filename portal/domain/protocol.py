@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from portal.fulfillment.mapping import normalise_cycle
-from portal.fulfillment.model import ErrorCode, OrderLine, WhmcsOrder, WhmcsService
+from portal.domain.mapping import normalise_cycle
+from portal.domain.model import ErrorCode, OrderLine, WhmcsOrder, WhmcsService
 
 #: A call is on its way at most this many seconds after its intent was written: PREPARE_WINDOW until the last look at
 #: the clock, and what a process may be stopped afterwards without missing its heartbeats (3 s), which stops the call.
@@ -289,7 +289,7 @@ def _others(elected: str, seen: Seen) -> Move | None:
 
 
 def taken_over(facts: Facts) -> Facts:
-    """What a takeover makes of the facts (portal.fulfillment.ledger.take_over writes the same in SQL)."""
+    """What a takeover makes of the facts (portal.ledger.fulfillments.take_over writes the same in SQL)."""
     return replace(facts, vouched=False, second_chance=facts.second_chance or facts.add_open)
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from portal.fulfillment.model import (
+from portal.clients.http import Session, UpstreamClient, redact
+from portal.domain.model import (
     AddedOrder,
     OrderLine,
     PayMethod,
@@ -26,9 +27,8 @@ from portal.fulfillment.model import (
     WhmcsProduct,
     WhmcsService,
 )
-from portal.fulfillment.model import WhmcsClient as ClientRecord
+from portal.domain.model import WhmcsClient as ClientRecord
 from portal.settings import Settings
-from portal.upstream.http import Session, UpstreamClient, redact
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class PaymentGateway:
 
 
 class WhmcsClient(UpstreamClient):
-    """Implements portal.fulfillment.ports.WhmcsPort; the rest is for customers' pages and the doctor.
+    """Implements portal.domain.ports.WhmcsPort; the rest is for customers' pages and the doctor.
 
     Every method raises UpstreamError; `permanent` for WHMCS' own business errors, whose text (redacted) is the
     message. Each HTTP call has its own deadline: `read_seconds`, or `write_seconds` where it changes something.

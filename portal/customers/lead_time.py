@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.fulfillment.model import State
+from portal.domain.model import State
 from portal.ledger.schema import fulfillments
 from portal.services import Services
 

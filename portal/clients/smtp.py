@@ -22,13 +22,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from portal import brand
-from portal.fulfillment.model import UpstreamError
-from portal.links import Links
+from portal.domain.model import UpstreamError
 from portal.settings import Settings
-from portal.words import cycle_words, money
+from portal.web import theme
+from portal.web.formatting import cycle_words, money
+from portal.web.signing import Links
 
-log = logging.getLogger("portal.mail")
+log = logging.getLogger("portal.clients.smtp")
 
 TEMPLATES: Final = Path(__file__).resolve().parent.parent / "templates" / "mail"
 TIMEOUT_SECONDS: Final = 20.0
@@ -43,7 +43,7 @@ class Mailer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._links = Links(settings)
-        self._accent = brand.readable(settings.brand_accent, brand.LIGHT_SURFACES, "#000000")
+        self._accent = theme.readable(settings.brand_accent, theme.LIGHT_SURFACES, "#000000")
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES),
             undefined=StrictUndefined,
@@ -89,7 +89,7 @@ class Mailer:
             "brand": settings.brand_name,
             "support": settings.brand_support_email,
             "review_time": settings.brand_review_time,
-            "accent": (self._accent, brand.ink_on(self._accent)),
+            "accent": (self._accent, theme.ink_on(self._accent)),
             "base_url": settings.portal_base_url,
             **payload.get("context", {}),
         }

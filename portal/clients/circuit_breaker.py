@@ -11,11 +11,11 @@ import random
 import time
 from collections.abc import Callable
 
-from portal.fulfillment.model import PortalError, UpstreamError
-from portal.ledger import upstreams
+from portal.domain.model import PortalError, UpstreamError
+from portal.ledger import circuits
 from portal.ledger.engine import Ledger
 
-log = logging.getLogger("portal.breaker")
+log = logging.getLogger("portal.clients.circuit_breaker")
 
 OPENS_AT = 5  # failures in a row
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0  # seconds between probes; a probe costs little, each second of waiting much
@@ -32,7 +32,7 @@ class Breaker:
         self._ledger = ledger
         self._name = name
         self._now = now
-        self._open: upstreams.Upstream | None = None
+        self._open: circuits.Upstream | None = None
         self._failures = 0
         self._looked = -LOOK_EVERY
         self._noted_ok = -OK_EVERY
@@ -47,7 +47,7 @@ class Breaker:
         now = self._now()
         if now >= state.probe_at:
             with self._ledger.write() as connection:
-                if upstreams.claim_probe(connection, self._name, now=now, next_at=now + _pause(state.failures)):
+                if circuits.claim_probe(connection, self._name, now=now, next_at=now + _pause(state.failures)):
                     return
         raise UpstreamError(
             self._name,
@@ -70,7 +70,7 @@ class Breaker:
 
     def _look(self) -> None:
         with self._ledger.read() as connection:
-            row = upstreams.get(connection, self._name)
+            row = circuits.get(connection, self._name)
         self._looked = time.monotonic()
         self._failures = row.failures if row else 0
         self._open = row if row and row.opened_at is not None else None
@@ -79,7 +79,7 @@ class Breaker:
         if not self._failures and time.monotonic() - self._noted_ok < OK_EVERY:
             return
         with self._ledger.write() as connection:
-            upstreams.note_ok(connection, self._name, now=self._now())
+            circuits.note_ok(connection, self._name, now=self._now())
         if self._open:
             log.info("Upstream answers again", extra={"upstream": self._name})
         self._failures, self._open, self._noted_ok = 0, None, time.monotonic()
@@ -88,7 +88,7 @@ class Breaker:
         now = self._now()
         pause = max(_pause(self._failures), error.retry_after or 0.0)
         with self._ledger.write() as connection:
-            opened = upstreams.note_failure(
+            opened = circuits.note_failure(
                 connection, self._name, now=now, error=str(error), opens_at=OPENS_AT, pause=pause
             )
         self._failures += 1

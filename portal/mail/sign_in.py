@@ -9,10 +9,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from portal.links import Links
 from portal.services import Services
+from portal.web.signing import Links
 
-log = logging.getLogger("portal.mail")
+log = logging.getLogger("portal.clients.smtp")
 
 
 def send_mail(services: Services, payload: Mapping[str, Any]) -> None:

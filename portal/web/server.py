@@ -26,7 +26,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from portal.webhooks import security, waiting
+from portal.webhooks import security_events, waiting
 
 #: From a request's first byte (or the connection's start) to its last, head and body together.
 REQUEST_SECONDS: Final = 10.0
@@ -174,7 +174,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         try:
             super().run()
         finally:
-            security.close_all()
+            security_events.close_all()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: waiting requests get their answer, then everything ends."""

@@ -10,13 +10,13 @@ from typing import Final, NoReturn, cast
 from flask import Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
 
-from portal.problems import Problem
 from portal.settings import Settings
-from portal.web import client_address, services
-from portal.webhooks import allowlist
+from portal.web.client_address import IpNetwork, allowed
+from portal.web.context import client_address, services
+from portal.web.problems import Problem
 from portal.webhooks.limits import Limits
 from portal.webhooks.nonces import Nonces
-from portal.webhooks.security import SecurityEvents
+from portal.webhooks.security_events import SecurityEvents
 from portal.webhooks.verifier import MAX_BODY_BYTES, Reason, Refused, Secret, Secrets
 from portal.webhooks.waiting import Waiting
 
@@ -38,7 +38,7 @@ class Door:
     """One of the two."""
 
     name: str  # also the prefix of its nonces
-    allowlist: Callable[[Settings], Sequence[allowlist.IpNetwork]]
+    allowlist: Callable[[Settings], Sequence[IpNetwork]]
     secrets: Callable[[Settings], Secrets]
 
 
@@ -73,7 +73,7 @@ def doors() -> Doors:
 def admit(door: Door) -> None:
     """Refuse addresses that aren't on the door's allowlist, before anything is read or counted."""
     address = client_address()
-    if not allowlist.allowed(address, door.allowlist(services().settings)):
+    if not allowed(address, door.allowlist(services().settings)):
         doors().security.record(door.name, "address_not_allowed", str(address or "unknown"))
         raise Problem(
             403, "address_not_allowed", "Address not allowed", "This address isn't on the allowlist of this webhook."

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
-from portal.links import signing_keys
-from portal.problems import Problem
 from portal.settings import Settings
+from portal.web.problems import Problem
+from portal.web.signing import signing_keys
 
 #: htmx, and what its file hashes to: nothing else from that host may run.
 HTMX_URL = "https://cdn.jsdelivr.net/npm/htmx.org@2.0.11/dist/htmx.min.js"

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.fulfillment.model import (
+from portal.domain.model import (
     FINISHED_STATES,
     CustomerStatus,
     ErrorCode,
@@ -24,7 +24,7 @@ from portal.fulfillment.model import (
     Step,
     StepState,
 )
-from portal.fulfillment.protocol import Facts
+from portal.domain.protocol import Facts
 from portal.ledger import events, installation, orders, outbox
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, services, steps, workers

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from portal.fulfillment.model import CustomerStatus
+from portal.clients.salesforce.client import OrderChange
+from portal.domain.model import CustomerStatus
 from portal.ledger import installation, orders
 from portal.services import Services
-from portal.upstream.salesforce import OrderChange
 
 #: One query's worth, and how many of them one round reads at most: a new ledger catches up over several rounds.
 PAGE: Final = 500

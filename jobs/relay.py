@@ -16,17 +16,16 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from jobs.process import WorkerProcess
-from portal.customers.mails import send_mail
+from portal.domain.model import JsonObject, UpstreamError
 from portal.errors import PortalError
-from portal.fulfillment import ledger as book
-from portal.fulfillment.model import JsonObject, UpstreamError
-from portal.fulfillment.reconcile import present_fields
-from portal.ledger import outbox
+from portal.fulfillment.audit import present_fields
+from portal.ledger import fulfillments, outbox
 from portal.ledger.outbox import Message
+from portal.mail.sign_in import send_mail
 from portal.services import Services
 from portal.webhooks.alerts import send_alert
 
-log = logging.getLogger("jobs.deliver")
+log = logging.getLogger("jobs.relay")
 
 POLL_SECONDS = 0.3
 BATCH = 200  # what one composite call to Salesforce takes
@@ -116,7 +115,7 @@ class Deliverer:
             assert isinstance(fields, dict)
             return fields
         with self._services.ledger.read() as connection:
-            row = book.get(connection, message.subject)
+            row = fulfillments.get(connection, message.subject)
         if row is None:
             return None
         self._asserted[message.id] = row.updated_at
@@ -186,7 +185,7 @@ class Deliverer:
             if error is None and not self._overtaken(connection, message):
                 outbox.sent(connection, message.id, now=services.now())
                 if message.kind == "salesforce" and "fields" in message.payload:
-                    book.note_told(connection, message.subject, extra["status"])
+                    fulfillments.note_told(connection, message.subject, extra["status"])
             elif error is None:
                 outbox.again(connection, message.id, due_at=services.now(), error="the order changed meanwhile")
             elif error.permanent and message.tries + 1 >= REFUSALS:
@@ -208,5 +207,5 @@ class Deliverer:
         moment = self._asserted.pop(message.id, None)
         if moment is None:
             return False
-        row = book.get(connection, message.subject)
+        row = fulfillments.get(connection, message.subject)
         return row is not None and row.updated_at != moment

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import current_app, g, request
 
-from portal.webhooks import allowlist
+from portal.web.client_address import IpAddress, sender
 
 if TYPE_CHECKING:
     from portal.services import Services
@@ -18,17 +18,17 @@ def services() -> Services:
     return cast("Services", current_app.extensions["portal"])
 
 
-def client_address() -> allowlist.IpAddress | None:
+def client_address() -> IpAddress | None:
     """Who is asking: the peer, or what a trusted proxy says it forwards for. None for an unknown one."""
     if "client_address" not in g:
         environ = request.environ
-        g.client_address = allowlist.sender(
+        g.client_address = sender(
             environ.get("REMOTE_ADDR") or "",
             environ.get("HTTP_X_FORWARDED_FOR"),
             environ.get("HTTP_FORWARDED"),
             services().settings.trusted_proxies,
         )
-    return cast("allowlist.IpAddress | None", g.client_address)
+    return cast("IpAddress | None", g.client_address)
 
 
 def client_key() -> str:

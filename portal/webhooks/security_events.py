@@ -22,7 +22,7 @@ from portal.ledger.schema import installation as installation_table
 from portal.settings import Settings
 from portal.webhooks.verifier import Secret
 
-log = logging.getLogger("portal.webhooks.security")
+log = logging.getLogger("portal.webhooks.security_events")
 
 COUNTER: Final = "webhook_security_events_total"
 SECRET_COUNTER: Final = "webhook_secret_matched_total"

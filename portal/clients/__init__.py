@@ -1,0 +1,1 @@
+"""One client for each outside system, speaking its real HTTP or SMTP, and what guards their calls."""

@@ -1,0 +1,1 @@
+"""The client of WHMCS: its API, and the records its answers become."""

@@ -1,0 +1,1 @@
+"""What the mails say, and the mails that are only made when they are sent."""

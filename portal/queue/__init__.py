@@ -1,0 +1,1 @@
+"""The queue: what RQ carries, and how Redis is reached."""

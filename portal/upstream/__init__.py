@@ -1,1 +1,0 @@
-"""One class for each outside system, speaking its real HTTP."""
