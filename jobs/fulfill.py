@@ -39,9 +39,9 @@ def fulfill_order(sf_order_id: str) -> None:
     process.wait_for_heartbeat()
     process.busy(True)
     try:
-        ended = fulfill(process.around, sf_order_id)
+        ended = fulfill(process.context, sf_order_id)
         if ended is None:
-            audit(process.around, sf_order_id)
+            audit(process.context, sf_order_id)
     except LeaseLost as lost:
         _correct_salesforce(process, sf_order_id)
         die(EXIT_DECLARED_DEAD, str(lost))
@@ -57,7 +57,7 @@ def fulfill_order(sf_order_id: str) -> None:
     if ended is None:
         return
     try:
-        process.services.tickets.announce_finished(sf_order_id)
+        process.services.jobs.announce_finished(sf_order_id)
     except RedisError:
         log.warning("Couldn't announce the end of a run", extra={"sfOrderId": sf_order_id})
     if ended.state in (State.FAILED, State.NEEDS_DECISION):
@@ -69,6 +69,6 @@ def _correct_salesforce(process: WorkerProcess, sf_order_id: str) -> None:
     try:
         with process.services.ledger.write() as connection:
             now = process.services.now()
-            fulfillments.assert_in_salesforce(connection, sf_order_id, now=now, due_at=now)
+            fulfillments.plan_resync(connection, sf_order_id, now=now, due_at=now)
     except (LedgerUnavailable, CommitUnknown):
         log.warning("Couldn't ask for a correction in Salesforce", extra={"sfOrderId": sf_order_id})

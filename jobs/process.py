@@ -13,13 +13,13 @@ from typing import NoReturn
 
 from portal.domain.model import UpstreamError
 from portal.errors import PortalError
-from portal.fulfillment.run import Surroundings
+from portal.fulfillment.run import RunContext
 from portal.ledger import workers
 from portal.services import Services
 
 log = logging.getLogger("jobs.process")
 
-BEAT_SECONDS = 0.5
+HEARTBEAT_SECONDS = 0.5
 #: Heartbeats missed for so long make others take this process's orders; it sends nothing more after it itself.
 TTL_SECONDS = 3.0
 
@@ -36,18 +36,18 @@ def die(code: int, why: str) -> NoReturn:
     os._exit(code)
 
 
-def new_incarnation() -> str:
+def new_worker_id() -> str:
     """A name no other process ever had."""
     return f"{socket.gethostname()[:20]}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
 
 
 class WorkerProcess:
-    """This process as an owner of orders. `incarnation`: made by the supervisor, so that it can mark us dead."""
+    """This process as an owner of orders. `worker_id`: made by the supervisor, so that it can mark us dead."""
 
-    def __init__(self, services: Services, incarnation: str, fault_point: Callable[[str], None] = nothing) -> None:
+    def __init__(self, services: Services, worker_id: str, fault_point: Callable[[str], None] = nothing) -> None:
         self.services = services
-        self.incarnation = incarnation
-        self._last_beat = time.monotonic()
+        self.worker_id = worker_id
+        self._last_heartbeat = time.monotonic()
         self._busy_since: float | None = None
         # A run without progress for longer than its longest call is stuck: stop beating, so that it is taken over.
         self._stuck_after = 3 * services.settings.whmcs_max_request_seconds + 120
@@ -56,30 +56,30 @@ class WorkerProcess:
             self.progress()
             fault_point(name)
 
-        self.around = Surroundings(
+        self.context = RunContext(
             ledger=services.ledger,
             salesforce=services.salesforce,
             whmcs=services.whmcs,
             settings=services.settings,
             now=services.now,
-            incarnation=incarnation,
-            whmcs_place=services.places.place,
+            worker_id=worker_id,
+            whmcs_slot=services.in_flight.place,
             fault_point=stop_point,
         )
         services.checks_before_send.append(self._check_lease)
 
     def start(self, kind: str) -> None:
-        """Register in the ledger and start beating. `kind`: fulfill, deliver or sweep."""
+        """Register in the ledger and start beating. `kind`: fulfill, relay or sweep."""
         with self.services.ledger.write() as connection:
             workers.register(
                 connection,
-                self.incarnation,
+                self.worker_id,
                 kind,
                 socket.gethostname()[:120],
                 os.getpid(),
                 now=self.services.now(),
             )
-        self._last_beat = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
     def progress(self) -> None:
@@ -93,7 +93,7 @@ class WorkerProcess:
 
     def wait_for_heartbeat(self) -> None:
         """Until a heartbeat got through lately: whoever may send nothing takes up no order either."""
-        while time.monotonic() - self._last_beat >= TTL_SECONDS - BEAT_SECONDS:
+        while time.monotonic() - self._last_heartbeat >= TTL_SECONDS - HEARTBEAT_SECONDS:
             time.sleep(0.05)
 
     def _check_lease(self, _deadline: float) -> None:
@@ -102,26 +102,26 @@ class WorkerProcess:
         Then nothing is sent. Whether we were taken over, the next write to the ledger tells.
         """
         self.progress()
-        if time.monotonic() - self._last_beat >= TTL_SECONDS:
+        if time.monotonic() - self._last_heartbeat >= TTL_SECONDS:
             raise UpstreamError(
                 "portal",
                 "this process missed its heartbeats, so it may not send",
                 permanent=False,
                 code="circuit_open",
-                retry_after=BEAT_SECONDS,
+                retry_after=HEARTBEAT_SECONDS,
                 reached=False,
             )
 
     def _beat(self) -> None:
         while True:
-            time.sleep(BEAT_SECONDS)
+            time.sleep(HEARTBEAT_SECONDS)
             busy_since = self._busy_since
             if busy_since is not None and time.monotonic() - busy_since > self._stuck_after:
                 die(EXIT_STUCK, "a step exceeded its deadline")
             begun = time.monotonic()
             try:
                 with self.services.ledger.write() as connection:
-                    alive = workers.beat(connection, self.incarnation)
+                    alive = workers.count_heartbeat(connection, self.worker_id)
             except PortalError:
                 continue  # the ledger is away: it takes nobody over meanwhile, and we send nothing after the TTL
             except Exception:
@@ -129,4 +129,4 @@ class WorkerProcess:
                 die(EXIT_STUCK, "the heartbeat failed")
             if not alive:
                 die(EXIT_DECLARED_DEAD, "this process was declared dead")
-            self._last_beat = begun
+            self._last_heartbeat = begun

@@ -34,7 +34,7 @@ LONGEST_PAUSE = 60.0  # seconds between two tries of one message
 REFUSALS = 6  # a message refused so often for good isn't tried again
 
 
-def run(services: Services, incarnation: str) -> None:
+def run(services: Services, worker_id: str) -> None:
     """A child's life: carry messages until SIGTERM."""
     stopping = threading.Event()
 
@@ -42,11 +42,11 @@ def run(services: Services, incarnation: str) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    WorkerProcess(services, incarnation).start("deliver")
-    deliverer = Deliverer(services, incarnation)
+    WorkerProcess(services, worker_id).start("relay")
+    relay_ = Relay(services, worker_id)
     threads = [
-        threading.Thread(target=_repeat, args=(stopping, deliverer.write_back), name="write-backs", daemon=True),
-        threading.Thread(target=_repeat, args=(stopping, deliverer.mail), name="mail", daemon=True),
+        threading.Thread(target=_repeat, args=(stopping, relay_.write_back), name="write-backs", daemon=True),
+        threading.Thread(target=_repeat, args=(stopping, relay_.mail), name="mail", daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -73,13 +73,13 @@ def _repeat(stopping: threading.Event, carry: Callable[[], int]) -> None:
             stopping.wait(POLL_SECONDS)
 
 
-class Deliverer:
+class Relay:
     """Sends due messages; each method returns how many it took up."""
 
-    def __init__(self, services: Services, incarnation: str) -> None:
+    def __init__(self, services: Services, worker_id: str) -> None:
         self._services = services
-        self._incarnation = incarnation
-        self._asserted: dict[int, float] = {}  # assertion → the moment of the state it tells
+        self._incarnation = worker_id
+        self._resyncs: dict[int, float] = {}  # assertion → the moment of the state it tells
 
     # --- write-backs ---
 
@@ -87,7 +87,7 @@ class Deliverer:
         """Send due write-backs, many in one call; of one order only its earliest."""
         services = self._services
         claimed = self._claim("salesforce", BATCH)
-        claimed += self._claim("assertion", BATCH - len(claimed)) if len(claimed) < BATCH else []
+        claimed += self._claim("resync", BATCH - len(claimed)) if len(claimed) < BATCH else []
         updates: list[tuple[Message, JsonObject]] = []
         for message in claimed:
             fields = self._fields(message)
@@ -110,7 +110,7 @@ class Deliverer:
 
     def _fields(self, message: Message) -> JsonObject | None:
         """What to write: what was decided then, or for an assertion the order's state as it is now."""
-        if message.kind != "assertion":
+        if message.kind != "resync":
             fields = message.payload["fields"]
             assert isinstance(fields, dict)
             return fields
@@ -118,7 +118,7 @@ class Deliverer:
             row = fulfillments.get(connection, message.subject)
         if row is None:
             return None
-        self._asserted[message.id] = row.updated_at
+        self._resyncs[message.id] = row.updated_at
         return present_fields(row, self._services.now())
 
     def _tell_order(self, message: Message, fields: JsonObject) -> UpstreamError | None:
@@ -169,7 +169,7 @@ class Deliverer:
                     continue
                 if kind == "salesforce" and outbox.earlier_pending(connection, message.id, kind, message.subject):
                     continue
-                if kind == "assertion" and outbox.earlier_pending(connection, None, "salesforce", message.subject):
+                if kind == "resync" and outbox.earlier_pending(connection, None, "salesforce", message.subject):
                     continue  # what is still to be told comes first
                 if outbox.claim(connection, message.id, self._incarnation, now=now, until=now + CLAIM_SECONDS):
                     claimed.append(message)
@@ -178,14 +178,14 @@ class Deliverer:
     def _settle(self, message: Message, error: UpstreamError | None) -> None:
         services = self._services
         extra: dict[str, Any] = {"kind": message.kind, "sfOrderId": message.subject, "outboxId": message.id}
-        salesforce = message.kind in ("salesforce", "assertion")
+        salesforce = message.kind in ("salesforce", "resync")
         if salesforce:
             extra["status"] = message.payload.get("fields", {}).get("Provisioning_Status__c", "as it is")
         with services.ledger.write() as connection:
             if error is None and not self._overtaken(connection, message):
                 outbox.sent(connection, message.id, now=services.now())
                 if message.kind == "salesforce" and "fields" in message.payload:
-                    fulfillments.note_told(connection, message.subject, extra["status"])
+                    fulfillments.note_salesforce_status(connection, message.subject, extra["status"])
             elif error is None:
                 outbox.again(connection, message.id, due_at=services.now(), error="the order changed meanwhile")
             elif error.permanent and message.tries + 1 >= REFUSALS:
@@ -204,7 +204,7 @@ class Deliverer:
 
     def _overtaken(self, connection: Connection, message: Message) -> bool:
         """Whether the order changed while an assertion of its state was under way: then it must be said again."""
-        moment = self._asserted.pop(message.id, None)
+        moment = self._resyncs.pop(message.id, None)
         if moment is None:
             return False
         row = fulfillments.get(connection, message.subject)

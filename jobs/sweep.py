@@ -1,6 +1,6 @@
 """`python -m jobs.sweep`: puts right what got lost. Any number may run, one acts; the others stand by.
 
-It takes over the orders of workers whose heartbeats stopped, sends tickets for orders that are due, sends lost ones
+It takes over the orders of workers whose heartbeats stopped, sends jobs for orders that are due, sends lost ones
 again, has ended orders audited, and does the portal's chores (placing orders in Salesforce, learning what changed).
 """
 
@@ -20,9 +20,9 @@ from types import FrameType
 
 from redis import RedisError
 
-from jobs.process import BEAT_SECONDS, TTL_SECONDS, new_incarnation
+from jobs.process import HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
 from portal.customers.placing import place
-from portal.customers.salesforce_sync import learn_changes
+from portal.customers.salesforce_sync import sync_changes
 from portal.domain.model import salesforce_id_18
 from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
@@ -34,15 +34,15 @@ from portal.settings import Settings, SettingsError
 log = logging.getLogger("jobs.sweep")
 
 ROUND_SECONDS = 0.3
-TICKETS_PER_SLOT = 3  # few tickets out: an old one is a lost one
-LOST_AFTER = 1.5  # seconds after which a ticket that is on no queue, and whose order nobody took, is lost
-AUDIT_TICKET_EVERY = 5.0
+JOBS_PER_SLOT = 3  # few jobs out: an old one is a lost one
+LOST_AFTER = 1.5  # seconds after which a job that is on no queue, and whose order nobody took, is lost
+AUDIT_JOB_EVERY = 5.0
 HANGING_SECONDS = 15.0  # a sweep whose round takes longer lets another one act
 LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
 EPOCH = "portal:epoch"
 EPOCH_SECONDS = 10.0
-DOUBT_SECONDS = 30 * 86_400.0  # how long a restored ledger vouches for nothing it doesn't know
-SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every ticket with it
+DOUBT_SECONDS = 30 * 86_400.0  # how long a restored ledger takes no history for complete
+SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every job with it
 
 
 class Sweep:
@@ -50,10 +50,12 @@ class Sweep:
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.incarnation = new_incarnation()
-        self._seen_beats: dict[str, tuple[int, float]] = {}  # incarnation → beat, seconds we have seen it stand there
+        self.worker_id = new_worker_id()
+        self._seen_heartbeats: dict[
+            str, tuple[int, float]
+        ] = {}  # worker_id → beat, seconds we have seen it stand there
         self._looked = time.monotonic()
-        self._ticketed_audits: dict[str, float] = {}
+        self._enqueued_audits: dict[str, float] = {}
         self.acting = False
         self._next_epoch = 0.0
 
@@ -61,7 +63,7 @@ class Sweep:
         """Register in the ledger."""
         with self.services.ledger.write() as connection:
             workers.register(
-                connection, self.incarnation, "sweep", socket.gethostname()[:120], os.getpid(), now=self.services.now()
+                connection, self.worker_id, "sweep", socket.gethostname()[:120], os.getpid(), now=self.services.now()
             )
 
     def round(self) -> None:
@@ -74,26 +76,26 @@ class Sweep:
         for worker in stale:
             self._take_over(worker)
         self._check_sentinel()
-        self._find_lost_tickets()
-        self._send_tickets()
+        self._find_lost_jobs()
+        self._enqueue_due()
         self._send_audits()
 
     # --- who is alive, and who leads ---
 
-    def keep_beating(self, stopping: threading.Event) -> None:
+    def keep_heartbeat(self, stopping: threading.Event) -> None:
         """Beat beside the rounds, which may take long, but not beside one that hangs; for a thread of its own."""
-        while not stopping.wait(BEAT_SECONDS):
+        while not stopping.wait(HEARTBEAT_SECONDS):
             if time.monotonic() - self._looked > HANGING_SECONDS:
                 continue
             with contextlib.suppress(PortalError), self.services.ledger.write() as connection:
-                workers.beat(connection, self.incarnation)  # the next round sees whether we were declared dead
+                workers.count_heartbeat(connection, self.worker_id)  # the next round sees whether we were declared dead
 
     def _beat(self) -> None:
         with self.services.ledger.write() as connection:
-            if workers.beat(connection, self.incarnation):
+            if workers.count_heartbeat(connection, self.worker_id):
                 return
         log.warning("This sweep was declared dead: it starts anew")
-        self.incarnation = new_incarnation()
+        self.worker_id = new_worker_id()
         self.acting = False
         self.start()
 
@@ -109,56 +111,58 @@ class Sweep:
         passed, self._looked = min(now - self._looked, LONGEST_ROUND), now
         known: dict[str, tuple[int, float]] = {}
         for row in rows:
-            beat, silent = self._seen_beats.get(row.incarnation, (row.beat, -passed))
-            known[row.incarnation] = (row.beat, silent + passed if beat == row.beat else 0.0)
-        self._seen_beats = known
-        return [row for row in rows if known[row.incarnation][1] > TTL_SECONDS and row.incarnation != self.incarnation]
+            beat, silent = self._seen_heartbeats.get(row.worker_id, (row.heartbeats, -passed))
+            known[row.worker_id] = (row.heartbeats, silent + passed if beat == row.heartbeats else 0.0)
+        self._seen_heartbeats = known
+        return [row for row in rows if known[row.worker_id][1] > TTL_SECONDS and row.worker_id != self.worker_id]
 
     def _lead(self, stale: list[workers.Worker]) -> None:
         """Act, unless another sweep that is alive does."""
         with self.services.ledger.read() as connection:
             leader = installation.get(connection, "sweep")
-        if leader == self.incarnation:
+        if leader == self.worker_id:
             self.acting = True
             return
-        alive = leader in self._seen_beats and all(worker.incarnation != leader for worker in stale)
+        alive = leader in self._seen_heartbeats and all(worker.worker_id != leader for worker in stale)
         if alive:
             self.acting = False
             return
         with self.services.ledger.write() as connection:
             if installation.get(connection, "sweep") == leader:
-                installation.put(connection, "sweep", self.incarnation, now=self.services.now())
-        log.info("This sweep acts now", extra={"incarnation": self.incarnation})
+                installation.put(connection, "sweep", self.worker_id, now=self.services.now())
+        log.info("This sweep acts now", extra={"worker_id": self.worker_id})
 
     def _take_over(self, worker: workers.Worker) -> None:
         with self.services.ledger.write() as connection:
-            taken = fulfillments.take_over(connection, worker.incarnation, now=self.services.now(), beat=worker.beat)
+            taken = fulfillments.take_over(
+                connection, worker.worker_id, now=self.services.now(), heartbeats=worker.heartbeats
+            )
         if taken is None:
             return
         log.warning(
             "A worker's heartbeats stopped: its orders are taken over",
-            extra={"incarnation": worker.incarnation, "pid": worker.pid, "orders": len(taken)},
+            extra={"worker_id": worker.worker_id, "pid": worker.pid, "orders": len(taken)},
         )
-        self._ticket(taken, front=True)
+        self._enqueue(taken, front=True)
 
-    # --- tickets ---
+    # --- jobs ---
 
-    def _ticket(self, sf_order_ids: list[str], *, front: bool = False) -> None:
-        """Send a ticket for each; those of a crash before they are noted are sent again, and do nothing twice."""
-        sent = [(each, self.services.tickets.send(each, front=front)) for each in sf_order_ids]
+    def _enqueue(self, sf_order_ids: list[str], *, front: bool = False) -> None:
+        """Send a job for each; those of a crash before they are noted are sent again, and do nothing twice."""
+        sent = [(each, self.services.jobs.send(each, front=front)) for each in sf_order_ids]
         if sent:
             with self.services.ledger.write() as connection:
-                for sf_order_id, ticket in sent:
-                    fulfillments.note_ticket(connection, sf_order_id, ticket, now=self.services.now())
+                for sf_order_id, job in sent:
+                    fulfillments.note_job(connection, sf_order_id, job, now=self.services.now())
 
     def _check_sentinel(self) -> None:
         if time.monotonic() >= self._next_epoch:
             self._count_epoch()
         if self.services.redis.set(SENTINEL, "1", nx=True):
             with self.services.ledger.write() as connection:
-                count = fulfillments.forget_tickets(connection)
+                count = fulfillments.forget_jobs(connection)
             if count:
-                log.warning("Redis was flushed or replaced: tickets are sent again", extra={"orders": count})
+                log.warning("Redis was flushed or replaced: jobs are sent again", extra={"orders": count})
 
     def _count_epoch(self) -> None:
         """Ledger and Redis count together; where Redis is ahead, the ledger has lost time: it was restored."""
@@ -180,40 +184,40 @@ class Sweep:
         services.redis.set(EPOCH, epoch)
         self._next_epoch = time.monotonic() + EPOCH_SECONDS
 
-    def _find_lost_tickets(self) -> None:
-        """Tickets on no queue whose order nobody took: a worker died between taking and claiming."""
+    def _find_lost_jobs(self) -> None:
+        """JobQueue on no queue whose order nobody took: a worker died between taking and claiming."""
         with self.services.ledger.read() as connection:
-            out = fulfillments.ticketed(connection, limit=500)
-        old = [row for row in out if self.services.now() - (row.ticketed_at or 0.0) > LOST_AFTER]
+            out = fulfillments.enqueued(connection, limit=500)
+        old = [row for row in out if self.services.now() - (row.enqueued_at or 0.0) > LOST_AFTER]
         if not old:
             return
-        queued = set(self.services.tickets.queued(limit=5000))
-        lost = [row for row in old if row.ticket not in queued]
+        queued = set(self.services.jobs.queued(limit=5000))
+        lost = [row for row in old if row.job_id not in queued]
         if lost:
             with self.services.ledger.write() as connection:
                 for row in lost:
-                    fulfillments.forget_ticket(connection, row.sf_order_id, row.ticket)
+                    fulfillments.forget_job(connection, row.sf_order_id, row.job_id)
 
-    def _send_tickets(self) -> None:
+    def _enqueue_due(self) -> None:
         services = self.services
         with services.ledger.read() as connection:
             if installation.paused(connection):
                 return
             slots = sum(1 for worker in workers.alive(connection) if worker.kind == "fulfill")
-            most = TICKETS_PER_SLOT * max(slots, 1)
-            room = most - services.tickets.count()
+            most = JOBS_PER_SLOT * max(slots, 1)
+            room = most - services.jobs.count()
             rows = fulfillments.due(connection, now=services.now(), limit=room) if room > 0 else []
-        self._ticket([row.sf_order_id for row in rows])
+        self._enqueue([row.sf_order_id for row in rows])
 
     def _send_audits(self) -> None:
         now = time.monotonic()
         with self.services.ledger.read() as connection:
             rows = fulfillments.audits_due(connection, now=self.services.now(), limit=20)
-        self._ticketed_audits = {key: at for key, at in self._ticketed_audits.items() if now - at < AUDIT_TICKET_EVERY}
+        self._enqueued_audits = {key: at for key, at in self._enqueued_audits.items() if now - at < AUDIT_JOB_EVERY}
         for row in rows:
-            if row.sf_order_id not in self._ticketed_audits:
-                self._ticketed_audits[row.sf_order_id] = now
-                self.services.tickets.send(row.sf_order_id)
+            if row.sf_order_id not in self._enqueued_audits:
+                self._enqueued_audits[row.sf_order_id] = now
+                self.services.jobs.send(row.sf_order_id)
 
 
 class Chores:
@@ -260,7 +264,7 @@ class Chores:
 
     def _learn_changes(self) -> None:
         """Orders that were rejected or cancelled in Salesforce, in bulk."""
-        learn_changes(self._services)
+        sync_changes(self._services)
 
     def _tidy(self) -> None:
         """Rows nothing needs any more."""
@@ -294,9 +298,9 @@ def main() -> int:
     except (SettingsError, PortalError) as error:
         print(f"The sweep can't start:\n{error}", file=sys.stderr, flush=True)
         return 4
-    log.info("Sweep started", extra={"incarnation": sweep.incarnation})
+    log.info("Sweep started", extra={"worker_id": sweep.worker_id})
     threading.Thread(target=Chores(services, sweep).run, args=(stopping,), name="chores", daemon=True).start()
-    threading.Thread(target=sweep.keep_beating, args=(stopping,), name="heartbeat", daemon=True).start()
+    threading.Thread(target=sweep.keep_heartbeat, args=(stopping,), name="heartbeat", daemon=True).start()
     while not stopping.wait(ROUND_SECONDS):
         try:
             sweep.round()

@@ -29,7 +29,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from jobs import fulfill, relay
-from jobs.process import WorkerProcess, new_incarnation, nothing
+from jobs.process import WorkerProcess, new_worker_id, nothing
 from portal.errors import PortalError
 from portal.ledger import fulfillments
 from portal.logs import set_up_logging
@@ -39,8 +39,8 @@ from portal.settings import Settings, SettingsError
 
 log = logging.getLogger("jobs.worker")
 
-#: A child is replaced after so many tickets, so that no leak grows for ever.
-TICKETS_PER_CHILD = 2000
+#: A child is replaced after so many jobs, so that no leak grows for ever.
+JOBS_PER_CHILD = 2000
 LONGEST_BACKOFF = 10.0
 YOUNG_SECONDS = 2.0  # a child that ends before this age may be doomed: its successors come slower and slower
 
@@ -75,7 +75,7 @@ class SlotWorker(SimpleWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Wait for a ticket, in short waits; None when asked to stop. Redis may go away and come back meanwhile."""
+        """Wait for a job, in short waits; None when asked to stop. Redis may go away and come back meanwhile."""
         self.set_state(WorkerStatus.IDLE)
         pause = 0.2
         while not self._stop_requested:
@@ -99,9 +99,9 @@ class SlotWorker(SimpleWorker):
         return None
 
 
-def run_slot(services: Services, incarnation: str, fault_point: Callable[[str], None]) -> None:
-    """A child's life: run tickets until told to stop."""
-    process = WorkerProcess(services, incarnation, fault_point)
+def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], None]) -> None:
+    """A child's life: run jobs until told to stop."""
+    process = WorkerProcess(services, worker_id, fault_point)
     process.start("fulfill")
     fulfill.work_in(process)
     connection: Redis = connect_redis(services.settings, blocking=True)
@@ -111,10 +111,10 @@ def run_slot(services: Services, incarnation: str, fault_point: Callable[[str], 
         try:
             queue = Queue(FULFILLMENTS, connection=connection, serializer=JSONSerializer)
             # A new name each time: after an outage Redis may still show the old one as an active worker.
-            name = f"{incarnation}-{number}"
+            name = f"{worker_id}-{number}"
             worker = SlotWorker([queue], connection=connection, serializer=JSONSerializer, name=name)
             worker.log_job_description = False
-            worker.work(logging_level="WARNING", max_jobs=TICKETS_PER_CHILD)
+            worker.work(logging_level="WARNING", max_jobs=JOBS_PER_CHILD)
             return
         except redis_library.exceptions.RedisError:
             time.sleep(random.uniform(0.2, 1.0))  # RQ's bookkeeping met a Redis that is away
@@ -135,7 +135,7 @@ class Supervisor:
     def __init__(self, services: Services, fault_point: Callable[[str], None] = nothing) -> None:
         self._services = services
         self._fault_point = fault_point
-        self._children: dict[int, tuple[str, str, float]] = {}  # pid → kind, incarnation, started
+        self._children: dict[int, tuple[str, str, float]] = {}  # pid → kind, worker_id, started
         self._to_fork: list[tuple[float, str]] = []  # when (monotonic), kind: those that wait for their backoff
         self._failures = 0
         self._stopping = False
@@ -150,7 +150,7 @@ class Supervisor:
         gc.freeze()
         for _ in range(self._services.settings.fulfillment_slots):
             self._fork("slot")
-        self._fork("deliver")
+        self._fork("relay")
         log.info("Worker started", extra={"slots": self._services.settings.fulfillment_slots})
         while self._children or self._to_fork:
             self._fork_due()
@@ -181,13 +181,13 @@ class Supervisor:
             os.kill(pid, signal.SIGTERM)
 
     def _fork(self, kind: str) -> None:
-        incarnation = new_incarnation()
+        worker_id = new_worker_id()
         parent = os.getpid()
         # A stop that arrives now must reach the child too: hold signals back until it is on the list.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         pid = os.fork()
         if pid:
-            self._children[pid] = (kind, incarnation, time.monotonic())
+            self._children[pid] = (kind, worker_id, time.monotonic())
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             return
         code = 1
@@ -198,9 +198,9 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             random.seed()
             if kind == "slot":
-                run_slot(self._services, incarnation, self._fault_point)
+                run_slot(self._services, worker_id, self._fault_point)
             else:
-                relay.run(self._services, incarnation)
+                relay.run(self._services, worker_id)
             code = 0
         except PortalError as error:
             log.error("Worker process can't go on", extra={"kind": kind, "error": str(error)})
@@ -210,10 +210,10 @@ class Supervisor:
             os._exit(code)
 
     def _reaped(self, pid: int, status: int) -> None:
-        kind, incarnation, started = self._children.pop(pid, ("unknown", "", 0.0))
+        kind, worker_id, started = self._children.pop(pid, ("unknown", "", 0.0))
         if kind == "unknown":
             return
-        self._take_over(incarnation)
+        self._take_over(worker_id)
         if self._stopping:
             return
         code = os.waitstatus_to_exitcode(status)
@@ -227,18 +227,18 @@ class Supervisor:
         pause = min(0.2 * 2 ** min(self._failures, 10), LONGEST_BACKOFF) if self._failures > 2 else 0.0
         self._to_fork.append((time.monotonic() + pause, kind))
 
-    def _take_over(self, incarnation: str) -> None:
-        """Nothing that a reaped process owned can still be run by it: free its orders, and send their tickets first."""
+    def _take_over(self, worker_id: str) -> None:
+        """Nothing that a reaped process owned can still be run by it: free its orders, and send their jobs first."""
         services = self._services
         try:
             with services.ledger.write() as connection:
-                taken = fulfillments.take_over(connection, incarnation, now=services.now())
+                taken = fulfillments.take_over(connection, worker_id, now=services.now())
             for sf_order_id in taken or ():
-                ticket = services.tickets.send(sf_order_id, front=True)
+                job = services.jobs.send(sf_order_id, front=True)
                 with services.ledger.write() as connection:
-                    fulfillments.note_ticket(connection, sf_order_id, ticket, now=services.now())
+                    fulfillments.note_job(connection, sf_order_id, job, now=services.now())
         except (PortalError, RedisError) as error:
-            # Its missed heartbeats will tell the sweep, which also sends tickets.
+            # Its missed heartbeats will tell the sweep, which also sends jobs.
             log.warning("Couldn't take over a dead worker's orders", extra={"error": str(error)})
         finally:
             services.ledger.dispose()

@@ -1,4 +1,4 @@
-"""The one composition root: from settings to the ledger, Redis, tickets and the clients of both other sides."""
+"""The one composition root: from settings to the ledger, Redis, jobs and the clients of both other sides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from portal.clients.circuit_breaker import Breaker
-from portal.clients.concurrency import Places
+from portal.clients.concurrency import InFlightLimit
 from portal.clients.salesforce.client import SalesforceClient
 from portal.clients.smtp import Mailer
 from portal.clients.whmcs.client import WhmcsClient
@@ -25,7 +25,7 @@ from portal.ledger import installation
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
 from portal.queue.embedded import ensure_valkey
-from portal.queue.jobs import Tickets
+from portal.queue.jobs import JobQueue
 from portal.settings import Settings
 
 log = logging.getLogger("portal.services")
@@ -38,11 +38,11 @@ class Services:
     settings: Settings
     ledger: Ledger
     redis: Redis
-    tickets: Tickets
+    jobs: JobQueue
     salesforce: SalesforceClient
     whmcs: WhmcsClient
     mailer: Mailer
-    places: Places
+    in_flight: InFlightLimit
     now: Callable[[], float] = time.time
     checks_before_send: list[Callable[[float], None]] = field(default_factory=list)
 
@@ -104,16 +104,16 @@ def build_services(settings: Settings) -> Services:
     redis = connect_redis(settings)
     whmcs, salesforce = WhmcsClient.from_settings(settings), SalesforceClient.from_settings(settings)
     # A holder that was killed gives its place back when the longest call can have ended.
-    places = Places(redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10)
+    places = InFlightLimit(redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10)
     services = Services(
         settings=settings,
         ledger=ledger,
         redis=redis,
-        tickets=Tickets(redis),
+        jobs=JobQueue(redis),
         salesforce=salesforce,
         whmcs=whmcs,
         mailer=Mailer(settings),
-        places=places,
+        in_flight=places,
     )
     whmcs.limiter = places.place
     for client, name in ((whmcs, "whmcs"), (salesforce, "salesforce")):

@@ -250,7 +250,7 @@ class Settings:
     )
     whmcs_client_area_url: str | None = _setting(_web_url, doc="the client area, linked from a provisioned order")
     whmcs_webhook_secret: str | None = _setting(
-        _text, secret=True, doc="signs WHMCS' calls to us; without it that door doesn't exist"
+        _text, secret=True, doc="signs WHMCS' calls to us; without it that receiver doesn't exist"
     )
     whmcs_webhook_secret_previous: str | None = _setting(_text, secret=True, doc="as for Salesforce")
     whmcs_webhook_ip_allowlist: tuple[IpNetwork, ...] = _setting(_networks, (), doc="as for Salesforce")
@@ -288,7 +288,7 @@ class Settings:
     metrics_allowlist: tuple[IpNetwork, ...] = _setting(_networks, (), doc="addresses that may read /metrics")
     metrics_token: str | None = _setting(_text, secret=True, doc="bearer token that may read /metrics")
     retention_days: int = _setting(_whole(1, 36_500), 400, doc="how long finished orders' details are kept")
-    # Limits of the doors, as flask-limiter writes them
+    # Limits of the receivers, as flask-limiter writes them
     webhook_rate_limit: str = _setting(_rate, "6000/minute", doc="signed requests of one address")
     webhook_global_limit: str = _setting(_rate, "12000/minute", doc="signed requests of all addresses together")
     webhook_forgery_limit: str = _setting(_rate, "600/minute", doc="forged requests of one address before 429s")

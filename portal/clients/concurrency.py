@@ -29,7 +29,7 @@ return 0
 """
 
 
-class Places:
+class InFlightLimit:
     """At most `limit` holders at a time. A thread that holds a place may take it again at no cost."""
 
     def __init__(self, redis: Redis, name: str, limit: int, *, lapse: float, patience: float = 30.0) -> None:
@@ -63,7 +63,7 @@ class Places:
                 if self._take(keys=[self._key], args=[token, self._limit, self._lapse]):
                     return token
             except RedisError:
-                return None  # without Redis no new tickets come either; don't hold back what is being run
+                return None  # without Redis no new jobs come either; don't hold back what is being run
             if time.monotonic() > until:
                 raise UpstreamError(
                     "whmcs",

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from portal.customers import checkout, order_pages, sign_in
 from portal.customers.catalogue import CatalogueCache
-from portal.customers.lead_time import Typical
+from portal.customers.lead_time import LeadTime
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.services import Services
 from portal.web import formatting, security_headers, theme
@@ -28,7 +28,7 @@ def register(app: Flask) -> None:
     settings = services.settings
     security_headers.register(app, settings)
     app.extensions["portal_catalogue"] = CatalogueCache(services)
-    app.extensions["portal_typical"] = Typical(services)
+    app.extensions["portal_lead_time"] = LeadTime(services)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content

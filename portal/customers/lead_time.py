@@ -19,7 +19,7 @@ FEWEST: Final = 20
 KEPT_SECONDS: Final = 60.0
 
 
-def typical_seconds(connection: Connection) -> float | None:
+def lead_time_seconds(connection: Connection) -> float | None:
     """Within how many seconds of the click three of four recent orders were set up; None where too few are known."""
     query = (
         sa.select(fulfillments.c.requested_at, fulfillments.c.finished_at)
@@ -31,7 +31,7 @@ def typical_seconds(connection: Connection) -> float | None:
     return statistics.quantiles(took, n=4)[2] if len(took) >= FEWEST else None
 
 
-class Typical:
+class LeadTime:
     """The figure, read at most once a minute in each process."""
 
     def __init__(self, services: Services) -> None:
@@ -41,12 +41,12 @@ class Typical:
         self._read_at = float("-inf")
 
     def seconds(self, connection: Connection) -> float | None:
-        """As `typical_seconds`, up to KEPT_SECONDS old."""
+        """As `lead_time_seconds`, up to KEPT_SECONDS old."""
         now = self._services.now()
         with self._guard:
             if 0 <= now - self._read_at < KEPT_SECONDS:
                 return self._known
             self._read_at = now
-        known = typical_seconds(connection)
+        known = lead_time_seconds(connection)
         self._known = known
         return known

@@ -31,7 +31,7 @@ from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
 from portal.customers import limits
-from portal.customers.lead_time import Typical
+from portal.customers.lead_time import LeadTime
 from portal.customers.progress import Progress, tag_of, tell
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
@@ -83,14 +83,14 @@ def shown(reference: str) -> Shown:
         if order.sf_order_id is not None and order.status is not CustomerStatus.PENDING_REVIEW:
             fulfillment = fulfillments.get(connection, order.sf_order_id)
             steps = fulfillments.steps_of(connection, order.sf_order_id) if fulfillment else []
-        typical: Typical = current_app.extensions["portal_typical"]
+        typical: LeadTime = current_app.extensions["portal_lead_time"]
         usual = typical.seconds(connection) if order.status is CustomerStatus.ACTIVATING else None
     progress = tell(
         order,
         fulfillment,
         steps,
         now=services().now(),
-        typical_seconds=usual,
+        lead_time_seconds=usual,
         review_time=services().settings.brand_review_time,
     )
     return Shown(order, fulfillment, progress)
@@ -319,8 +319,8 @@ def resume(reference: str) -> Response:
             why="the customer added a payment method",
         )
     if resumed:
-        with contextlib.suppress(redis.RedisError):  # the sweep sends a ticket as well
-            here.tickets.send(what.fulfillment.sf_order_id, front=True)
+        with contextlib.suppress(redis.RedisError):  # the sweep sends a job as well
+            here.jobs.send(what.fulfillment.sf_order_id, front=True)
         log.info("Order resumed by its customer", extra={"sfOrderId": what.fulfillment.sf_order_id})
     return back
 

@@ -79,18 +79,18 @@ def tell(
     steps: Sequence[StepRow],
     *,
     now: float,
-    typical_seconds: float | None,
+    lead_time_seconds: float | None,
     review_time: str,
 ) -> Progress:
     """The order as its customer may know it.
 
-    `typical_seconds`: how long orders usually take to set up, if known; `review_time`: the review before, in words.
+    `lead_time_seconds`: how long orders usually take to set up, if known; `review_time`: the review before, in words.
     """
-    late = _late(order, fulfillment, now, typical_seconds)
+    late = _late(order, fulfillment, now, lead_time_seconds)
     tag, tone, headline, sentences = _words(order, fulfillment, late, review_time)
     usually = ""
-    if typical_seconds is not None and order.status is CustomerStatus.ACTIVATING and not late:
-        usually = f"Usually done in {duration(typical_seconds)}."
+    if lead_time_seconds is not None and order.status is CustomerStatus.ACTIVATING and not late:
+        usually = f"Usually done in {duration(lead_time_seconds)}."
     missing = order.status is CustomerStatus.FAILED and order.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value
     return Progress(
         status=order.status,
@@ -124,14 +124,14 @@ def duration(seconds: float) -> str:
     return "an hour" if hours == 1 else f"{hours} hours"
 
 
-def _late(order: Order, fulfillment: Fulfillment | None, now: float, typical_seconds: float | None) -> bool:
+def _late(order: Order, fulfillment: Fulfillment | None, now: float, lead_time_seconds: float | None) -> bool:
     if order.status is not CustomerStatus.ACTIVATING or fulfillment is None:
         return False
     running_for = now - fulfillment.requested_at
     return (
         fulfillment.state is State.NEEDS_DECISION
         or (fulfillment.tries > 0 and running_for > HICCUP_SECONDS)
-        or running_for > max(LATE_AFTER, 3 * (typical_seconds or 0.0))
+        or running_for > max(LATE_AFTER, 3 * (lead_time_seconds or 0.0))
     )
 
 

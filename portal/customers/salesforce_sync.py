@@ -17,7 +17,7 @@ from portal.services import Services
 PAGE: Final = 500
 PAGES: Final = 10
 
-_KEY: Final = "orders_learnt"
+_KEY: Final = "orders_synced"
 #: Read again each time, in seconds: a transaction in Salesforce may show up this long after the moment it bears.
 _OVERLAP: Final = 30.0
 
@@ -28,7 +28,7 @@ _REJECTED: Final = frozenset({"rejected", "declined", "denied"})
 _UNFINISHED: Final = frozenset({"draft"})
 
 
-def learn_changes(services: Services) -> None:
+def sync_changes(services: Services) -> None:
     """Read the orders that changed since the last time. Raises UpstreamError when Salesforce can't be asked."""
     with services.ledger.read() as connection:
         kept = installation.get(connection, _KEY)
@@ -49,7 +49,7 @@ def _learn(services: Services, changes: list[OrderChange]) -> None:
     for start in range(0, len(changes), 50):
         with services.ledger.write() as connection:
             for change in changes[start : start + 50]:
-                status, reason = told_as(change)
+                status, reason = customer_status_of(change)
                 if status is not None:
                     orders.learn(
                         connection,
@@ -61,7 +61,7 @@ def _learn(services: Services, changes: list[OrderChange]) -> None:
                     )
 
 
-def told_as(change: OrderChange) -> tuple[CustomerStatus | None, str | None]:
+def customer_status_of(change: OrderChange) -> tuple[CustomerStatus | None, str | None]:
     """What a customer is told of an order this ledger hasn't fulfilled itself, and why; (None, None): nothing yet."""
     status = change.order.status.casefold()
     provisioning = change.order.provisioning_status

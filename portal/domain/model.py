@@ -300,14 +300,14 @@ def _with_case(body: str, suffix: str) -> str:
     return "".join(letters)
 
 
-def mark_of(sf_order_id: str) -> str:
+def external_reference(sf_order_id: str) -> str:
     """The token kept in the WHMCS order's notes (and custom field): `sfOrderId=<18 characters>`."""
     return f"sfOrderId={sf_order_id}"
 
 
-def bears_mark(text: str, sf_order_id: str) -> bool:
+def bears_reference(text: str, sf_order_id: str) -> bool:
     """Whether `text` holds the mark of this order as a whitespace-separated token of its own."""
-    return mark_of(sf_order_id) in text.split()
+    return external_reference(sf_order_id) in text.split()
 
 
 JsonObject = dict[str, Any]

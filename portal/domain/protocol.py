@@ -1,7 +1,7 @@
 """How one Salesforce order becomes one Active WHMCS order although AddOrder isn't idempotent: the decisions, pure.
 
 A run repeats: `decide` on what the ledger remembers (Facts) and what it has seen in WHMCS (Seen), write the intent
-(`intend`), do the move, write the outcome (`conclude`). Nothing here does I/O; tests/unit/test_protocol_search.py
+(`intend`), do the action, write the outcome (`conclude`). Nothing here does I/O; tests/unit/test_protocol_search.py
 drives these very functions through every interleaving of three runs that may pause anywhere or die.
 
 The rules (docs/reliability.md tells why):
@@ -39,14 +39,14 @@ class Facts:
     elected: str | None = None  # the one order that may be accepted
     adopt: str | None = None  # the order Salesforce named before we ever created one
     answered: str | None = None  # the last order AddOrder told us of, not elected yet
-    vouched: bool = True  # every attempt there ever was is in this ledger
-    second_chance: bool = False  # there may be more marked orders than the elected one
-    adds: int = 0  # AddOrder intents
+    history_complete: bool = True  # every attempt there ever was is in this ledger
+    duplicate_possible: bool = False  # there may be more marked orders than the elected one
+    add_attempts: int = 0  # AddOrder intents
     add_open: bool = False  # the last AddOrder has no definite outcome
-    add_until: float | None = None  # until then an AddOrder without outcome may still take effect
-    accepts: int = 0
+    add_in_doubt_until: float | None = None  # until then an AddOrder without outcome may still take effect
+    accept_attempts: int = 0
     accept_open: bool = False
-    accept_until: float | None = None
+    accept_in_doubt_until: float | None = None
     active: bool = False  # the elected order was accepted
 
     def adopting(self, order_id: str) -> Facts:
@@ -55,7 +55,7 @@ class Facts:
 
     def doubted(self, until: float | None) -> Facts:
         """There was an attempt this ledger doesn't know: look first; `until` then it may still take effect."""
-        return replace(self, vouched=False, add_until=until)
+        return replace(self, history_complete=False, add_in_doubt_until=until)
 
 
 class Outcome(StrEnum):
@@ -142,7 +142,7 @@ class Do(StrEnum):
 
 
 @dataclass(frozen=True)
-class Move:
+class Action:
     """The next thing to do; which of the other members are set depends on `do`."""
 
     do: Do
@@ -155,134 +155,134 @@ class Move:
 # --- deciding ------------------------------------------------------------------------------------------
 
 
-def decide_create(facts: Facts, seen: Seen, now: float, *, marks_readable: bool | None) -> Move:
-    """The next move towards an elected order; DONE when one is elected.
+def decide_create(facts: Facts, seen: Seen, now: float, *, references_readable: bool | None) -> Action:
+    """The next action towards an elected order; DONE when one is elected.
 
-    marks_readable: whether this WHMCS is known to give the mark back (None: not known yet).
+    references_readable: whether this WHMCS is known to give the mark back (None: not known yet).
     """
     if facts.elected is not None:
-        return Move(Do.DONE)
+        return Action(Do.DONE)
     if facts.adopt is not None:
         return _adopt(facts.adopt, seen)
-    if facts.vouched and facts.adds == 0:
-        return Move(Do.CREATE)
+    if facts.history_complete and facts.add_attempts == 0:
+        return Action(Do.CREATE)
     if seen.look is None:
-        return Move(Do.LOOK)
+        return Action(Do.LOOK)
     choice = elect_among(seen.look.marked)
-    if isinstance(choice, Move):
+    if isinstance(choice, Action):
         return choice
-    still_possible = facts.add_until is not None and seen.look.started_at < facts.add_until
+    still_possible = facts.add_in_doubt_until is not None and seen.look.started_at < facts.add_in_doubt_until
     if seen.look.marked:  # marked ones, but none that can be elected: half-built, or withdrawn by somebody
         if still_possible:
-            return _wait(facts.add_until, "an order in WHMCS is still being built")
-        return Move(Do.NEED_DECISION, why=_unelectable(seen.look.marked))
+            return _wait(facts.add_in_doubt_until, "an order in WHMCS is still being built")
+        return Action(Do.NEED_DECISION, why=_unelectable(seen.look.marked))
     if still_possible:
-        return _wait(facts.add_until, "it isn't certain yet whether WHMCS made the order")
-    if facts.adds and (marks_readable is False or (marks_readable is None and seen.look.unmarked)):
-        return Move(
+        return _wait(facts.add_in_doubt_until, "it isn't certain yet whether WHMCS made the order")
+    if facts.add_attempts and (references_readable is False or (references_readable is None and seen.look.unmarked)):
+        return Action(
             Do.NEED_DECISION,
             why="WHMCS doesn't give the order's mark back, so whether AddOrder made it can't be told by machine: "
             "look at the client's orders, then adopt the one that belongs here or order a new one",
         )
-    return Move(Do.CREATE)
+    return Action(Do.CREATE)
 
 
-def _adopt(order_id: str, seen: Seen) -> Move:
+def _adopt(order_id: str, seen: Seen) -> Action:
     if not seen.order_read:
-        return Move(Do.READ_ORDER, order_id)
+        return Action(Do.READ_ORDER, order_id)
     if seen.order is None:
-        return Move(Do.NEED_DECISION, why=f"Salesforce names WHMCS order {order_id}, which WHMCS doesn't have")
+        return Action(Do.NEED_DECISION, why=f"Salesforce names WHMCS order {order_id}, which WHMCS doesn't have")
     if seen.order.status not in (ACTIVE, PENDING):
-        return Move(
+        return Action(
             Do.NEED_DECISION,
             why=f"Salesforce names WHMCS order {order_id}, which is {seen.order.status} in WHMCS",
         )
-    return Move(Do.ELECT, order_id)
+    return Action(Do.ELECT, order_id)
 
 
-def elect_among(marked: Sequence[Candidate]) -> Move | None:
+def elect_among(marked: Sequence[Candidate]) -> Action | None:
     """Whom to elect: the Active one, else the complete Pending one with the lowest id; None when none can be.
 
     Two Active ones are for a person.
     """
     active = [each for each in marked if each.order.status == ACTIVE]
     if len(active) > 1:
-        return Move(Do.NEED_DECISION, why=_two_active([each.order.id for each in active]))
+        return Action(Do.NEED_DECISION, why=_two_active([each.order.id for each in active]))
     complete = [each for each in marked if each.order.status == PENDING and each.complete]
     chosen = active or sorted(complete, key=lambda each: _numeric(each.order.id))
-    return Move(Do.ELECT, chosen[0].order.id) if chosen else None
+    return Action(Do.ELECT, chosen[0].order.id) if chosen else None
 
 
-def decide_accept(facts: Facts, seen: Seen, now: float) -> Move:
-    """The next move towards the elected order being Active with all its services; DONE when it is."""
+def decide_accept(facts: Facts, seen: Seen, now: float) -> Action:
+    """The next action towards the elected order being Active with all its services; DONE when it is."""
     elected = facts.elected
     assert elected is not None
-    if facts.second_chance and seen.look is None:
-        return Move(Do.LOOK)
+    if facts.duplicate_possible and seen.look is None:
+        return Action(Do.LOOK)
     about_others = _others(elected, seen)
     if about_others is not None:
         return about_others
     if not seen.order_read:
-        return Move(Do.READ_ORDER, elected)
+        return Action(Do.READ_ORDER, elected)
     if seen.order is None:
-        return Move(Do.NEED_DECISION, why=f"WHMCS order {elected} isn't there any more")
+        return Action(Do.NEED_DECISION, why=f"WHMCS order {elected} isn't there any more")
     if seen.order.status == ACTIVE:
         return _services(facts, seen, now, elected)
     if seen.order.status != PENDING:
-        return Move(Do.NEED_DECISION, why=f"WHMCS order {elected} is {seen.order.status} in WHMCS")
-    if facts.accept_open and facts.accept_until is not None and now < facts.accept_until:
-        return _wait(facts.accept_until, "WHMCS may still be accepting the order")
+        return Action(Do.NEED_DECISION, why=f"WHMCS order {elected} is {seen.order.status} in WHMCS")
+    if facts.accept_open and facts.accept_in_doubt_until is not None and now < facts.accept_in_doubt_until:
+        return _wait(facts.accept_in_doubt_until, "WHMCS may still be accepting the order")
     if seen.accept_error is not None:
-        return Move(Do.FAIL, code=ErrorCode.WHMCS_ACCEPT_ORDER_FAILED, why=seen.accept_error)
-    return Move(Do.ACCEPT, elected)
+        return Action(Do.FAIL, code=ErrorCode.WHMCS_ACCEPT_ORDER_FAILED, why=seen.accept_error)
+    return Action(Do.ACCEPT, elected)
 
 
-def _services(facts: Facts, seen: Seen, now: float, elected: str) -> Move:
+def _services(facts: Facts, seen: Seen, now: float, elected: str) -> Action:
     if seen.services is None:
-        return Move(Do.READ_SERVICES, elected)
+        return Action(Do.READ_SERVICES, elected)
     idle = [service for service in seen.services if service.status not in LIVE_SERVICE]
     if seen.services and not idle:
-        return Move(Do.DONE)
-    if facts.accept_open and facts.accept_until is not None and now < facts.accept_until:
-        return _wait(facts.accept_until, "WHMCS may still be setting up the services")
+        return Action(Do.DONE)
+    if facts.accept_open and facts.accept_in_doubt_until is not None and now < facts.accept_in_doubt_until:
+        return _wait(facts.accept_in_doubt_until, "WHMCS may still be setting up the services")
     if not seen.services:
-        return Move(
+        return Action(
             Do.NEED_DECISION,
             code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE,
             why=f"WHMCS order {elected} is Active, but WHMCS shows no service of it",
         )
     names = ", ".join(f"{each.id} ({each.name or 'product ' + each.pid}: {each.status})" for each in idle)
     reason = f"; WHMCS said: {seen.accept_error}" if seen.accept_error else ""
-    return Move(
+    return Action(
         Do.NEED_DECISION,
         code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE,
         why=f"WHMCS order {elected} is Active, but not its service {names}{reason}",
     )
 
 
-def decide_audit(facts: Facts, seen: Seen) -> Move:
+def decide_audit(facts: Facts, seen: Seen) -> Action:
     """After the end: look whether a call sent long ago made another order; DONE when all is well."""
     elected = facts.elected
     if seen.look is None:
-        return Move(Do.LOOK)
+        return Action(Do.LOOK)
     if elected is None:
         live = [each.order.id for each in seen.look.marked if each.order.status == ACTIVE]
         if live:
-            return Move(Do.NEED_DECISION, why=f"WHMCS order {', '.join(live)} is Active although this order Failed")
-        return Move(Do.DONE)  # a Pending one does no harm: the next click finds and elects it
-    return _others(elected, seen) or Move(Do.DONE)
+            return Action(Do.NEED_DECISION, why=f"WHMCS order {', '.join(live)} is Active although this order Failed")
+        return Action(Do.DONE)  # a Pending one does no harm: the next click finds and elects it
+    return _others(elected, seen) or Action(Do.DONE)
 
 
-def _others(elected: str, seen: Seen) -> Move | None:
+def _others(elected: str, seen: Seen) -> Action | None:
     """What the marked orders beside the elected one ask for: an Active one a person, a Pending one its end."""
     if seen.look is None:
         return None
     others = [each.order for each in seen.look.marked if each.order.id != elected]
     active = [order.id for order in others if order.status == ACTIVE]
     if active:
-        return Move(Do.NEED_DECISION, why=_two_active([elected, *active]))
+        return Action(Do.NEED_DECISION, why=_two_active([elected, *active]))
     strays = [order.id for order in others if order.status == PENDING and order.id not in seen.cancelled]
-    return Move(Do.CANCEL_STRAY, strays[0]) if strays else None
+    return Action(Do.CANCEL_STRAY, strays[0]) if strays else None
 
 
 # --- what intents and outcomes change ------------------------------------------------------------------
@@ -290,7 +290,7 @@ def _others(elected: str, seen: Seen) -> Move | None:
 
 def taken_over(facts: Facts) -> Facts:
     """What a takeover makes of the facts (portal.ledger.fulfillments.take_over writes the same in SQL)."""
-    return replace(facts, vouched=False, second_chance=facts.second_chance or facts.add_open)
+    return replace(facts, history_complete=False, duplicate_possible=facts.duplicate_possible or facts.add_open)
 
 
 def after_election(facts: Facts, elected: str) -> Facts:
@@ -300,44 +300,44 @@ def after_election(facts: Facts, elected: str) -> Facts:
 
 def taken_up(facts: Facts) -> Facts:
     """What a run that takes up an unfinished order must believe: an intent without outcome may have had its effect."""
-    return replace(facts, second_chance=True) if facts.add_open else facts
+    return replace(facts, duplicate_possible=True) if facts.add_open else facts
 
 
-def intend(facts: Facts, move: Move, now: float, max_request: float) -> Facts:
-    """What to write before the move is made. `max_request`: WHMCS_MAX_REQUEST_SECONDS."""
+def intend(facts: Facts, action: Action, now: float, max_request: float) -> Facts:
+    """What to write before the action is made. `max_request`: WHMCS_MAX_REQUEST_SECONDS."""
     latest = now + SEND_WINDOW + max_request
-    if move.do is Do.CREATE:
-        until = latest if facts.add_until is None else max(latest, facts.add_until)
+    if action.do is Do.CREATE:
+        until = latest if facts.add_in_doubt_until is None else max(latest, facts.add_in_doubt_until)
         return replace(
             facts,
-            adds=facts.adds + 1,
+            add_attempts=facts.add_attempts + 1,
             add_open=True,
-            add_until=until,
-            second_chance=facts.second_chance or facts.add_open or not facts.vouched,
+            add_in_doubt_until=until,
+            duplicate_possible=facts.duplicate_possible or facts.add_open or not facts.history_complete,
         )
-    if move.do is Do.ACCEPT:
-        return replace(facts, accepts=facts.accepts + 1, accept_open=True, accept_until=latest)
+    if action.do is Do.ACCEPT:
+        return replace(facts, accept_attempts=facts.accept_attempts + 1, accept_open=True, accept_in_doubt_until=latest)
     return facts
 
 
-def conclude(before: Facts, intended: Facts, move: Move, outcome: Outcome, order_id: str | None = None) -> Facts:
+def conclude(before: Facts, intended: Facts, action: Action, outcome: Outcome, order_id: str | None = None) -> Facts:
     """What to write after a CREATE or ACCEPT. `before`, `intended`: around its intent; order_id: AddOrder's answer."""
-    if move.do is Do.CREATE:
+    if action.do is Do.CREATE:
         if outcome is Outcome.UNKNOWN:
-            return replace(intended, second_chance=True)
-        settled = replace(intended, add_open=False, add_until=before.add_until)
+            return replace(intended, duplicate_possible=True)
+        settled = replace(intended, add_open=False, add_in_doubt_until=before.add_in_doubt_until)
         return replace(settled, answered=order_id) if outcome is Outcome.DONE else settled
     if outcome is Outcome.UNKNOWN:
         return intended
     if outcome is Outcome.DONE:
-        return replace(intended, accept_open=False, accept_until=None, active=True)
+        return replace(intended, accept_open=False, accept_in_doubt_until=None, active=True)
     # Refused: an earlier accept whose answer was lost may still be at work.
-    return replace(intended, accept_open=before.accept_open, accept_until=before.accept_until)
+    return replace(intended, accept_open=before.accept_open, accept_in_doubt_until=before.accept_in_doubt_until)
 
 
 def elects_at_once(before: Facts) -> bool:
     """Whether AddOrder's answer may be elected without a look: nothing else can have made an order."""
-    return before.vouched and before.adds == 0
+    return before.history_complete and before.add_attempts == 0
 
 
 # --- completeness --------------------------------------------------------------------------------------
@@ -376,9 +376,9 @@ def _numeric(order_id: str) -> tuple[int, str]:
     return (int(order_id), "") if order_id.isascii() and order_id.isdigit() else (10**18, order_id)
 
 
-def _wait(until: float | None, why: str) -> Move:
+def _wait(until: float | None, why: str) -> Action:
     assert until is not None
-    return Move(Do.WAIT, until=until, why=why)
+    return Action(Do.WAIT, until=until, why=why)
 
 
 def _two_active(ids: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from portal.domain.model import (
 )
 from portal.domain.protocol import LIVE_SERVICE, Do, decide_audit
 from portal.fulfillment.executor import cancel_stray, look
-from portal.fulfillment.run import AUDITS, Run, Surroundings, Waiting, write_back_fields
+from portal.fulfillment.run import AUDITS, Run, RunContext, Waiting, write_back_fields
 from portal.ledger import events, fulfillments, orders, outbox
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -29,54 +29,54 @@ log = logging.getLogger("portal.fulfillment")
 AUDIT_CLAIM = 120.0
 
 
-def audit(around: Surroundings, sf_order_id: str) -> bool:
+def audit(context: RunContext, sf_order_id: str) -> bool:
     """Do an ended order's audit if it is due: cancel strays, and find what only a person can decide.
 
     Returns whether there was one to do. Where WHMCS can't be asked, or mustn't be written to, it is done again later.
     """
-    now = around.now()
-    with around.ledger.write() as connection:
+    now = context.now()
+    with context.ledger.write() as connection:
         row = fulfillments.get(connection, sf_order_id)
         if row is None or not row.finished or row.audit_due_at is None or row.audit_due_at > now:
             return False
         if not fulfillments.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
             return False
     if row.plan is None or "clientId" not in row.plan:
-        _settle(around, row, again=False)
+        _settle(context, row, again=False)
         return True
-    run = Run(around, row, set())
+    run = Run(context, row, set())
     try:
         _look_after(run)
         _follow_elected(run, row)
     except NeedsDecision as doubt:
-        _doubt(around, row, doubt)
+        _doubt(context, row, doubt)
         return True
     except LeaseLost:
         return True  # somebody asked for the order again meanwhile: its new run looks for itself
     except (UpstreamError, Waiting) as trouble:
         log.warning("Audit put off", extra={"sfOrderId": sf_order_id, "error": str(trouble)})
-        later = trouble.until if isinstance(trouble, Waiting) else around.now() + (trouble.retry_after or 15.0)
-        with around.ledger.write() as connection:
+        later = trouble.until if isinstance(trouble, Waiting) else context.now() + (trouble.retry_after or 15.0)
+        with context.ledger.write() as connection:
             _audit_at(connection, row, later, row.audits)
         return True
-    _settle(around, row, again=True)
+    _settle(context, row, again=True)
     return True
 
 
 def _look_after(run: Run) -> None:
     while True:
-        move = decide_audit(run.facts, run.seen)
-        if move.do is Do.DONE:
+        action = decide_audit(run.facts, run.seen)
+        if action.do is Do.DONE:
             return
-        if move.do is Do.NEED_DECISION:
-            raise NeedsDecision(move.why, move.code)
-        if move.do is Do.LOOK:
+        if action.do is Do.NEED_DECISION:
+            raise NeedsDecision(action.why, action.code)
+        if action.do is Do.LOOK:
             run.seen = run.seen.with_look(look(run), run.facts.elected)
         else:
-            assert move.do is Do.CANCEL_STRAY and move.order_id is not None
-            cancel_stray(run, move.order_id)
-            _verify_cancelled(run, move.order_id)
-            run.seen = run.seen.after_cancel(move.order_id)
+            assert action.do is Do.CANCEL_STRAY and action.order_id is not None
+            cancel_stray(run, action.order_id)
+            _verify_cancelled(run, action.order_id)
+            run.seen = run.seen.after_cancel(action.order_id)
 
 
 def _follow_elected(run: Run, row: Fulfillment) -> None:
@@ -84,13 +84,13 @@ def _follow_elected(run: Run, row: Fulfillment) -> None:
     order = run.seen.order
     if order is None:
         return
-    now = run.around.now()
+    now = run.context.now()
     if row.state is State.PROVISIONED and order.status in ("Cancelled", "Fraud"):
         log.warning(
             "A provisioned order was cancelled in WHMCS",
             extra={"sfOrderId": row.sf_order_id, "whmcsOrderId": order.id, "status": order.status},
         )
-        with run.around.ledger.write() as connection:
+        with run.context.ledger.write() as connection:
             if orders.set_cancelled_in_whmcs(connection, row.sf_order_id, now):
                 events.record(
                     connection,
@@ -103,59 +103,59 @@ def _follow_elected(run: Run, row: Fulfillment) -> None:
                 outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
     elif row.state is State.NEEDS_DECISION and row.error_code == ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
         # Somebody may have set the service up in WHMCS since: then nothing is left to decide.
-        services = [s for s in run.around.whmcs.services(run.client_id) if s.order_id == order.id]
+        services = [s for s in run.context.whmcs.services(run.client_id) if s.order_id == order.id]
         if services and all(service.status in LIVE_SERVICE for service in services):
-            with run.around.ledger.write() as connection:
+            with run.context.ledger.write() as connection:
                 fulfillments.start_again(connection, row, now=now, requested_by="whmcs")
 
 
 def _verify_cancelled(run: Run, order_id: str) -> None:
     """A cancelled stray must leave nothing the customer pays or is served for: no open invoice, no live service."""
-    order = run.around.whmcs.order(order_id)
-    live = [s for s in run.around.whmcs.services(run.client_id) if s.order_id == order_id and s.status == "Active"]
+    order = run.context.whmcs.order(order_id)
+    live = [s for s in run.context.whmcs.services(run.client_id) if s.order_id == order_id and s.status == "Active"]
     if live:
         raise NeedsDecision(f"the stray WHMCS order {order_id} has a live service: {', '.join(s.id for s in live)}")
     if order is not None and order.invoice_id is not None:
-        status = run.around.whmcs.invoice_status(order.invoice_id)
+        status = run.context.whmcs.invoice_status(order.invoice_id)
         if status not in (None, "Cancelled", "Refunded"):
             log.error(
                 "A cancelled stray order left an open invoice: cancel it in WHMCS",
                 extra={"sfOrderId": run.id, "strayWhmcsOrderId": order_id, "invoiceId": order.invoice_id},
             )
-            with run.around.ledger.write() as connection:
+            with run.context.ledger.write() as connection:
                 events.record(
                     connection,
                     "stray_invoice_open",
-                    now=run.around.now(),
+                    now=run.context.now(),
                     subject=run.id,
                     detail={"whmcsOrderId": order_id, "invoiceId": order.invoice_id, "status": status},
                 )
 
 
-def _settle(around: Surroundings, row: Fulfillment, *, again: bool) -> None:
+def _settle(context: RunContext, row: Fulfillment, *, again: bool) -> None:
     """Note an audit as done, say the present state to Salesforce once more, and plan the next audit.
 
     An audit that a hint from WHMCS brought on early stands in for none of the planned ones: what they wait for may
     not have happened yet.
     """
-    now = around.now()
-    planned = _planned(around, row) if again else None
+    now = context.now()
+    planned = _planned(context, row) if again else None
     early = planned is not None and now < planned[row.audits]
     audits = row.audits if early or planned is None else row.audits + 1
     next_at = planned[audits] if planned is not None and audits < len(planned) else None
-    with around.ledger.write() as connection:
+    with context.ledger.write() as connection:
         _audit_at(connection, row, next_at, audits)
         if planned is not None and row.audits == 0 and not early:
             # A write-back that a stopped process sent late may have overtaken ours.
-            fulfillments.assert_in_salesforce(connection, row.sf_order_id, now=now, due_at=now)
+            fulfillments.plan_resync(connection, row.sf_order_id, now=now, due_at=now)
 
 
-def _planned(around: Surroundings, row: Fulfillment) -> tuple[float, ...] | None:
+def _planned(context: RunContext, row: Fulfillment) -> tuple[float, ...] | None:
     """When an order that may have a second WHMCS order is to be audited; None when none can be, or all are done."""
-    doubtful = row.second_chance or row.add_open
+    doubtful = row.duplicate_possible or row.add_open
     if not doubtful or row.audits >= len(AUDITS):
         return None
-    first = max(row.finished_at or 0.0, row.add_until or 0.0) + around.settings.whmcs_max_request_seconds
+    first = max(row.finished_at or 0.0, row.add_in_doubt_until or 0.0) + context.settings.whmcs_max_request_seconds
     return tuple(first + later for later in AUDITS)
 
 
@@ -171,11 +171,11 @@ def _audit_at(connection: sa.Connection, row: Fulfillment, at: float | None, aud
     )
 
 
-def _doubt(around: Surroundings, row: Fulfillment, doubt: NeedsDecision) -> None:
+def _doubt(context: RunContext, row: Fulfillment, doubt: NeedsDecision) -> None:
     """An ended order turns out to need a person."""
-    now = around.now()
+    now = context.now()
     log.error("Order needs a decision", extra={"sfOrderId": row.sf_order_id, "error": doubt.message})
-    with around.ledger.write() as connection:
+    with context.ledger.write() as connection:
         done = connection.execute(
             sa.update(fulfillments_table)
             .where(fulfillments_table.c.sf_order_id == row.sf_order_id, fulfillments_table.c.fence == row.fence)

@@ -16,7 +16,7 @@ from portal.domain.model import (
     UpstreamError,
 )
 from portal.fulfillment import steps
-from portal.fulfillment.run import Run, Surroundings, Waiting
+from portal.fulfillment.run import Run, RunContext, Waiting
 from portal.ledger import fulfillments
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 
@@ -32,14 +32,14 @@ class Ended:
     message: str = ""
 
 
-def fulfill(around: Surroundings, sf_order_id: str) -> Ended | None:
+def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     """Run an order if it is to be run now; None when it isn't, or is another worker's.
 
     Raises LeaseLost when this process may not own orders any more, and LedgerUnavailable or CommitUnknown when the
     ledger can't be used: the order then stays this worker's until it is taken over.
     """
-    with around.ledger.write() as connection:
-        row = fulfillments.claim(connection, sf_order_id, around.incarnation, now=around.now())
+    with context.ledger.write() as connection:
+        row = fulfillments.claim(connection, sf_order_id, context.worker_id, now=context.now())
         done = fulfillments.steps_done(connection, sf_order_id, row.attempt) if row else set()
     if row is None:
         return None
@@ -47,8 +47,8 @@ def fulfill(around: Surroundings, sf_order_id: str) -> Ended | None:
         "Starting fulfillment orchestration",
         extra={"sfOrderId": sf_order_id, "attempt": row.attempt, "fence": row.fence},
     )
-    around.fault_point("claimed")
-    run = Run(around, row, done)
+    context.fault_point("claimed")
+    run = Run(context, row, done)
     try:
         run.step(Step.VALIDATION, steps.validation)
         run.step(Step.SF_STATUS_UPDATE, steps.sf_status_update)
@@ -92,9 +92,9 @@ def _failed(run: Run, state: State, code: ErrorCode, message: str) -> Ended:
 def _waiting(run: Run, until: float, why: str, *, uncertain: bool) -> Ended:
     log.info(
         "Order waits",
-        extra={"sfOrderId": run.id, "step": run.current, "seconds": round(until - run.around.now(), 1), "why": why},
+        extra={"sfOrderId": run.id, "step": run.current, "seconds": round(until - run.context.now(), 1), "why": why},
     )
-    run.parked(until, why, uncertain=uncertain)
+    run.reschedule(until, why, uncertain=uncertain)
     return Ended(State.WAITING, message=why)
 
 
@@ -102,8 +102,8 @@ def _upstream_error(run: Run, error: UpstreamError) -> Ended:
     """A refusal fails the order; passing trouble is tried again by the schedule, until that is exhausted."""
     if error.permanent:
         return _failed(run, State.FAILED, _code_of_refusal(run.current), str(error))
-    now = run.around.now()
-    schedule = run.around.settings.fulfillment_retry_schedule
+    now = run.context.now()
+    schedule = run.context.settings.fulfillment_retry_schedule
     if run.first_failed_at is None:
         run.first_failed_at = now
     if error.code == "circuit_open":  # nothing was tried: this isn't one of the order's own tries

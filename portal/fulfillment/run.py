@@ -54,7 +54,7 @@ class Waiting(PortalError):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunContext:
     """What every run of one worker process works with."""
 
     ledger: Ledger
@@ -62,8 +62,8 @@ class Surroundings:
     whmcs: WhmcsPort
     settings: Settings
     now: Callable[[], float]
-    incarnation: str
-    whmcs_place: Callable[[], AbstractContextManager[None]]  # one of WHMCS_MAX_IN_FLIGHT; held again it costs nothing
+    worker_id: str
+    whmcs_slot: Callable[[], AbstractContextManager[None]]  # one of WHMCS_MAX_IN_FLIGHT; held again it costs nothing
     fault_point: Callable[[str], None]  # where a crash test may stop this process; does nothing in production
     known_products: dict[str, tuple[float, WhmcsProduct]] = field(default_factory=dict)  # product id → when read, what
 
@@ -71,8 +71,8 @@ class Surroundings:
 class Run:
     """See the module. `plan` is what is to be made; `facts` what the protocol remembers; `seen` what WHMCS showed."""
 
-    def __init__(self, around: Surroundings, row: Fulfillment, done: set[str]) -> None:
-        self.around = around
+    def __init__(self, context: RunContext, row: Fulfillment, done: set[str]) -> None:
+        self.context = context
         self.id = row.sf_order_id
         self.fence = row.fence
         self.attempt = row.attempt
@@ -80,7 +80,7 @@ class Run:
         self.first_failed_at = row.first_failed_at
         self.plan: JsonObject = dict(row.plan or {})
         self.service_ids: list[str] = row.service_ids
-        self.told = row.told
+        self.salesforce_status = row.salesforce_status
         self.facts: Facts = taken_up(row.facts)
         self.seen = Seen()
         self.current: Step | None = None
@@ -99,14 +99,14 @@ class Run:
             return
         self.current = step
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
-        begun = self.around.now()
+        begun = self.context.now()
         self.later(lambda c: self._begin_step(c, step, begun))
         if step is Step.VALIDATION:
             self.flush()  # the other steps write before they ask anybody: their intent goes with it
-        self.around.fault_point(f"{step.value}:begun")
+        self.context.fault_point(f"{step.value}:begun")
         detail = do(self)
         self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
-        ended = self.around.now()
+        ended = self.context.now()
         self.later(lambda c: self._end_step(c, StepState.DONE, detail, ended))
 
     def _begin_step(self, connection: Connection, step: Step, now: float) -> None:
@@ -123,7 +123,7 @@ class Run:
 
     def save(self, connection: Connection, **values: Any) -> None:
         """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved."""
-        fulfillments.update(connection, self.id, self.fence, now=self.around.now(), **values)
+        fulfillments.update(connection, self.id, self.fence, now=self.context.now(), **values)
         for write in self._pending:
             write(connection)
         # A transaction that is rolled back ends the run, so nothing kept is lost by forgetting it here.
@@ -132,18 +132,18 @@ class Run:
     def save_facts(self, connection: Connection, facts: Facts, **values: Any) -> None:
         """Write the protocol's facts; `self.facts` is to be set once the transaction is through."""
         self.save(connection, **values)
-        fulfillments.save_facts(connection, self.id, self.fence, facts, now=self.around.now())
+        fulfillments.save_facts(connection, self.id, self.fence, facts, now=self.context.now())
 
     def flush(self) -> None:
         """Write what was kept for later."""
         if self._pending:
-            with self.around.ledger.write() as connection:
+            with self.context.ledger.write() as connection:
                 self.save(connection)
 
     def refuse_when_paused(self, connection: Connection) -> None:
         """Raises Waiting while an operator has paused fulfillments: nothing is written to WHMCS then."""
         if installation.paused(connection):
-            raise Waiting(self.around.now() + 5.0, "an operator has paused fulfillments")
+            raise Waiting(self.context.now() + 5.0, "an operator has paused fulfillments")
 
     @property
     def items(self) -> list[SalesforceItem]:
@@ -161,7 +161,7 @@ class Run:
 
     def provisioned(self) -> None:
         """End well."""
-        with self.around.ledger.write() as connection:
+        with self.context.ledger.write() as connection:
             self._finish(connection, State.PROVISIONED, CustomerStatus.PROVISIONED, None, None)
 
     def failed(self, state: State, code: ErrorCode, message: str) -> None:
@@ -171,19 +171,19 @@ class Run:
         # "Needs a decision" is Activating to the customer: somebody is looking into it.
         customer = CustomerStatus.ACTIVATING if uncertain else CustomerStatus.FAILED
         message_id = None
-        with self.around.ledger.write() as connection:
+        with self.context.ledger.write() as connection:
             self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, code, message)
             self._finish(connection, state, customer, code, message)
             if code is not ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
                 message_id = self._put_write_back(connection, CustomerStatus.FAILED, code, message)
         if message_id is not None:
             self.send_write_back(message_id, CustomerStatus.FAILED, code, message)
-            with self.around.ledger.write() as connection:
+            with self.context.ledger.write() as connection:
                 self._write_pending(connection)
 
-    def parked(self, until: float, why: str, *, uncertain: bool) -> None:
+    def reschedule(self, until: float, why: str, *, uncertain: bool) -> None:
         """Give the order back; it goes on at `until`."""
-        with self.around.ledger.write() as connection:
+        with self.context.ledger.write() as connection:
             self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, None, why)
             self.save(
                 connection,
@@ -191,8 +191,8 @@ class Run:
                 due_at=until,
                 waiting_for=why[:255],
                 owner=None,
-                ticket=None,
-                ticketed_at=None,
+                job_id=None,
+                enqueued_at=None,
                 tries=self.tries,
                 first_failed_at=self.first_failed_at,
             )
@@ -205,17 +205,17 @@ class Run:
         code: ErrorCode | None,
         message: str | None,
     ) -> None:
-        now = self.around.now()
-        doubtful = self.facts.second_chance or self.facts.add_open
+        now = self.context.now()
+        doubtful = self.facts.duplicate_possible or self.facts.add_open
         audit_at = None
         if doubtful:
-            audit_at = max(now, self.facts.add_until or 0.0) + self.around.settings.whmcs_max_request_seconds
+            audit_at = max(now, self.facts.add_in_doubt_until or 0.0) + self.context.settings.whmcs_max_request_seconds
         self.save(
             connection,
             state=state,
             owner=None,
-            ticket=None,
-            ticketed_at=None,
+            job_id=None,
+            enqueued_at=None,
             waiting_for=None,
             error_code=code,
             error_message=message,
@@ -223,14 +223,14 @@ class Run:
             service_ids=self.service_ids,
             audit_due_at=audit_at,
             audits=0,
-            told=self.told,
+            salesforce_status=self.salesforce_status,
         )
         orders.set_status(connection, self.id, customer, now, error_code=code)
         counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:
         detail = {"error": message[:255]} | ({"code": code.value} if code else {})
-        now = self.around.now()
+        now = self.context.now()
         self.later(lambda c: self._end_step(c, state, detail, now))
 
     def _write_pending(self, connection: Connection) -> None:
@@ -243,16 +243,16 @@ class Run:
 
     def tell_salesforce(self, status: CustomerStatus) -> JsonObject:
         """Write a status to Salesforce: kept in the outbox first, so that it arrives even if Salesforce is away."""
-        with self.around.ledger.write() as connection:
+        with self.context.ledger.write() as connection:
             self.save(connection)
             message_id = self._put_write_back(connection, status, None, None)
         told = message_id is not None and self.send_write_back(message_id, status, None, None)
-        return {"status": status.value, "told": told}
+        return {"status": status.value, "salesforce_status": told}
 
     def _put_write_back(
         self, connection: Connection, status: CustomerStatus, code: ErrorCode | None, message: str | None
     ) -> int | None:
-        now = self.around.now()
+        now = self.context.now()
         fields = write_back_fields(status, now, self.facts.elected, code, message)
         message_id = outbox.put(
             connection,
@@ -260,30 +260,30 @@ class Run:
             self.id,
             {"fields": fields},
             now=now,
-            claimed_by=self.around.incarnation,
+            claimed_by=self.context.worker_id,
             claimed_until=now + WRITE_BACK_CLAIM,
         )
         if message_id is not None and outbox.earlier_pending(connection, message_id, "salesforce", self.id):
-            outbox.release(connection, self.around.incarnation, "salesforce", [message_id])
-            return None  # an earlier one must go first: the deliverer sends both
+            outbox.release(connection, self.context.worker_id, "salesforce", [message_id])
+            return None  # an earlier one must go first: the relay_ sends both
         return message_id
 
     def send_write_back(
         self, message_id: int, status: CustomerStatus, code: ErrorCode | None, message: str | None
     ) -> bool:
         """Send one write-back now. It isn't critical: what isn't taken stays in the outbox. Returns if it was taken."""
-        fields = write_back_fields(status, self.around.now(), self.facts.elected, code, message)
+        fields = write_back_fields(status, self.context.now(), self.facts.elected, code, message)
         extra = {"sfOrderId": self.id, "status": status.value, "whmcsOrderId": self.facts.elected}
         try:
-            self.around.salesforce.update_order(self.id, fields)
+            self.context.salesforce.update_order(self.id, fields)
         except UpstreamError as error:
             log.error("Failed to update order status in Salesforce", extra=extra | {"error": str(error)})
-            due_at, text = self.around.now() + (error.retry_after or 2.0), str(error)
+            due_at, text = self.context.now() + (error.retry_after or 2.0), str(error)
             self.later(lambda c: outbox.again(c, message_id, due_at=due_at, error=text))
             return False
         log.info("Order status updated in Salesforce", extra=extra)
-        self.told = status.value
-        self.later(lambda c: outbox.sent(c, message_id, now=self.around.now()))
+        self.salesforce_status = status.value
+        self.later(lambda c: outbox.sent(c, message_id, now=self.context.now()))
         return True
 
 

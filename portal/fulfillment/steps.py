@@ -24,7 +24,7 @@ from portal.domain.model import (
     UpstreamError,
 )
 from portal.domain.protocol import decide_accept, decide_create
-from portal.fulfillment.executor import marks_readable, pursue
+from portal.fulfillment.executor import execute, references_readable
 from portal.fulfillment.run import Run, frozen_order
 from portal.ledger import fulfillments, orders, outbox
 
@@ -33,17 +33,17 @@ log = logging.getLogger("portal.fulfillment")
 
 def validation(run: Run) -> JsonObject:
     """One Salesforce query for everything: the order is known and fulfillable, its client is known and can pay."""
-    order = run.around.salesforce.fetch_order(run.id)
+    order = run.context.salesforce.fetch_order(run.id)
     if order is None:
         raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
-    run.later(partial(orders.learn, snapshot=order, now=run.around.now()))
-    run.later(lambda c: orders.set_status(c, run.id, CustomerStatus.ACTIVATING, run.around.now()))
-    if order.status in run.around.settings.sf_unfulfillable_statuses:
+    run.later(partial(orders.learn, snapshot=order, now=run.context.now()))
+    run.later(lambda c: orders.set_status(c, run.id, CustomerStatus.ACTIVATING, run.context.now()))
+    if order.status in run.context.settings.sf_unfulfillable_statuses:
         raise FulfillmentFailed(
             ErrorCode.ORDER_NOT_FULFILLABLE,
             f"The order's status in Salesforce is {order.status}: an order with that status isn't fulfilled",
         )
-    with run.around.ledger.read() as connection:
+    with run.context.ledger.read() as connection:
         withdrawn = orders.withdrawn(connection, run.id)
     if withdrawn:
         raise FulfillmentFailed(ErrorCode.ORDER_NOT_FULFILLABLE, "The customer has withdrawn the order")
@@ -52,7 +52,11 @@ def validation(run: Run) -> JsonObject:
     run.later(lambda c: _save(c, run, client_id=client_id))
     payment_method = _payment_method(run, client_id)
     run.plan |= {"order": frozen_order(order), "clientId": client_id, "paymentMethod": payment_method}
-    run.later(lambda c: _save(c, run, plan=run.plan, adopt_whmcs_id=run.facts.adopt, vouched=run.facts.vouched))
+    run.later(
+        lambda c: _save(
+            c, run, plan=run.plan, adopt_whmcs_id=run.facts.adopt, history_complete=run.facts.history_complete
+        )
+    )
     return {"orderStatus": order.status, "items": len(order.items), "whmcsClientId": client_id}
 
 
@@ -71,14 +75,14 @@ def order_details(run: Run) -> JsonObject:
 
 def mapping(run: Run) -> JsonObject:
     """Each item's WHMCS product and billing cycle; the report of all items is logged."""
-    report = map_items(run.items, run.around.settings.whmcs_price_source)
+    report = map_items(run.items, run.context.settings.whmcs_price_source)
     log.log(
         logging.ERROR if report.faults else logging.INFO,
         "Item mapping report",
         extra={"sfOrderId": run.id, "items": list(report.rows), "faults": list(report.faults)},
     )
     refuse_faults(report)
-    if not run.facts.adds:  # what AddOrder was once asked for is what this order is
+    if not run.facts.add_attempts:  # what AddOrder was once asked for is what this order is
         run.plan["lines"] = [asdict(line) for line in report.lines]
         run.later(lambda c: _save(c, run, plan=run.plan))
     return {"items": list(report.rows)}
@@ -86,18 +90,18 @@ def mapping(run: Run) -> JsonObject:
 
 def whmcs_create(run: Run) -> JsonObject:
     """One WHMCS order is elected: found by its mark, or made by AddOrder."""
-    pursue(
+    execute(
         run,
         lambda now: decide_create(
-            run.facts, run.seen, now, marks_readable=marks_readable(run) if run.facts.adds else None
+            run.facts, run.seen, now, references_readable=references_readable(run) if run.facts.add_attempts else None
         ),
     )
-    return {"whmcsOrderId": run.facts.elected, "addOrders": run.facts.adds}
+    return {"whmcsOrderId": run.facts.elected, "addOrders": run.facts.add_attempts}
 
 
 def whmcs_accept(run: Run) -> JsonObject:
     """The elected order is accepted, and each of its services is active."""
-    pursue(run, lambda now: decide_accept(run.facts, run.seen, now))
+    execute(run, lambda now: decide_accept(run.facts, run.seen, now))
     run.service_ids = [service.id for service in run.seen.services or ()]
     run.later(lambda c: _save(c, run, active=True, service_ids=run.service_ids))
     return {"whmcsOrderId": run.facts.elected, "serviceIds": run.service_ids}
@@ -114,23 +118,23 @@ def sf_success_update(run: Run) -> JsonObject:
 def _believe_salesforce(run: Run, order: SalesforceOrder) -> None:
     """Hold what Salesforce tells of earlier attempts against what this ledger knows."""
     facts = run.facts
-    decided_by_person = facts.elected == facts.adopt if facts.elected else facts.second_chance
+    decided_by_person = facts.elected == facts.adopt if facts.elected else facts.duplicate_possible
     if decided_by_person:
         return
     if order.whmcs_order_id and facts.elected and order.whmcs_order_id != facts.elected:
         raise NeedsDecision(
             f"Salesforce names WHMCS order {order.whmcs_order_id}, but this order is WHMCS order {facts.elected}"
         )
-    if order.whmcs_order_id and not facts.elected and not facts.adds:
+    if order.whmcs_order_id and not facts.elected and not facts.add_attempts:
         run.facts = run.facts.adopting(order.whmcs_order_id)
-    elif run.attempt == 1 and not run.told and not facts.adds:
+    elif run.attempt == 1 and not run.salesforce_status and not facts.add_attempts:
         # Salesforce was told of an attempt that this ledger has never heard of: it may have been restored, or be new.
         # A new click overwrites the status (Requested), but not the time of the last attempt.
         if order.provisioning_status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED) or (
             order.attempted_before and order.provisioning_status != CustomerStatus.FAILED
         ):
-            run.facts = run.facts.doubted(run.around.now() + run.around.settings.whmcs_max_request_seconds)
-            run.later(lambda c: _save(c, run, add_until=run.facts.add_until))
+            run.facts = run.facts.doubted(run.context.now() + run.context.settings.whmcs_max_request_seconds)
+            run.later(lambda c: _save(c, run, add_in_doubt_until=run.facts.add_in_doubt_until))
         elif order.provisioning_status == CustomerStatus.FAILED:
             run.facts = run.facts.doubted(None)
 
@@ -139,18 +143,18 @@ def _client(run: Run, order: SalesforceOrder) -> str:
     """The WHMCS client: the account's own, else the one of its e-mail address, else a new one where that is allowed."""
     if order.whmcs_client_id:
         return order.whmcs_client_id
-    settings = run.around.settings
+    settings = run.context.settings
     if not order.email:
         raise FulfillmentFailed(
             ErrorCode.CLIENT_NOT_MAPPED,
             "The account has no WHMCS_Client_ID__c and no contact with an e-mail address to find the client by",
         )
-    if run.around.salesforce.accounts_with_email(order.email) > 1:
+    if run.context.salesforce.accounts_with_email(order.email) > 1:
         raise FulfillmentFailed(
             ErrorCode.CLIENT_NOT_MAPPED,
             "The account has no WHMCS_Client_ID__c, and its contact's e-mail address belongs to several accounts",
         )
-    client = run.around.whmcs.client(email=order.email)
+    client = run.context.whmcs.client(email=order.email)
     if client is not None:
         client_id = client.id
     elif settings.whmcs_create_clients:
@@ -167,18 +171,18 @@ def _client(run: Run, order: SalesforceOrder) -> str:
 def _tell_account(connection: Connection, run: Run, account_id: str, client_id: str) -> None:
     payload = {"account": account_id, "fields": {"WHMCS_Client_ID__c": client_id}}
     once = f"client:{account_id}:{client_id}"
-    outbox.put(connection, "salesforce", account_id, payload, now=run.around.now(), once=once)
+    outbox.put(connection, "salesforce", account_id, payload, now=run.context.now(), once=once)
 
 
 def _add_client(run: Run, order: SalesforceOrder) -> str:
     """AddClient; an address it knows already is found instead, so a lost answer makes no second client."""
     assert order.email
-    with run.around.ledger.read() as connection:
+    with run.context.ledger.read() as connection:
         run.refuse_when_paused(connection)
     try:
-        return run.around.whmcs.add_client({**order.contact, "email": order.email})
+        return run.context.whmcs.add_client({**order.contact, "email": order.email})
     except UpstreamError as error:
-        known = run.around.whmcs.client(email=order.email) if error.permanent else None
+        known = run.context.whmcs.client(email=order.email) if error.permanent else None
         if known is not None:
             return known.id
         if error.permanent:
@@ -188,12 +192,12 @@ def _add_client(run: Run, order: SalesforceOrder) -> str:
 
 def _payment_method(run: Run, client_id: str) -> str:
     """The gateway to order with. Raises FulfillmentFailed when the client can't pay, or doesn't exist."""
-    settings = run.around.settings
+    settings = run.context.settings
     try:
-        methods = run.around.whmcs.pay_methods(client_id)
+        methods = run.context.whmcs.pay_methods(client_id)
         if methods and settings.whmcs_payment_method:
             return settings.whmcs_payment_method
-        client = run.around.whmcs.client(client_id=client_id)
+        client = run.context.whmcs.client(client_id=client_id)
     except UpstreamError as error:
         if error.permanent:
             raise FulfillmentFailed(
@@ -214,4 +218,4 @@ def _payment_method(run: Run, client_id: str) -> str:
 
 
 def _save(connection: Connection, run: Run, **values: Any) -> None:
-    fulfillments.update(connection, run.id, run.fence, now=run.around.now(), **values)
+    fulfillments.update(connection, run.id, run.fence, now=run.context.now(), **values)

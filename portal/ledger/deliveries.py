@@ -1,4 +1,4 @@
-"""What came in through the signed doors: each nonce once and for good, each Idempotency-Key with its final answer.
+"""What came in through the signed receivers: each nonce once and for good, each Idempotency-Key with its final answer.
 
 Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger`; moments are seconds since 1970.
 """

@@ -32,7 +32,7 @@ from portal.ledger.schema import fulfillments, services, steps, workers
 _F = fulfillments.c
 
 #: Seconds after a takeover at which Salesforce is told once more what it may have been told wrongly.
-ASSERT_AFTER_TAKEOVER = 15.0
+RESYNC_AFTER_TAKEOVER = 15.0
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class Fulfillment:
     waiting_for: str | None
     owner: str | None
     fence: int
-    ticket: str | None
-    ticketed_at: float | None
+    job_id: str | None
+    enqueued_at: float | None
     elected_whmcs_id: str | None
     adopt_whmcs_id: str | None
     answered_whmcs_id: str | None
-    vouched: bool
-    second_chance: bool
-    adds: int
+    history_complete: bool
+    duplicate_possible: bool
+    add_attempts: int
     add_open: bool
-    add_until: float | None
-    accepts: int
+    add_in_doubt_until: float | None
+    accept_attempts: int
     accept_open: bool
-    accept_until: float | None
+    accept_in_doubt_until: float | None
     active: bool
     audit_due_at: float | None
     audits: int
@@ -69,7 +69,7 @@ class Fulfillment:
     service_ids: list[str]
     error_code: str | None
     error_message: str | None
-    told: str | None
+    salesforce_status: str | None
     requested_at: float
     requested_by: str | None
     created_at: float
@@ -87,14 +87,14 @@ class Fulfillment:
             elected=self.elected_whmcs_id,
             adopt=self.adopt_whmcs_id,
             answered=self.answered_whmcs_id,
-            vouched=self.vouched,
-            second_chance=self.second_chance,
-            adds=self.adds,
+            history_complete=self.history_complete,
+            duplicate_possible=self.duplicate_possible,
+            add_attempts=self.add_attempts,
             add_open=self.add_open,
-            add_until=self.add_until,
-            accepts=self.accepts,
+            add_in_doubt_until=self.add_in_doubt_until,
+            accept_attempts=self.accept_attempts,
             accept_open=self.accept_open,
-            accept_until=self.accept_until,
+            accept_in_doubt_until=self.accept_in_doubt_until,
             active=self.active,
         )
 
@@ -171,20 +171,20 @@ def request_fulfillment(
 def request_unheard(connection: Connection, sf_order_id: str, *, now: float) -> Fulfillment:
     """An order that Salesforce marked `Requested` although its call never arrived.
 
-    A new one isn't vouched for: an earlier ledger may have known it. A Failed one is started again.
+    A new one isn't history_complete for: an earlier ledger may have known it. A Failed one is started again.
     """
     row = get(connection, sf_order_id)
     if row is None:
-        _insert(connection, sf_order_id, now=now, requested_at=now, requested_by=None, vouched=False)
+        _insert(connection, sf_order_id, now=now, requested_at=now, requested_by=None, history_complete=False)
         orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now)
         events.record(connection, "request_found", now=now, subject=sf_order_id)
         row = get(connection, sf_order_id)
         assert row is not None
-    elif row.state == State.FAILED and row.told == CustomerStatus.FAILED:
+    elif row.state == State.FAILED and row.salesforce_status == CustomerStatus.FAILED:
         # It was Failed in Salesforce and is Requested again: a click we never heard of.
         row = start_again(connection, row, now=now)
-    elif row.finished and row.told is not None:
-        assert_in_salesforce(connection, sf_order_id, now=now, due_at=now)
+    elif row.finished and row.salesforce_status is not None:
+        plan_resync(connection, sf_order_id, now=now, due_at=now)
     return row
 
 
@@ -195,7 +195,7 @@ def _insert(
     now: float,
     requested_at: float,
     requested_by: str | None,
-    vouched: bool = True,
+    history_complete: bool = True,
 ) -> None:
     values = {
         "sf_order_id": sf_order_id,
@@ -204,11 +204,11 @@ def _insert(
         "tries": 0,
         "due_at": now,
         "fence": 0,
-        "vouched": vouched and installation.vouched(connection),
-        "second_chance": False,
-        "adds": 0,
+        "history_complete": history_complete and installation.history_complete(connection),
+        "duplicate_possible": False,
+        "add_attempts": 0,
         "add_open": False,
-        "accepts": 0,
+        "accept_attempts": 0,
         "accept_open": False,
         "active": False,
         "audits": 0,
@@ -246,8 +246,8 @@ def start_again(
             waiting_for=None,
             owner=None,
             fence=_F.fence + 1,
-            ticket=None,
-            ticketed_at=None,
+            job_id=None,
+            enqueued_at=None,
             error_code=None,
             error_message=None,
             requested_at=now if requested_at is None else requested_at,
@@ -255,7 +255,7 @@ def start_again(
             updated_at=now,
             finished_at=None,
             audit_due_at=None,
-            **{"vouched": row.vouched and installation.vouched(connection), **changes},
+            **{"history_complete": row.history_complete and installation.history_complete(connection), **changes},
         )
     )
     orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now)
@@ -324,7 +324,7 @@ def audit_now(connection: Connection, sf_order_id: str, *, now: float) -> bool:
     return done.rowcount == 1
 
 
-def hurry(connection: Connection, sf_order_id: str, *, now: float) -> bool:
+def wake(connection: Connection, sf_order_id: str, *, now: float) -> bool:
     """Let a waiting fulfillment look again at once: a hint came that its wait may be over."""
     done = connection.execute(
         sa.update(fulfillments)
@@ -337,7 +337,7 @@ def hurry(connection: Connection, sf_order_id: str, *, now: float) -> bool:
 # --- running it under a fence --------------------------------------------------------------------------
 
 
-def claim(connection: Connection, sf_order_id: str, incarnation: str, *, now: float) -> Fulfillment | None:
+def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: float) -> Fulfillment | None:
     """Make this worker the owner, under a new fence; None when it isn't to be run now or is another's.
 
     Raises LeaseLost when the worker itself has been declared dead.
@@ -351,12 +351,12 @@ def claim(connection: Connection, sf_order_id: str, incarnation: str, *, now: fl
             _F.state.in_((State.QUEUED, State.WAITING)),
             _F.due_at <= now,
         )
-        .values(state=State.RUNNING, owner=incarnation, fence=_F.fence + 1, waiting_for=None, updated_at=now)
+        .values(state=State.RUNNING, owner=worker_id, fence=_F.fence + 1, waiting_for=None, updated_at=now)
     )
     if claimed.rowcount != 1:
         return None
     # Locked, so that a takeover that declares us dead comes either before (we see it) or after (it sees our order).
-    query = sa.select(workers.c.dead).where(workers.c.incarnation == incarnation)
+    query = sa.select(workers.c.dead).where(workers.c.worker_id == worker_id)
     alive = connection.execute(query.with_for_update(read=True)).scalar_one_or_none()
     if alive is not False:
         raise LeaseLost("this worker has been declared dead")
@@ -434,16 +434,16 @@ def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[st
     return set(connection.execute(query).scalars())
 
 
-# --- who runs what: tickets and takeovers --------------------------------------------------------------
+# --- who runs what: jobs and takeovers --------------------------------------------------------------
 
 
 def due(connection: Connection, *, now: float, limit: int) -> list[Fulfillment]:
-    """Unfinished, unowned fulfillments whose time has come and that have no ticket out, oldest first."""
+    """Unfinished, unowned fulfillments whose time has come and that have no job out, oldest first."""
     rows: list[Fulfillment] = []
     for state in (State.QUEUED, State.WAITING):
         query = (
             sa.select(*_COLUMNS)
-            .where(_F.state == state, _F.due_at <= now, _F.ticketed_at.is_(None))
+            .where(_F.state == state, _F.due_at <= now, _F.enqueued_at.is_(None))
             .order_by(_F.due_at)
             .limit(limit)
         )
@@ -451,33 +451,33 @@ def due(connection: Connection, *, now: float, limit: int) -> list[Fulfillment]:
     return sorted(rows, key=lambda row: row.due_at)[:limit]
 
 
-def ticketed(connection: Connection, *, limit: int) -> list[Fulfillment]:
-    """Unowned fulfillments with a ticket out, the oldest tickets first."""
+def enqueued(connection: Connection, *, limit: int) -> list[Fulfillment]:
+    """Unowned fulfillments with a job out, the oldest jobs first."""
     rows: list[Fulfillment] = []
     for state in (State.QUEUED, State.WAITING):
         query = (
             sa.select(*_COLUMNS)
-            .where(_F.state == state, _F.ticketed_at.is_not(None))
-            .order_by(_F.ticketed_at)
+            .where(_F.state == state, _F.enqueued_at.is_not(None))
+            .order_by(_F.enqueued_at)
             .limit(limit)
         )
         rows += map(_fulfillment, connection.execute(query))
     return rows
 
 
-def note_ticket(connection: Connection, sf_order_id: str, ticket: str | None, *, now: float | None) -> None:
-    """Remember the ticket that was sent (None: none is out)."""
+def note_job(connection: Connection, sf_order_id: str, job_id: str | None, *, now: float | None) -> None:
+    """Remember the job that was sent (None: none is out)."""
     connection.execute(
-        sa.update(fulfillments).where(_F.sf_order_id == sf_order_id).values(ticket=ticket, ticketed_at=now)
+        sa.update(fulfillments).where(_F.sf_order_id == sf_order_id).values(job_id=job_id, enqueued_at=now)
     )
 
 
-def forget_ticket(connection: Connection, sf_order_id: str, ticket: str | None) -> None:
-    """This ticket is lost, unless another was sent meanwhile."""
+def forget_job(connection: Connection, sf_order_id: str, job_id: str | None) -> None:
+    """This job_id is lost, unless another was sent meanwhile."""
     connection.execute(
         sa.update(fulfillments)
-        .where(_F.sf_order_id == sf_order_id, _F.ticket == ticket)
-        .values(ticket=None, ticketed_at=None)
+        .where(_F.sf_order_id == sf_order_id, _F.job_id == job_id)
+        .values(job_id=None, enqueued_at=None)
     )
 
 
@@ -489,73 +489,75 @@ def doubt_unfinished(connection: Connection, *, now: float, until: float) -> int
     count = 0
     for state in (State.QUEUED, State.WAITING, State.RUNNING):
         done = connection.execute(
-            sa.update(fulfillments).where(_F.state == state).values(vouched=False, add_until=until, updated_at=now)
+            sa.update(fulfillments)
+            .where(_F.state == state)
+            .values(history_complete=False, add_in_doubt_until=until, updated_at=now)
         )
         count += done.rowcount
     return count
 
 
-def forget_tickets(connection: Connection) -> int:
-    """After a flush of Redis: no ticket is out. Returns how many orders are to be ticketed again."""
+def forget_jobs(connection: Connection) -> int:
+    """After a flush of Redis: no job is out. Returns how many orders are to be enqueued again."""
     count = 0
     for state in (State.QUEUED, State.WAITING):
         done = connection.execute(
             sa.update(fulfillments)
-            .where(_F.state == state, _F.ticketed_at.is_not(None))
-            .values(ticket=None, ticketed_at=None)
+            .where(_F.state == state, _F.enqueued_at.is_not(None))
+            .values(job_id=None, enqueued_at=None)
         )
         count += done.rowcount
     return count
 
 
-def take_over(connection: Connection, incarnation: str, *, now: float, beat: int | None = None) -> list[str] | None:
+def take_over(connection: Connection, worker_id: str, *, now: float, heartbeats: int | None = None) -> list[str] | None:
     """Declare a worker dead and free its orders, in one transaction; returns their ids.
 
-    With `beat`, only if its heartbeat counter still stands there. None when it was declared dead by another, or beat
+    With `heartbeats`, only if its counter still stands there. None when another declared it dead, or its heart beats
     again. What it had sent may still take effect: its orders look before they create.
     """
-    guard = [workers.c.incarnation == incarnation, workers.c.dead == sa.false()]
-    if beat is not None:
-        guard.append(workers.c.beat == beat)
+    guard = [workers.c.worker_id == worker_id, workers.c.dead == sa.false()]
+    if heartbeats is not None:
+        guard.append(workers.c.heartbeats == heartbeats)
     if connection.execute(sa.update(workers).where(*guard).values(dead=True)).rowcount != 1:
         return None
-    taken = list(connection.execute(sa.select(_F.sf_order_id).where(_F.owner == incarnation)).scalars())
+    taken = list(connection.execute(sa.select(_F.sf_order_id).where(_F.owner == worker_id)).scalars())
     for sf_order_id in taken:
         connection.execute(
             sa.update(fulfillments)
-            .where(_F.sf_order_id == sf_order_id, _F.owner == incarnation)
+            .where(_F.sf_order_id == sf_order_id, _F.owner == worker_id)
             .values(
                 state=State.QUEUED,
                 owner=None,
                 fence=_F.fence + 1,
                 due_at=now,
-                ticket=None,
-                ticketed_at=None,
-                vouched=False,
-                second_chance=sa.or_(_F.second_chance, _F.add_open),
+                job_id=None,
+                enqueued_at=None,
+                history_complete=False,
+                duplicate_possible=sa.or_(_F.duplicate_possible, _F.add_open),
                 updated_at=now,
             )
         )
-    for kind, subject in outbox.release_all(connection, incarnation):
+    for kind, subject in outbox.release_all(connection, worker_id):
         if kind == "salesforce":
             # Stopped rather than dead, it may yet send the old state over a newer one: say the present one once more.
-            assert_in_salesforce(connection, subject, now=now, due_at=now + ASSERT_AFTER_TAKEOVER)
+            plan_resync(connection, subject, now=now, due_at=now + RESYNC_AFTER_TAKEOVER)
     return taken
 
 
-def assert_in_salesforce(connection: Connection, sf_order_id: str, *, now: float, due_at: float) -> int:
+def plan_resync(connection: Connection, sf_order_id: str, *, now: float, due_at: float) -> int:
     """Have Salesforce told at `due_at` how the order stands then, whatever it was told before. Returns the message id.
 
     The guide's own Apex writes Failed over our outcome on any answer but 200, and a stopped process may send late.
     """
-    message_id = outbox.put(connection, "assertion", sf_order_id, {}, now=now, due_at=due_at)
+    message_id = outbox.put(connection, "resync", sf_order_id, {}, now=now, due_at=due_at)
     assert message_id is not None
     return message_id
 
 
-def note_told(connection: Connection, sf_order_id: str, status: str) -> None:
+def note_salesforce_status(connection: Connection, sf_order_id: str, status: str) -> None:
     """Salesforce took this status from the outbox."""
-    connection.execute(sa.update(fulfillments).where(_F.sf_order_id == sf_order_id).values(told=status))
+    connection.execute(sa.update(fulfillments).where(_F.sf_order_id == sf_order_id).values(salesforce_status=status))
 
 
 def audits_due(connection: Connection, *, now: float, limit: int) -> list[Fulfillment]:
@@ -605,9 +607,9 @@ def adopt(connection: Connection, sf_order_id: str, whmcs_order_id: str, *, now:
         adopt_whmcs_id=whmcs_order_id,
         add_open=False,
         accept_open=False,
-        accept_until=None,
+        accept_in_doubt_until=None,
         active=False,
-        second_chance=True,
+        duplicate_possible=True,
     )
 
 
@@ -623,15 +625,15 @@ def create_afresh(connection: Connection, sf_order_id: str, *, now: float, actor
         elected_whmcs_id=None,
         answered_whmcs_id=None,
         adopt_whmcs_id=None,
-        vouched=True,
-        adds=0,
+        history_complete=True,
+        add_attempts=0,
         add_open=False,
-        add_until=None,
-        accepts=0,
+        add_in_doubt_until=None,
+        accept_attempts=0,
         accept_open=False,
-        accept_until=None,
+        accept_in_doubt_until=None,
         active=False,
-        second_chance=True,
+        duplicate_possible=True,
         plan=None,
     )
 

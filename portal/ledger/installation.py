@@ -59,19 +59,19 @@ def next_epoch(connection: Connection, *, now: float) -> int:
     return epoch
 
 
-def vouched(connection: Connection) -> bool:
+def history_complete(connection: Connection) -> bool:
     """Whether this ledger knows of every attempt there ever was: not for some time after it was restored."""
     doubt_until = get(connection, "doubt_until")
     return not (isinstance(doubt_until, int | float) and time.time() < doubt_until)
 
 
-def marks_in_field_readable(connection: Connection) -> bool | None:
+def references_in_field_readable(connection: Connection) -> bool | None:
     """Whether WHMCS gave the mark in a product's custom field back, last time the notes didn't; None: not known."""
-    value = get(connection, "marks_in_field_readable")
+    value = get(connection, "references_in_field_readable")
     return value if isinstance(value, bool) else None
 
 
-def marks_readable(connection: Connection) -> bool | None:
+def references_readable(connection: Connection) -> bool | None:
     """Whether WHMCS gave the last order's mark back; None when no order has told yet."""
-    value = get(connection, "marks_readable")
+    value = get(connection, "references_readable")
     return value if isinstance(value, bool) else None

@@ -1,6 +1,6 @@
 """What is to be told to somebody, written in the transaction of the fact it tells, and sent until it is taken.
 
-Kinds: `salesforce` (write-backs), `assertion` (say the order's present state to Salesforce once more), `mail`,
+Kinds: `salesforce` (write-backs), `resync` (say the order's present state to Salesforce once more), `mail`,
 `alert`. Rows of one kind and subject go in the order they were written.
 """
 
@@ -90,7 +90,7 @@ def earlier_pending(connection: Connection, message_id: int | None, kind: str, s
     return connection.execute(query).first() is not None
 
 
-def claim(connection: Connection, message_id: int, incarnation: str, *, now: float, until: float) -> bool:
+def claim(connection: Connection, message_id: int, worker_id: str, *, now: float, until: float) -> bool:
     """Make this process the sender of a message until `until`; False when another is."""
     done = connection.execute(
         sa.update(outbox)
@@ -99,7 +99,7 @@ def claim(connection: Connection, message_id: int, incarnation: str, *, now: flo
             _O.state == "pending",
             sa.or_(_O.claimed_until.is_(None), _O.claimed_until < now),
         )
-        .values(claimed_by=incarnation, claimed_until=until)
+        .values(claimed_by=worker_id, claimed_until=until)
     )
     return done.rowcount == 1
 
@@ -145,23 +145,23 @@ def drop(connection: Connection, message_id: int, *, now: float) -> None:
     )
 
 
-def release_all(connection: Connection, incarnation: str) -> list[tuple[str, str]]:
+def release_all(connection: Connection, worker_id: str) -> list[tuple[str, str]]:
     """Free what a dead process was sending; returns kind and subject of each. It may have been sent nevertheless."""
-    query = sa.select(_O.id, _O.kind, _O.subject).where(_O.claimed_by == incarnation, _O.state == "pending")
+    query = sa.select(_O.id, _O.kind, _O.subject).where(_O.claimed_by == worker_id, _O.state == "pending")
     rows = connection.execute(query).all()
     for message_id, _kind, _subject in rows:
         connection.execute(
             sa.update(outbox)
-            .where(_O.id == message_id, _O.claimed_by == incarnation)
+            .where(_O.id == message_id, _O.claimed_by == worker_id)
             .values(claimed_by=None, claimed_until=None)
         )
     return [(kind, subject) for _id, kind, subject in rows]
 
 
-def release(connection: Connection, incarnation: str, kind: str, message_ids: list[int]) -> None:
+def release(connection: Connection, worker_id: str, kind: str, message_ids: list[int]) -> None:
     """Give messages back unsent."""
     connection.execute(
         sa.update(outbox)
-        .where(_O.id.in_(message_ids), _O.claimed_by == incarnation, _O.kind == kind)
+        .where(_O.id.in_(message_ids), _O.claimed_by == worker_id, _O.kind == kind)
         .values(claimed_by=None, claimed_until=None)
     )

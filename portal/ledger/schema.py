@@ -55,22 +55,22 @@ fulfillments = sa.Table(
     sa.Column("first_failed_at", Moment),  # the first of them: bounds the retries by the schedule's whole length
     sa.Column("due_at", Moment, nullable=False),  # not to be run before
     sa.Column("waiting_for", sa.String(255)),  # in plain words, while it waits
-    sa.Column("owner", sa.String(64)),  # workers.incarnation
+    sa.Column("owner", sa.String(64)),  # workers.worker_id
     sa.Column("fence", sa.Integer, nullable=False),  # every write of a run is conditional on it
-    sa.Column("ticket", sa.String(80)),  # the RQ job last sent for it
-    sa.Column("ticketed_at", Moment),
+    sa.Column("job_id", sa.String(80)),  # the RQ job last sent for it
+    sa.Column("enqueued_at", Moment),
     # What the exactly-once protocol remembers (portal.domain.protocol.Facts).
     sa.Column("elected_whmcs_id", sa.String(32)),  # written once; only a person changes it
     sa.Column("adopt_whmcs_id", sa.String(32)),  # WHMCS_Order_ID__c as Salesforce had it before the first AddOrder
     sa.Column("answered_whmcs_id", sa.String(32)),  # AddOrder's last answer, until one is elected
-    sa.Column("vouched", sa.Boolean, nullable=False),  # this ledger knows of every attempt there ever was
-    sa.Column("second_chance", sa.Boolean, nullable=False),  # an AddOrder more than the elected may exist
-    sa.Column("adds", sa.Integer, nullable=False),  # AddOrder intents
+    sa.Column("history_complete", sa.Boolean, nullable=False),  # this ledger knows of every attempt there ever was
+    sa.Column("duplicate_possible", sa.Boolean, nullable=False),  # an AddOrder more than the elected may exist
+    sa.Column("add_attempts", sa.Integer, nullable=False),  # AddOrder intents
     sa.Column("add_open", sa.Boolean, nullable=False),  # the last of them has no definite outcome
-    sa.Column("add_until", Moment),  # until then an AddOrder sent earlier may still commit
-    sa.Column("accepts", sa.Integer, nullable=False),
+    sa.Column("add_in_doubt_until", Moment),  # until then an AddOrder sent earlier may still commit
+    sa.Column("accept_attempts", sa.Integer, nullable=False),
     sa.Column("accept_open", sa.Boolean, nullable=False),
-    sa.Column("accept_until", Moment),
+    sa.Column("accept_in_doubt_until", Moment),
     sa.Column("active", sa.Boolean, nullable=False),  # the elected order was seen Active
     sa.Column("audit_due_at", Moment),
     sa.Column("audits", sa.Integer, nullable=False),
@@ -80,7 +80,7 @@ fulfillments = sa.Table(
     sa.Column("service_ids", sa.JSON, nullable=False),
     sa.Column("error_code", sa.String(40)),
     sa.Column("error_message", sa.String(255)),
-    sa.Column("told", sa.String(20)),  # the status Salesforce last took from us
+    sa.Column("salesforce_status", sa.String(20)),  # the status Salesforce last took from us
     sa.Column("requested_at", Moment, nullable=False),  # the signed timestamp of the click
     sa.Column("requested_by", sa.String(120)),
     sa.Column("created_at", Moment, nullable=False),
@@ -91,7 +91,7 @@ sa.Index("ix_fulfillments_state_due", fulfillments.c.state, fulfillments.c.due_a
 sa.Index("ix_fulfillments_owner", fulfillments.c.owner)
 sa.Index("ix_fulfillments_audit_due_at", fulfillments.c.audit_due_at)
 sa.Index("ix_fulfillments_client_state", fulfillments.c.client_id, fulfillments.c.state)
-sa.Index("ix_fulfillments_ticketed", fulfillments.c.state, fulfillments.c.ticketed_at)
+sa.Index("ix_fulfillments_enqueued", fulfillments.c.state, fulfillments.c.enqueued_at)
 sa.Index("ix_fulfillments_elected", fulfillments.c.elected_whmcs_id)
 
 # The WHMCS services an order became: finds the order an event about a service belongs to.
@@ -125,11 +125,11 @@ sa.Index("ix_steps_order", steps.c.sf_order_id, steps.c.attempt, steps.c.id)
 workers = sa.Table(
     "workers",
     metadata,
-    sa.Column("incarnation", sa.String(64), primary_key=True),
-    sa.Column("kind", sa.String(20), nullable=False),  # fulfill | deliver | sweep
+    sa.Column("worker_id", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(20), nullable=False),  # fulfill | relay | sweep
     sa.Column("host", sa.String(120), nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("beat", sa.Integer, nullable=False),
+    sa.Column("heartbeats", sa.Integer, nullable=False),
     sa.Column("dead", sa.Boolean, nullable=False),
     sa.Column("started_at", Moment, nullable=False),
 )
@@ -139,7 +139,7 @@ sa.Index("ix_workers_dead", workers.c.dead, workers.c.kind)
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("nonce", sa.String(160), primary_key=True),  # door-prefixed digest: "sf:…" or "whmcs:…"
+    sa.Column("nonce", sa.String(160), primary_key=True),  # receiver-prefixed digest: "sf:…" or "whmcs:…"
     sa.Column("sf_order_id", sa.String(18)),
     sa.Column("idempotency_key", sa.String(255)),
     sa.Column("received_at", Moment, nullable=False),

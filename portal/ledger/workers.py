@@ -12,28 +12,28 @@ from portal.ledger.schema import workers
 
 @dataclass(frozen=True)
 class Worker:
-    incarnation: str
+    worker_id: str
     kind: str
     host: str
     pid: int
-    beat: int
+    heartbeats: int
     started_at: float
 
 
-def register(connection: Connection, incarnation: str, kind: str, host: str, pid: int, *, now: float) -> None:
+def register(connection: Connection, worker_id: str, kind: str, host: str, pid: int, *, now: float) -> None:
     connection.execute(
         sa.insert(workers).values(
-            incarnation=incarnation, kind=kind, host=host, pid=pid, beat=0, dead=False, started_at=now
+            worker_id=worker_id, kind=kind, host=host, pid=pid, heartbeats=0, dead=False, started_at=now
         )
     )
 
 
-def beat(connection: Connection, incarnation: str) -> bool:
+def count_heartbeat(connection: Connection, worker_id: str) -> bool:
     """Count one more heartbeat. False: this process has been declared dead."""
     done = connection.execute(
         sa.update(workers)
-        .where(workers.c.incarnation == incarnation, workers.c.dead == sa.false())
-        .values(beat=workers.c.beat + 1)
+        .where(workers.c.worker_id == worker_id, workers.c.dead == sa.false())
+        .values(heartbeats=workers.c.heartbeats + 1)
     )
     return done.rowcount == 1
 
@@ -51,11 +51,11 @@ def alive(connection: Connection, limit: int = 2000) -> list[Worker]:
 def forget_dead(connection: Connection, *, kind: str, started_before: float, limit: int = 100) -> int:
     """Delete old rows of the dead, so that the table stays small."""
     doomed = (
-        sa.select(workers.c.incarnation)
+        sa.select(workers.c.worker_id)
         .where(workers.c.dead == sa.true(), workers.c.kind == kind, workers.c.started_at < started_before)
         .limit(limit)
     )
     ids = list(connection.execute(doomed).scalars())
     if ids:
-        connection.execute(sa.delete(workers).where(workers.c.incarnation.in_(ids)))
+        connection.execute(sa.delete(workers).where(workers.c.worker_id.in_(ids)))
     return len(ids)

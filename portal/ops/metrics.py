@@ -30,7 +30,7 @@ blueprint = Blueprint("metrics", __name__)
 COUNTERS: Final = (
     ("order_provisioning_attempts_total", "success", "Fulfillment attempts that ended"),
     ("webhook_security_events_total", "event", "Webhook requests refused"),
-    ("webhook_secret_matched_total", "secret", "Right webhook signatures, by door and secret (current, previous)"),
+    ("webhook_secret_matched_total", "secret", "Right webhook signatures, by receiver and secret (current, previous)"),
 )
 
 #: States a fulfillment leaves again: few rows at any time, found by an index.

@@ -1,6 +1,6 @@
-"""Tickets: RQ jobs that say no more than which order may be run now. The ledger decides whether it is.
+"""The queue: RQ jobs that say no more than which order may be run now. The ledger decides whether it is.
 
-A ticket's id is fresh each time: reusing one blocks recovery while a dead run's hash says started. Losing a ticket
+A job's id is fresh each time: reusing one blocks recovery while a dead run's hash says started. Losing a job
 loses nothing (the sweep sends another), and a second one does nothing (the claim in the ledger fails).
 """
 
@@ -22,37 +22,37 @@ JOB = "jobs.fulfill.fulfill_order"
 FINISHED_CHANNEL = "portal:finished"
 
 
-class Tickets:
-    """Sends tickets, and knows which are still queued."""
+class JobQueue:
+    """Sends jobs, and knows which are still queued."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._queue = Queue(FULFILLMENTS, connection=redis, serializer=JSONSerializer)
 
     def send(self, sf_order_id: str, *, front: bool = False) -> str:
-        """Put a ticket for an order on the queue; returns its id. Raises redis.RedisError."""
-        ticket = f"{sf_order_id}-{uuid.uuid4().hex}"
+        """Put a job for an order on the queue; returns its id. Raises redis.RedisError."""
+        job = f"{sf_order_id}-{uuid.uuid4().hex}"
         self._queue.enqueue_call(
             JOB,
             args=(sf_order_id,),
-            job_id=ticket,
+            job_id=job,
             result_ttl=0,
             failure_ttl=3600,
             timeout=-1,
             description="fulfill an order",
             at_front=front,
         )
-        return ticket
+        return job
 
     def queued(self, limit: int = 1000) -> list[str]:
-        """Ids of the tickets nobody has taken yet. Raises redis.RedisError."""
+        """Ids of the jobs nobody has taken yet. Raises redis.RedisError."""
         return [
             each.decode() if isinstance(each, bytes) else str(each)
             for each in self._redis.lrange(self._queue.key, 0, limit - 1)
         ]
 
     def count(self) -> int:
-        """How many tickets nobody has taken yet. Raises redis.RedisError."""
+        """How many jobs nobody has taken yet. Raises redis.RedisError."""
         return int(self._redis.llen(self._queue.key))
 
     def announce_finished(self, sf_order_id: str) -> None:

@@ -12,8 +12,8 @@ from flask import Flask, Response, current_app, render_template, request
 from jinja2 import TemplateNotFound
 from werkzeug.exceptions import HTTPException
 
+from portal.errors import NonceStoreUnavailable
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
-from portal.webhooks.nonces import NonceStoreUnavailable
 
 log = logging.getLogger("portal.web.problems")
 

@@ -35,7 +35,7 @@ def register(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_PATH=urlsplit(settings.portal_base_url).path or "/",
         SESSION_REFRESH_EACH_REQUEST=False,
         PERMANENT_SESSION_LIFETIME=30 * 24 * 3600,
-        # The signed doors have no form and no cookie: each blueprint of pages is guarded by name instead.
+        # The signed receivers have no form and no cookie: each blueprint of pages is guarded by name instead.
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,
         # Referer is what privacy add-ons cut; `guard` compares Origin, which they don't.

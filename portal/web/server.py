@@ -1,4 +1,4 @@
-"""A gunicorn worker that slow senders can't starve, so that no proxy is needed in front of the doors for that.
+"""A gunicorn worker that slow senders can't starve, so that no proxy is needed in front of the receivers for that.
 
 gunicorn's gthread gives a connection a thread as soon as its first bytes are there, and the thread then waits for the
 rest: sixteen connections that stop in the middle of a header or a body hold up everybody. Here the event loop gathers

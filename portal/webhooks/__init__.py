@@ -1,4 +1,4 @@
-"""The signed doors: what Salesforce and WHMCS may call, and how a caller proves itself."""
+"""The signed receivers: what Salesforce and WHMCS may call, and how a caller proves itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from flask import Flask, request
 
 
 def register(app: Flask) -> None:
-    """Put the doors into the application; `app.extensions["portal"]` must hold its Services."""
-    from portal.webhooks import receiver, salesforce, whmcs
+    """Put the receivers into the application; `app.extensions["portal"]` must hold its Services."""
+    from portal.webhooks import receivers, salesforce, whmcs
     from portal.webhooks.commands import send_fulfillment
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
@@ -16,19 +16,19 @@ def register(app: Flask) -> None:
 
     services = app.extensions["portal"]
     settings = services.settings
-    blueprints = {salesforce.blueprint: receiver.SALESFORCE}
-    if settings.whmcs_webhook_secret:  # without it that door doesn't exist
-        blueprints[whmcs.blueprint] = receiver.WHMCS
-    by_name = {blueprint.name: door for blueprint, door in blueprints.items()}
+    blueprints = {salesforce.blueprint: receivers.SALESFORCE}
+    if settings.whmcs_webhook_secret:  # without it that receiver doesn't exist
+        blueprints[whmcs.blueprint] = receivers.WHMCS
+    by_name = {blueprint.name: receiver for blueprint, receiver in blueprints.items()}
 
     def admit() -> None:
-        door = by_name.get(request.blueprint or "")
-        if door is not None:
-            receiver.admit(door)
+        receiver = by_name.get(request.blueprint or "")
+        if receiver is not None:
+            receivers.admit(receiver)
 
     app.before_request(admit)  # before the limiter's own, which Limits adds: who isn't let in isn't counted
     limits = Limits(app, settings, services.redis)
-    app.extensions["portal-doors"] = receiver.Doors(
+    app.extensions["portal-receivers"] = receivers.Receivers(
         limits,
         Nonces(
             services.redis,

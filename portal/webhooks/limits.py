@@ -1,4 +1,4 @@
-"""How often one address may call the doors: flask-limiter on Redis, shared by all processes.
+"""How often one address may call the receivers: flask-limiter on Redis, shared by all processes.
 
 Signed requests are counted once their signature has proved right, and forgeries apart from them: whoever sends
 forgeries through the same proxy or office address can't use up what an honest sender may send.
@@ -24,7 +24,7 @@ _FORGERIES: Final = "forgeries"
 
 
 class Limits:
-    """The doors' limits in one application."""
+    """The receivers' limits in one application."""
 
     def __init__(self, app: Flask, settings: Settings, client: redis.Redis) -> None:
         self.limiter = Limiter(

@@ -15,20 +15,16 @@ from typing import Final
 
 import redis
 
-from portal.domain.model import PortalError
+from portal.errors import NonceStoreUnavailable
 
 log = logging.getLogger("portal.webhooks")
 
 MARGIN_SECONDS: Final = 60.0
 
 
-class NonceStoreUnavailable(PortalError):
-    """Redis can't be asked, and this is production: nothing may be accepted."""
-
-
-def nonce_id(door: str, nonce: str) -> str:
-    """`sf:<digest>` or `whmcs:<digest>`: the doors' nonces don't meet, and no sender's text becomes a key."""
-    return f"{door}:{hashlib.sha256(nonce.encode()).hexdigest()}"
+def nonce_id(receiver: str, nonce: str) -> str:
+    """`sf:<digest>` or `whmcs:<digest>`: the receivers' nonces don't meet, and no sender's text becomes a key."""
+    return f"{receiver}:{hashlib.sha256(nonce.encode()).hexdigest()}"
 
 
 class Nonces:

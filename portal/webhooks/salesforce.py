@@ -1,4 +1,4 @@
-"""Salesforce's door: an operator pressed "Provision in WHMCS", and the order's outcome is what they are told.
+"""Salesforce's receiver: an operator pressed "Provision in WHMCS", and the order's outcome is what they are told.
 
 The order is durable in the ledger before anything but a refusal is answered. Then the request waits for the outcome,
 because the guide's own Apex takes 200 for Provisioned and everything else for Failed; see docs/webhooks.md.
@@ -22,13 +22,13 @@ from portal.ledger.engine import CommitUnknown
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import public_path, services
 from portal.web.problems import Problem, problem_response
-from portal.webhooks import nonces, receiver
+from portal.webhooks import nonces, receivers
 from portal.webhooks.verifier import FulfillCall, Refused, verify_fulfill
 
 log = logging.getLogger("portal.webhooks")
 
 blueprint = Blueprint("salesforce_door", __name__)
-blueprint.register_error_handler(RateLimitExceeded, receiver.over_limit(receiver.SALESFORCE))
+blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receivers.SALESFORCE))
 
 #: The guide's own Apex writes Failed over our outcome on any answer but 200: so many seconds later we say it once more.
 CORRECTION_SECONDS: Final = 5.0
@@ -92,7 +92,7 @@ def fulfill(sf_order_id: str) -> Response:
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
 
-    with receiver.doors().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
+    with receivers.here().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
         accepted = _accept(call, now, preference)
         key, row = accepted.key, accepted.row
         log.info(
@@ -109,8 +109,8 @@ def fulfill(sf_order_id: str) -> Response:
             answer = Answer(key.answer_status, key.answer_body, True)
             _conclude(call, accepted, answer)
             return _respond(call, answer, preference)
-        if row.state == State.QUEUED and row.ticketed_at is None:
-            receiver.send_ticket(call.sf_order_id)
+        if row.state == State.QUEUED and row.enqueued_at is None:
+            receivers.enqueue(call.sf_order_id)
         if place is not None and not row.finished and preference.seconds > 0:
             row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
@@ -172,26 +172,26 @@ def answer_of(row: Fulfillment) -> Answer:
 def _verified(path_id: str, now: float) -> FulfillCall:
     settings = services().settings
     verdict = verify_fulfill(
-        receiver.read_body(),
-        receiver.headers(),
+        receivers.read_body(),
+        receivers.headers(),
         path_id,
-        secrets=receiver.SALESFORCE.secrets(settings),
+        secrets=receivers.SALESFORCE.secrets(settings),
         now=now,
         tolerance=settings.webhook_timestamp_tolerance / 1000,
     )
     if isinstance(verdict, Refused):
-        receiver.refuse(receiver.SALESFORCE, verdict)
-    receiver.authentic(receiver.SALESFORCE, verdict.secret)
+        receivers.refuse(receivers.SALESFORCE, verdict)
+    receivers.authentic(receivers.SALESFORCE, verdict.secret)
     return verdict
 
 
 def _accept(call: FulfillCall, now: float, preference: Preference) -> Accepted:
     """Nonce, key and fulfillment into the ledger, all or nothing. Raises Problem."""
     portal = services()
-    store = receiver.doors().nonces
-    identity = nonces.nonce_id(receiver.SALESFORCE.name, call.nonce)
+    store = receivers.here().nonces
+    identity = nonces.nonce_id(receivers.SALESFORCE.name, call.nonce)
     if not store.claim(identity):
-        receiver.nonce_used(receiver.SALESFORCE)
+        receivers.nonce_used(receivers.SALESFORCE)
     try:
         with portal.ledger.write() as connection:
             key = deliveries.claim_key(connection, call.idempotency_key, call.sf_order_id, now=now)
@@ -206,7 +206,7 @@ def _accept(call: FulfillCall, now: float, preference: Preference) -> Accepted:
                 idempotency_key=call.idempotency_key,
             )
             if not new_nonce:
-                receiver.nonce_used(receiver.SALESFORCE)
+                receivers.nonce_used(receivers.SALESFORCE)
             row = fulfillments.request_fulfillment(
                 connection,
                 call.sf_order_id,
@@ -221,7 +221,7 @@ def _accept(call: FulfillCall, now: float, preference: Preference) -> Accepted:
             if not preference.asynchronous:
                 # Planned before the answer, because this process may die before it gives one.
                 due_at = now + preference.seconds + CORRECTION_SECONDS
-                correction = fulfillments.assert_in_salesforce(connection, call.sf_order_id, now=now, due_at=due_at)
+                correction = fulfillments.plan_resync(connection, call.sf_order_id, now=now, due_at=due_at)
         return Accepted(key, row, correction)
     except CommitUnknown:
         known = _what_was_committed(call, identity)

@@ -1,4 +1,4 @@
-"""Security events of the doors: logged one by one, counted in the ledger, told to operators when they get many.
+"""Security events of the receivers: logged one by one, counted in the ledger, told to operators when they get many.
 
 A forger must not be able to make us work: events are gathered in memory and written together, at most every two
 seconds, so that a flood of forgeries costs the ledger one small transaction now and then.
@@ -49,17 +49,17 @@ class SecurityEvents:
         self._closed = False
         _instances.append(self)
 
-    def record(self, door: str, event: str, address: str) -> None:
+    def record(self, receiver: str, event: str, address: str) -> None:
         """One refused request. Logs it; never fails, never blocks."""
-        log.warning("Webhook refused", extra={"event": event, "door": door, "address": address})
+        log.warning("Webhook refused", extra={"event": event, "receiver": receiver, "address": address})
         with self._lock:
             if address in self._senders or len(self._senders) < _SENDERS_KEPT:
                 self._senders[address] += 1
         self._gather(COUNTER, event)
 
-    def matched(self, door: str, secret: Secret) -> None:
+    def matched(self, receiver: str, secret: Secret) -> None:
         """One right signature, and which secret made it (label `sf:previous`)."""
-        self._gather(SECRET_COUNTER, f"{door}:{secret.value}")
+        self._gather(SECRET_COUNTER, f"{receiver}:{secret.value}")
 
     def flush(self) -> None:
         """Write what was gathered. Keeps it when the ledger is away."""

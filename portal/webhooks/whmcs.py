@@ -1,4 +1,4 @@
-"""WHMCS' door: its hook tells of what happened there, and each event makes us look for ourselves.
+"""WHMCS' receiver: its hook tells of what happened there, and each event makes us look for ourselves.
 
 An event is a hint, never a truth: it can be late, doubled or out of order. What it names is looked up in WHMCS by the
 worker or the sweep, and only what is found there changes an order. docs/webhooks.md has the contract.
@@ -21,13 +21,13 @@ from portal.ledger import deliveries, events, fulfillments
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import services
 from portal.web.problems import Problem
-from portal.webhooks import nonces, receiver
+from portal.webhooks import nonces, receivers
 from portal.webhooks.verifier import Refused, WhmcsEvent, verify_event
 
 log = logging.getLogger("portal.webhooks")
 
 blueprint = Blueprint("whmcs_door", __name__)
-blueprint.register_error_handler(RateLimitExceeded, receiver.over_limit(receiver.WHMCS))
+blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receivers.WHMCS))
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _OTHER_NAMES: Final = {"userid": "clientid"}
@@ -39,10 +39,10 @@ def receive() -> Response:
     portal = services()
     now = portal.now()
     event = _verified(now)
-    store = receiver.doors().nonces
-    identity = None if event.nonce is None else nonces.nonce_id(receiver.WHMCS.name, event.nonce)
+    store = receivers.here().nonces
+    identity = None if event.nonce is None else nonces.nonce_id(receivers.WHMCS.name, event.nonce)
     if identity is not None and not store.claim(identity):
-        receiver.nonce_used(receiver.WHMCS)
+        receivers.nonce_used(receivers.WHMCS)
     try:
         told, to_run = _take(event, identity, now)
     except BaseException as error:
@@ -50,22 +50,22 @@ def receive() -> Response:
             store.give_back(identity)
         raise
     for sf_order_id in to_run:
-        receiver.send_ticket(sf_order_id)
+        receivers.enqueue(sf_order_id)
     return Response(json.dumps({"status": told}), 202, content_type="application/json")
 
 
 def _verified(now: float) -> WhmcsEvent:
     settings = services().settings
     verdict = verify_event(
-        receiver.read_body(),
-        receiver.headers(),
-        secrets=receiver.WHMCS.secrets(settings),
+        receivers.read_body(),
+        receivers.headers(),
+        secrets=receivers.WHMCS.secrets(settings),
         now=now,
         tolerance=settings.webhook_timestamp_tolerance / 1000,
     )
     if isinstance(verdict, Refused):
-        receiver.refuse(receiver.WHMCS, verdict)
-    receiver.authentic(receiver.WHMCS, verdict.secret)
+        receivers.refuse(receivers.WHMCS, verdict)
+    receivers.authentic(receivers.WHMCS, verdict.secret)
     return verdict
 
 
@@ -75,7 +75,7 @@ def _take(event: WhmcsEvent, identity: str | None, now: float) -> tuple[str, lis
     keep = nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000)
     with portal.ledger.write() as connection:
         if identity is not None and not deliveries.record(connection, identity, now=now, keep=keep):
-            receiver.nonce_used(receiver.WHMCS)
+            receivers.nonce_used(receivers.WHMCS)
         # The event's own id outlives its deliveries: WHMCS sends it again when our answer was lost.
         event_identity = nonces.nonce_id("whmcs-event", event.id)
         if not deliveries.record(connection, event_identity, now=now, keep=deliveries.KEY_SECONDS):
@@ -98,7 +98,7 @@ def _look_again(connection: Connection, event: WhmcsEvent, now: float) -> list[s
     if row.finished:
         fulfillments.audit_now(connection, row.sf_order_id, now=now)
         return []
-    return [row.sf_order_id] if fulfillments.hurry(connection, row.sf_order_id, now=now) else []
+    return [row.sf_order_id] if fulfillments.wake(connection, row.sf_order_id, now=now) else []
 
 
 def _is_echo(event: WhmcsEvent, row: Fulfillment) -> bool:

@@ -529,7 +529,7 @@ def false_takeovers(stack: CrashStack, touched: set[int]) -> list[str]:
     for line in stack.log_lines([*stack.sweep_names, *stack.worker_names]):
         if line.get("message") == "A worker's heartbeats stopped: its orders are taken over":
             if line["pid"] not in touched:
-                found.append(f"{line['incarnation']} at {line['time']}")
+                found.append(f"{line['worker_id']} at {line['time']}")
         elif line.get("message") == "Worker process ended" and line.get("exitCode") and line["pid"] not in touched:
             found.append(f"{line['kind']} {line['pid']} ended by itself with {line['exitCode']} at {line['time']}")
     return found

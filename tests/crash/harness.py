@@ -107,8 +107,8 @@ class CrashStack(Stack):
     def holder(self, order: str) -> Holder | None:
         """The worker process that runs an order now."""
         rows = self.ledger(
-            "SELECT f.sf_order_id, f.fence, w.incarnation, w.pid FROM fulfillments f "
-            "JOIN workers w ON w.incarnation = f.owner WHERE f.sf_order_id = ? AND f.state = 'running' AND NOT w.dead",
+            "SELECT f.sf_order_id, f.fence, w.worker_id, w.pid FROM fulfillments f "
+            "JOIN workers w ON w.worker_id = f.owner WHERE f.sf_order_id = ? AND f.state = 'running' AND NOT w.dead",
             order,
         )
         return Holder(**rows[0]) if rows else None
@@ -116,8 +116,8 @@ class CrashStack(Stack):
     def holders(self) -> list[Holder]:
         """Every worker process that runs an order now."""
         rows = self.ledger(
-            "SELECT f.sf_order_id, f.fence, w.incarnation, w.pid FROM fulfillments f "
-            "JOIN workers w ON w.incarnation = f.owner WHERE f.state = 'running' AND NOT w.dead"
+            "SELECT f.sf_order_id, f.fence, w.worker_id, w.pid FROM fulfillments f "
+            "JOIN workers w ON w.worker_id = f.owner WHERE f.state = 'running' AND NOT w.dead"
         )
         return [Holder(**row) for row in rows]
 
@@ -139,7 +139,7 @@ class Holder:
 
     sf_order_id: str
     fence: int
-    incarnation: str
+    worker_id: str
     pid: int
 
 
@@ -484,7 +484,7 @@ def unsettled(stack: CrashStack, orders: Sequence[str]) -> list[str]:
     found += [
         f"{row['subject']}: write-back to come"
         for row in stack.ledger(
-            "SELECT subject FROM outbox WHERE kind IN ('salesforce', 'assertion') AND state = 'pending' AND due_at < ?",
+            "SELECT subject FROM outbox WHERE kind IN ('salesforce', 'resync') AND state = 'pending' AND due_at < ?",
             soon,
         )
     ]

@@ -61,7 +61,7 @@ class Call:
     contains: str = ""
     by: str = "order"  # what the journal knows the call by: order | client | nothing
     effect: bool = False
-    second_chance: bool = False  # happens only where an AddOrder's outcome was unknown
+    duplicate_possible: bool = False  # happens only where an AddOrder's outcome was unknown
     before: str = ""  # the product's own fault points, where it has some
     after: str = ""
 
@@ -93,14 +93,14 @@ CALLS = (
     ),
     Call("GetClientsProducts", "whmcs", "GetClientsProducts", "GetClientsProducts", by="client"),
     Call("Provisioned", "salesforce", "update:Order", "update_order", nth=2, contains="Provisioned", effect=True),
-    Call("GetOrders (look)", "whmcs", "GetOrders", "GetOrders", by="client", second_chance=True),
+    Call("GetOrders (look)", "whmcs", "GetOrders", "GetOrders", by="client", duplicate_possible=True),
     Call(
         "CancelOrder",
         "whmcs",
         "CancelOrder",
         "CancelOrder",
         effect=True,
-        second_chance=True,
+        duplicate_possible=True,
         before="cancel_stray:intended",
         after="cancel_stray:answered",
     ),
@@ -271,10 +271,10 @@ class Matrix:
         """Script what brings the order to its moment, and ask for it."""
         order, call = cell.wanted.order, cell.call
         cell.first = {"salesforce": self.stack.org.last_entry(), "whmcs": self.stack.shop.last_entry()}
-        second_chance = call.second_chance if call else cell.what in ("elected", "CancelOrder:sending")
+        duplicate_possible = call.duplicate_possible if call else cell.what in ("elected", "CancelOrder:sending")
         if cell.what in ("CancelOrder", "CancelOrder:sending"):
             self._place_stray(cell)
-        if second_chance:
+        if duplicate_possible:
             self.stack.shop.fault("drop_after", action="AddOrder", order=order)
         if cell.what == "token":
             self.stack.org.fault("INVALID_SESSION_ID", action="query", order=order)
@@ -359,7 +359,7 @@ class Matrix:
     def _look_before_strike(self, cell: Cell) -> None:
         row = self.stack.fulfillment(cell.wanted.order)
         assert row is not None
-        assert row["state"] == "running" and cell.holder is not None and row["owner"] == cell.holder.incarnation, (
+        assert row["state"] == "running" and cell.holder is not None and row["owner"] == cell.holder.worker_id, (
             f"it isn't being run where it was: {row['state']}"
         )
         if cell.held is not None:

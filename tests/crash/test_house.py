@@ -108,7 +108,7 @@ def test_killed_with_orders_under_way(house: CrashStack, wanted: list[Wanted], n
 
 
 def test_valkey_flushed_with_orders_under_way(house: CrashStack, wanted: list[Wanted]) -> None:
-    """Every ticket is gone; the ledger has the orders."""
+    """Every job is gone; the ledger has the orders."""
     ask(house, wanted)
     house.wait_for(lambda: under_way(house), "orders under way")
     flush(house)
@@ -128,20 +128,20 @@ def test_sweep_and_supervisor_killed_together(house: CrashStack, wanted: list[Wa
 
 
 def test_web_killed_between_commit_and_ticket(house: CrashStack, wanted: list[Wanted], points: Path) -> None:
-    """The order is in the ledger and nowhere else: the sweep sends the ticket. Sent again, the same outcome."""
+    """The order is in the ledger and nowhere else: the sweep sends the job. Sent again, the same outcome."""
     order = wanted[0].order
     sweep = house.child("sweep").pid
     (points / f"{order}.stop").touch()
-    assert stop_outside_a_transaction(sweep)  # it would send the ticket at once
+    assert stop_outside_a_transaction(sweep)  # it would send the job at once
     body, headers = house.signed(order)
     sender = threading.Thread(target=_send_into_the_void, args=(house, order, body, headers))
     sender.start()
-    house.wait_for((points / f"{order}.here").exists, "the web process to stand between commit and ticket")
+    house.wait_for((points / f"{order}.here").exists, "the web process to stand between commit and job")
     row = house.fulfillment(order)
     house.kill("web")
     sender.join()
     assert row is not None
-    assert (row["state"], row["ticket"]) == ("queued", None)
+    assert (row["state"], row["job_id"]) == ("queued", None)
     send_signal(sweep, signal.SIGCONT)
     house.restart("web")
     house.finished(order)
@@ -160,25 +160,25 @@ def _send_into_the_void(stack: CrashStack, order: str, body: bytes, headers: dic
 
 def test_a_locked_ledger_takes_nobody_over(house: CrashStack, wanted: list[Wanted]) -> None:
     """No heartbeat gets through for longer than the TTL, which is nobody's fault."""
-    dead = "SELECT incarnation FROM workers WHERE dead"
+    dead = "SELECT worker_id FROM workers WHERE dead"
     ask(house, wanted)
     house.wait_for(lambda: under_way(house), "orders under way")
-    before = {row["incarnation"] for row in house.ledger(dead)}
+    before = {row["worker_id"] for row in house.ledger(dead)}
     with closing(sqlite3.connect(house.ledger_path, timeout=30, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         time.sleep(TTL_SECONDS + 2)
         connection.execute("ROLLBACK")
     all_well(house, wanted)
-    assert {row["incarnation"] for row in house.ledger(dead)} == before
+    assert {row["worker_id"] for row in house.ledger(dead)} == before
 
 
 def test_a_stopped_sweep_takes_nobody_over_when_it_goes_on(house: CrashStack, wanted: list[Wanted]) -> None:
     """Its own clock stood still for it as well: what it saw before counts for little."""
-    before = {row["incarnation"] for row in house.ledger("SELECT incarnation FROM workers WHERE dead")}
+    before = {row["worker_id"] for row in house.ledger("SELECT worker_id FROM workers WHERE dead")}
     pid = house.child("sweep").pid
     assert stop_outside_a_transaction(pid)
     ask(house, wanted)
     time.sleep(TTL_SECONDS + 2)
     send_signal(pid, signal.SIGCONT)
     all_well(house, wanted)
-    assert {row["incarnation"] for row in house.ledger("SELECT incarnation FROM workers WHERE dead")} == before
+    assert {row["worker_id"] for row in house.ledger("SELECT worker_id FROM workers WHERE dead")} == before

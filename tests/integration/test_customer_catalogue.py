@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from portal.customers.catalogue import FRESH_SECONDS, CatalogueCache, CatalogueUnavailable
-from portal.customers.lead_time import FEWEST, SAMPLE, Typical, typical_seconds
+from portal.customers.lead_time import FEWEST, SAMPLE, LeadTime, lead_time_seconds
 from portal.domain.model import UpstreamError
 from portal.ledger import fulfillments
 from portal.ledger.engine import Ledger
@@ -109,17 +109,17 @@ def test_nothing_is_said_where_too_few_are_known(ledger: Ledger) -> None:
         provisioned(ledger, number, 10)
     provisioned(ledger, 500, 10, state="failed")
     with ledger.read() as connection:
-        assert typical_seconds(connection) is None
+        assert lead_time_seconds(connection) is None
     provisioned(ledger, FEWEST, 10)
     with ledger.read() as connection:
-        assert typical_seconds(connection) == 10
+        assert lead_time_seconds(connection) == 10
 
 
 def test_three_of_four_recent_orders_were_done_within_it(ledger: Ledger) -> None:
     for number in range(100):
         provisioned(ledger, number, number)
     with ledger.read() as connection:
-        found = typical_seconds(connection)
+        found = lead_time_seconds(connection)
     assert found is not None and 73 <= found <= 77
 
 
@@ -127,14 +127,14 @@ def test_only_recent_orders_count_and_no_more_are_read(ledger: Ledger) -> None:
     for number in range(SAMPLE + 50):
         provisioned(ledger, number, 1000 if number < 50 else 20)
     with ledger.read() as connection:
-        assert typical_seconds(connection) == 20
+        assert lead_time_seconds(connection) == 20
 
 
 def test_the_figure_is_kept_for_a_minute(ledger: Ledger, app: Flask) -> None:
     services: Services = app.extensions["portal"]
     moment = [1000.0]
     services.now = lambda: moment[0]
-    typical = Typical(services)
+    typical = LeadTime(services)
     asked: list[str] = []
     sa.event.listen(ledger.engine, "before_cursor_execute", lambda *args: asked.append(str(args[2])))
     with ledger.read() as connection:

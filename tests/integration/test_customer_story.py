@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from portal.customers.salesforce_sync import learn_changes
+from portal.customers.salesforce_sync import sync_changes
 from sandbox.visitor import Visitor
 from tests import customers
 from tests.customers import (
@@ -302,7 +302,7 @@ def test_orders_of_other_channels_and_rejections_are_learnt_in_bulk(stack: Stack
             },
         )
         before = stack.salesforce.last()
-        learn_changes(app.extensions["portal"])
+        sync_changes(app.extensions["portal"])
         calls = [entry for entry in stack.salesforce.journal(since=before) if entry["action"] == "query"]
         assert len(calls) == 1, "one query for all of them"
         listed = ada.get(f"{stack.urls['portal']}/orders").text

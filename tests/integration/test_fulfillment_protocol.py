@@ -245,7 +245,7 @@ def test_an_order_salesforce_names_is_adopted_never_created(shop: Stack) -> None
     shop.salesforce.post("seed", {"update": [{"type": "Order", "Id": order, "WHMCS_Order_ID__c": str(number)}]})
     assert shop.fulfill(order).json()["whmcsOrderId"] == str(number)
     row = shop.fulfillment(order)
-    assert row is not None and (row["elected_whmcs_id"], row["adds"]) == (str(number), 0)
+    assert row is not None and (row["elected_whmcs_id"], row["add_attempts"]) == (str(number), 0)
     assert whmcs_orders(shop, order) == [] and sends(shop, str(number), "AcceptOrder") == 1
 
 
@@ -367,7 +367,7 @@ def test_where_whmcs_drops_the_mark_a_lost_answer_waits_for_a_person(shop: Stack
         shop.whmcs.post("settings", {"notes": "stored"})
     again = one(shop)
     assert shop.fulfill(again).status == 200
-    assert shop.ledger("SELECT value FROM installation WHERE key = 'marks_readable'") == [{"value": "true"}]
+    assert shop.ledger("SELECT value FROM installation WHERE key = 'references_readable'") == [{"value": "true"}]
 
 
 def test_nothing_secret_or_personal_is_told_anywhere(shop: Stack, scenes: dict[str, str]) -> None:

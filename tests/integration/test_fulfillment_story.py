@@ -128,9 +128,9 @@ def test_an_undisturbed_order_costs_six_calls_to_whmcs_and_three_to_salesforce(s
         ],
         "WHMCS' event",
     )
-    beat = "SELECT max(beat) AS beat FROM workers WHERE kind = 'sweep' AND dead = 0"
-    begun = stack.ledger(beat)[0]["beat"]
-    stack.wait_for(lambda: stack.ledger(beat)[0]["beat"] >= begun + 4, "four rounds of the sweep")
+    beat = "SELECT max(heartbeats) AS beat FROM workers WHERE kind = 'sweep' AND dead = 0"
+    begun = stack.ledger(beat)[0]["heartbeats"]
+    stack.wait_for(lambda: stack.ledger(beat)[0]["heartbeats"] >= begun + 4, "four rounds of the sweep")
     assert len([e for e in calls_of(stack.whmcs, whmcs) if elected in (e["order"], str(e["params"].get("id")))]) <= 3
     assert len(calls_of(stack.whmcs, whmcs)) == 6
     ours = [entry for entry in calls_of(stack.salesforce, salesforce) if order[:15] in json.dumps(entry)]
@@ -199,8 +199,8 @@ def test_each_step_is_in_the_ledger_with_its_times_and_outcome(stack: Stack) -> 
     details = {step["name"]: json.loads(step["detail"]) for step in steps}
     assert details["whmcs_create"]["whmcsOrderId"] == details["whmcs_accept"]["whmcsOrderId"] == str(active["id"])
     row = stack.fulfillment(order)
-    assert row is not None and row["requested_by"] == "Ops Person" and row["told"] == "Provisioned"
-    assert (row["adds"], row["accepts"], row["second_chance"], row["owner"]) == (1, 1, 0, None)
+    assert row is not None and row["requested_by"] == "Ops Person" and row["salesforce_status"] == "Provisioned"
+    assert (row["add_attempts"], row["accept_attempts"], row["duplicate_possible"], row["owner"]) == (1, 1, 0, None)
 
 
 def test_the_customer_sees_it(stack: Stack) -> None:
@@ -223,7 +223,7 @@ def test_ten_clicks_and_a_new_key_later_make_one_order(stack: Stack) -> None:
     assert again.status == 200 and again.json()["whmcsOrderId"] == str(active["id"])
     assert len(whmcs_orders(stack, order)) == 1
     row = stack.fulfillment(order)
-    assert row is not None and row["attempt"] == 1 and row["adds"] == 1
+    assert row is not None and row["attempt"] == 1 and row["add_attempts"] == 1
 
 
 def test_the_button_of_the_guides_apex_ends_provisioned(stack: Stack) -> None:

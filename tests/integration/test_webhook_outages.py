@@ -49,7 +49,7 @@ def test_development_without_redis_remembers_nonces_itself(tmp_path: Path) -> No
     with RunningPortal(tmp_path / "p", WEB_CONCURRENCY="1", PORTAL_ENV="development") as portal:
         portal.valkey.stop()
         call = Call()
-        assert post(portal, call)[0] == 202  # and the sweep will send the ticket
+        assert post(portal, call)[0] == 202  # and the sweep will send the job
         assert post(portal, call)[2]["code"] == "nonce_already_used"
         assert "in memory (development only)" in portal.log()
         portal.valkey.start()

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from portal.clients import http as upstream_http
 from portal.clients.whmcs.client import WhmcsClient
-from portal.domain.model import LeaseLost, OrderLine, UpstreamError, bears_mark, mark_of
+from portal.domain.model import LeaseLost, OrderLine, UpstreamError, bears_reference, external_reference
 from sandbox.whmcs.app import Whmcs
 from tests.upstream.sandboxes import IDENTIFIER, SECRET, whmcs_client, whmcs_sandbox
 from tests.upstream.wire import Act, Wire, answer, drip, drop, hang, raw, serving, then_close, unused_port
@@ -42,7 +42,7 @@ def talking_to(*acts: Act, **limits: Any) -> Iterator[tuple[Wire, WhmcsClient]]:
 
 
 def add_order(client: WhmcsClient) -> Any:
-    return client.add_order("1", "mailin", LINES, notes=mark_of("801D000000K0fXOIAZ"), custom_fields={})
+    return client.add_order("1", "mailin", LINES, notes=external_reference("801D000000K0fXOIAZ"), custom_fields={})
 
 
 # --- the wire ------------------------------------------------------------------------------------------
@@ -624,7 +624,11 @@ def test_an_orders_life(pretend: tuple[Whmcs, WhmcsClient]) -> None:
         OrderLine(pid="6", billing_cycle="onetime", quantity=1),
     ]
     added = client.add_order(
-        "1", "stripe", lines, notes=mark_of(sf_order_id), custom_fields={"5": {"101": mark_of(sf_order_id)}}
+        "1",
+        "stripe",
+        lines,
+        notes=external_reference(sf_order_id),
+        custom_fields={"5": {"101": external_reference(sf_order_id)}},
     )
     assert len(added.service_ids) == 2
     order = client.order(added.order_id)
@@ -632,7 +636,7 @@ def test_an_orders_life(pretend: tuple[Whmcs, WhmcsClient]) -> None:
     assert (order.client_id, order.status) == ("1", "Pending")
     assert order.service_ids == added.service_ids and order.line_item_count == 2
     assert order.invoice_known and order.invoice_id == added.invoice_id
-    assert bears_mark(order.notes, sf_order_id)
+    assert bears_reference(order.notes, sf_order_id)
     assert client.orders_of("1") == [order]
     assert client.orders_of("2") == []
     assert client.order("999") is None
@@ -646,7 +650,7 @@ def test_an_orders_life(pretend: tuple[Whmcs, WhmcsClient]) -> None:
     assert {service.status for service in services} <= {"Active", "Completed"}
     first = next(service for service in services if service.pid == "5")
     assert (first.order_id, first.domain, first.name) == (added.order_id, "ada.example", "Starter")
-    assert first.custom_fields == {"Salesforce Order": mark_of(sf_order_id)}
+    assert first.custom_fields == {"Salesforce Order": external_reference(sf_order_id)}
     assert client.services("1", first.id) == [first]
     assert client.invoice_status(added.invoice_id or "") == "Unpaid"
     assert client.invoice_status("999") is None
@@ -723,4 +727,4 @@ def test_an_order_that_commits_although_its_answer_was_lost(pretend: tuple[Whmcs
     with pytest.raises(UpstreamError) as caught:
         add_order(client)
     assert caught.value.unknown
-    assert [bears_mark(order.notes, "801D000000K0fXOIAZ") for order in client.orders_of("1")] == [True]
+    assert [bears_reference(order.notes, "801D000000K0fXOIAZ") for order in client.orders_of("1")] == [True]

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from portal.clients.salesforce.client import NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
-from portal.customers.salesforce_sync import told_as
+from portal.customers.salesforce_sync import customer_status_of
 from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
 from portal.ledger import fulfillments, orders
 from portal.ledger.engine import Ledger
@@ -373,4 +373,4 @@ def test_salesforces_words_become_the_customers(
     status: str, provisioning: str | None, expected: tuple[CustomerStatus | None, str | None]
 ) -> None:
     change = OrderChange(replace(SNAPSHOT, status=status, provisioning_status=provisioning), NOW, NOW)
-    assert told_as(change) == expected
+    assert customer_status_of(change) == expected

@@ -44,9 +44,9 @@ RUN = Fulfillment(
         "tries": 0,
         "due_at": NOW - 50,
         "fence": 1,
-        "vouched": True,
-        "adds": 0,
-        "accepts": 0,
+        "history_complete": True,
+        "add_attempts": 0,
+        "accept_attempts": 0,
         "audits": 0,
         "service_ids": [],
         "requested_at": NOW - 50,
@@ -69,7 +69,7 @@ def told(
     rows: list[StepRow] | None = None,
     typical: float | None = None,
 ) -> Progress:
-    return tell(order, fulfillment, rows or [], now=NOW, typical_seconds=typical, review_time="one working day")
+    return tell(order, fulfillment, rows or [], now=NOW, lead_time_seconds=typical, review_time="one working day")
 
 
 def states(progress: Progress) -> list[str]:

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from app import create_app
 from portal.domain.model import ErrorCode
 from portal.settings import Settings
-from portal.web.context import problems
+from portal.web import problems
 from portal.webhooks.verifier import Reason
 
 ROOT = Path(__file__).parents[2]

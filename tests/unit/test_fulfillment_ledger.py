@@ -90,11 +90,11 @@ def test_the_fence_refuses_whoever_lost_the_order(ledger: Ledger) -> None:
     with pytest.raises(LeaseLost), ledger.write() as connection:
         fulfillments.update(connection, ORDER, mine.fence, now=4.0, error_message="too late")
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        fulfillments.save_facts(connection, ORDER, mine.fence, replace(mine.facts, adds=9), now=4.0)
+        fulfillments.save_facts(connection, ORDER, mine.fence, replace(mine.facts, add_attempts=9), now=4.0)
     with pytest.raises(LeaseLost), ledger.write() as connection:
         fulfillments.elect(connection, ORDER, mine.fence, "7", now=4.0)
     after = row_of(ledger)
-    assert (after.elected_whmcs_id, after.adds, after.error_message) == (None, 0, None)
+    assert (after.elected_whmcs_id, after.add_attempts, after.error_message) == (None, 0, None)
 
 
 def test_an_election_stands(ledger: Ledger) -> None:
@@ -111,7 +111,14 @@ def test_an_election_stands(ledger: Ledger) -> None:
 def test_a_takeover_doubts_what_was_begun_as_the_protocol_says(ledger: Ledger, open_call: bool) -> None:
     mine = claim(ledger, ADA)
     assert mine is not None
-    begun = Facts(adds=1, add_open=open_call, add_until=99.0, accepts=2, accept_open=True, accept_until=98.0)
+    begun = Facts(
+        add_attempts=1,
+        add_open=open_call,
+        add_in_doubt_until=99.0,
+        accept_attempts=2,
+        accept_open=True,
+        accept_in_doubt_until=98.0,
+    )
     with ledger.write() as connection:
         fulfillments.save_facts(connection, ORDER, mine.fence, begun, now=3.0)
         fulfillments.take_over(connection, ADA, now=3.0)
@@ -120,11 +127,11 @@ def test_a_takeover_doubts_what_was_begun_as_the_protocol_says(ledger: Ledger, o
 
 def test_a_takeover_needs_the_heartbeat_it_saw(ledger: Ledger) -> None:
     with ledger.write() as connection:
-        assert workers.beat(connection, ADA)
-        assert fulfillments.take_over(connection, ADA, now=3.0, beat=0) is None
-        assert fulfillments.take_over(connection, ADA, now=3.0, beat=1) == []
-        assert not workers.beat(connection, ADA)
-        assert fulfillments.take_over(connection, ADA, now=3.0, beat=1) is None
+        assert workers.count_heartbeat(connection, ADA)
+        assert fulfillments.take_over(connection, ADA, now=3.0, heartbeats=0) is None
+        assert fulfillments.take_over(connection, ADA, now=3.0, heartbeats=1) == []
+        assert not workers.count_heartbeat(connection, ADA)
+        assert fulfillments.take_over(connection, ADA, now=3.0, heartbeats=1) is None
 
 
 def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more(ledger: Ledger) -> None:
@@ -135,16 +142,16 @@ def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more
         assert outbox.due(connection, "salesforce", now=3.0, limit=9) == []
         fulfillments.take_over(connection, ADA, now=3.0)
         assert [message.id for message in outbox.due(connection, "salesforce", now=3.0, limit=9)] == [sending]
-        assert outbox.due(connection, "assertion", now=3.0, limit=9) == []
-        later = outbox.due(connection, "assertion", now=100.0, limit=9)
+        assert outbox.due(connection, "resync", now=3.0, limit=9) == []
+        later = outbox.due(connection, "resync", now=100.0, limit=9)
     assert [message.subject for message in later] == [ORDER]
 
 
 def test_a_new_click_starts_a_failed_order_again_and_keeps_what_is_known_of_whmcs(ledger: Ledger) -> None:
-    change(ledger, state=State.FAILED, elected_whmcs_id="7", adds=1, error_code="WHMCS_UNAVAILABLE")
+    change(ledger, state=State.FAILED, elected_whmcs_id="7", add_attempts=1, error_code="WHMCS_UNAVAILABLE")
     with ledger.write() as connection:
         again = fulfillments.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0)
-    assert (again.state, again.attempt, again.elected_whmcs_id, again.adds) == (State.QUEUED, 2, "7", 1)
+    assert (again.state, again.attempt, again.elected_whmcs_id, again.add_attempts) == (State.QUEUED, 2, "7", 1)
     assert (again.error_code, again.requested_at) == (None, 8.0)
 
 
@@ -160,14 +167,14 @@ def test_a_click_on_any_other_order_changes_nothing(ledger: Ledger, state: State
 def test_a_person_adopts_or_orders_a_fresh_create_only_where_there_is_something_to_decide(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="only an order that Failed or needs a decision"), ledger.write() as connection:
         fulfillments.adopt(connection, ORDER, "7", now=9.0, actor="ada")
-    change(ledger, state=State.NEEDS_DECISION, adds=2, add_open=True, vouched=False)
+    change(ledger, state=State.NEEDS_DECISION, add_attempts=2, add_open=True, history_complete=False)
     with ledger.write() as connection:
         adopted = fulfillments.adopt(connection, ORDER, "7", now=9.0, actor="ada")
     assert (adopted.state, adopted.elected_whmcs_id, adopted.add_open) == (State.QUEUED, "7", False)
     change(ledger, state=State.NEEDS_DECISION)
     with ledger.write() as connection:
         fresh = fulfillments.create_afresh(connection, ORDER, now=10.0, actor="ada")
-    assert (fresh.elected_whmcs_id, fresh.adds, fresh.vouched) == (None, 0, True)
+    assert (fresh.elected_whmcs_id, fresh.add_attempts, fresh.history_complete) == (None, 0, True)
     with pytest.raises(NotFound), ledger.write() as connection:
         fulfillments.adopt(connection, "801000000000002AAA", "7", now=9.0, actor="ada")
 
@@ -175,7 +182,7 @@ def test_a_person_adopts_or_orders_a_fresh_create_only_where_there_is_something_
 def test_an_order_found_requested_without_a_call_is_looked_for_before_it_is_made(ledger: Ledger) -> None:
     with ledger.write() as connection:
         found = fulfillments.request_unheard(connection, "801000000000002AAA", now=9.0)
-    assert (found.state, found.vouched) == (State.QUEUED, False)
+    assert (found.state, found.history_complete) == (State.QUEUED, False)
 
 
 def test_a_message_is_written_once_and_goes_in_order(ledger: Ledger) -> None:

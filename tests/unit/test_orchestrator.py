@@ -26,7 +26,7 @@ from portal.domain.model import (
 from portal.fulfillment import steps
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import Ended, fulfill
-from portal.fulfillment.run import Run, Surroundings, Waiting
+from portal.fulfillment.run import Run, RunContext, Waiting
 from portal.ledger import fulfillments, installation, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
@@ -47,10 +47,10 @@ class Salesforce:
     """Takes every write-back."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.written: list[dict[str, Any]] = []
 
     def update_order(self, _sf_order_id: str, fields: dict[str, Any]) -> None:
-        self.told.append(fields)
+        self.written.append(fields)
 
 
 @pytest.fixture
@@ -59,20 +59,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def around(tmp_path: Path, clock: Clock) -> Iterator[Surroundings]:
+def context(tmp_path: Path, clock: Clock) -> Iterator[RunContext]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     upgrade(ledger)
     with ledger.write() as connection:
         workers.register(connection, "ada", "fulfill", "host", 1, now=0.0)
         fulfillments.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
-    yield Surroundings(
+    yield RunContext(
         ledger=ledger,
         salesforce=cast(Any, Salesforce()),
         whmcs=cast(Any, None),
         settings=Settings(fulfillment_retry_schedule=SCHEDULE),
         now=clock,
-        incarnation="ada",
-        whmcs_place=nullcontext,
+        worker_id="ada",
+        whmcs_slot=nullcontext,
         fault_point=lambda _name: None,
     )
     ledger.dispose()
@@ -99,15 +99,15 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "va
         monkeypatch.setattr(steps, name, bad if name == step else good)
 
 
-def row_of(around: Surroundings) -> fulfillments.Fulfillment:
-    with around.ledger.read() as connection:
+def row_of(context: RunContext) -> fulfillments.Fulfillment:
+    with context.ledger.read() as connection:
         row = fulfillments.get(connection, ORDER)
     assert row is not None
     return row
 
 
-def run(around: Surroundings) -> Ended:
-    ended = fulfill(around, ORDER)
+def run(context: RunContext) -> Ended:
+    ended = fulfill(context, ORDER)
     assert ended is not None
     return ended
 
@@ -117,53 +117,53 @@ def down(upstream: str = "WHMCS", **about: Any) -> UpstreamError:
 
 
 def test_each_pause_of_the_schedule_is_kept_and_then_the_order_fails(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down())
     for number, pause in enumerate(SCHEDULE, 1):
-        assert run(around).state is State.WAITING
-        row = row_of(around)
+        assert run(context).state is State.WAITING
+        row = row_of(context)
         assert row.tries == number and row.waiting_for == "WHMCS answered with 503" and row.owner is None
         assert 0.8 * pause <= row.due_at - clock.now <= 1.2 * pause
-        assert fulfill(around, ORDER) is None  # not before
+        assert fulfill(context, ORDER) is None  # not before
         clock.now = row.due_at
-    ended = run(around)
+    ended = run(context)
     assert (ended.state, ended.code) == (State.FAILED, ErrorCode.WHMCS_UNAVAILABLE)
-    assert row_of(around).error_message == "Given up after 4 tries: WHMCS answered with 503"
+    assert row_of(context).error_message == "Given up after 4 tries: WHMCS answered with 503"
 
 
-def test_slow_calls_use_up_no_retries(around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_calls_use_up_no_retries(context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, down())
     states = []
     for _ in range(len(SCHEDULE) + 1):
-        states.append(run(around).state)
-        clock.now = row_of(around).due_at + 500.0  # far more than the whole schedule
+        states.append(run(context).state)
+        clock.now = row_of(context).due_at + 500.0  # far more than the whole schedule
     assert states == [State.WAITING] * len(SCHEDULE) + [State.FAILED]
 
 
 def test_an_open_circuit_is_no_try_but_not_for_ever(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down(code="circuit_open", retry_after=7.0, reached=False))
     began, count = clock.now, 0
-    while run(around).state is State.WAITING:
-        row = row_of(around)
+    while run(context).state is State.WAITING:
+        row = row_of(context)
         assert row.tries == 0 and row.due_at - clock.now == 7.0
         clock.now, count = row.due_at, count + 1
     assert 1.25 * sum(SCHEDULE) < clock.now - began < 1.25 * sum(SCHEDULE) + 14.0 and count > len(SCHEDULE)
-    assert row_of(around).error_code == "WHMCS_UNAVAILABLE"
+    assert row_of(context).error_code == "WHMCS_UNAVAILABLE"
 
 
 def test_a_longer_wait_that_was_asked_for_is_kept_and_a_shorter_one_isnt_taken(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down(retry_after=300.0))
-    run(around)
-    assert row_of(around).due_at - clock.now == 300.0
-    clock.now = row_of(around).due_at
+    run(context)
+    assert row_of(context).due_at - clock.now == 300.0
+    clock.now = row_of(context).due_at
     fail_with(monkeypatch, down(retry_after=1.0))
-    run(around)
-    assert 16.0 <= row_of(around).due_at - clock.now <= 24.0
+    run(context)
+    assert 16.0 <= row_of(context).due_at - clock.now <= 24.0
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_a_longer_wait_that_was_asked_for_is_kept_and_a_shorter_one_isnt_taken(
     ],
 )
 def test_the_code_names_the_side_that_was_away(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch, upstream: str, code: str
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch, upstream: str, code: str
 ) -> None:
     fail_with(monkeypatch, down(upstream))
-    while run(around).state is State.WAITING:
-        clock.now = row_of(around).due_at
-    row = row_of(around)
+    while run(context).state is State.WAITING:
+        clock.now = row_of(context).due_at
+    row = row_of(context)
     assert row.error_code == code
-    assert cast(Salesforce, around.salesforce).told[-1]["Provisioning_Error_Code__c"] == code
+    assert cast(Salesforce, context.salesforce).written[-1]["Provisioning_Error_Code__c"] == code
 
 
 @pytest.mark.parametrize(
@@ -197,66 +197,66 @@ def test_the_code_names_the_side_that_was_away(
     ],
 )
 def test_a_refusal_fails_at_once_under_its_steps_code(
-    around: Surroundings, monkeypatch: pytest.MonkeyPatch, step: str, code: str
+    context: RunContext, monkeypatch: pytest.MonkeyPatch, step: str, code: str
 ) -> None:
     fail_with(monkeypatch, UpstreamError("WHMCS", "WHMCS: no", permanent=True), step)
-    ended = run(around)
-    assert (ended.state, ended.code) == (State.FAILED, code) and row_of(around).tries == 0
+    ended = run(context)
+    assert (ended.state, ended.code) == (State.FAILED, code) and row_of(context).tries == 0
 
 
 def test_an_error_of_ours_is_passing_trouble_and_never_shows_its_text(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fail_with(monkeypatch, KeyError("ada@lovelace.example"))
-    assert run(around).state is State.WAITING
-    assert row_of(around).waiting_for == "an unexpected error in the portal, see its log"
-    clock.now = row_of(around).due_at
-    while run(around).state is State.WAITING:
-        clock.now = row_of(around).due_at
-    row = row_of(around)
+    assert run(context).state is State.WAITING
+    assert row_of(context).waiting_for == "an unexpected error in the portal, see its log"
+    clock.now = row_of(context).due_at
+    while run(context).state is State.WAITING:
+        clock.now = row_of(context).due_at
+    row = row_of(context)
     assert row.error_code == "PROVISIONING_ERROR" and "ada@" not in str(row.error_message)
     assert "Fulfillment step raised an unexpected error" in caplog.text
 
 
 def test_failing_needing_a_decision_and_waiting_end_a_run_as_they_are_called(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, Waiting(clock.now + 5, "still being built"), "whmcs_create")
-    assert run(around).state is State.WAITING
-    row = row_of(around)
+    assert run(context).state is State.WAITING
+    row = row_of(context)
     assert (row.tries, row.first_failed_at, row.due_at) == (0, None, clock.now + 5)
     clock.now += 5
     fail_with(monkeypatch, NeedsDecision("two are active"), "whmcs_create")
-    assert run(around).state is State.NEEDS_DECISION
-    assert fulfill(around, ORDER) is None  # nothing runs it until a person has decided
-    with around.ledger.write() as connection:
+    assert run(context).state is State.NEEDS_DECISION
+    assert fulfill(context, ORDER) is None  # nothing runs it until a person has decided
+    with context.ledger.write() as connection:
         fulfillments.create_afresh(connection, ORDER, now=clock.now, actor="ada")
     fail_with(monkeypatch, FulfillmentFailed(ErrorCode.ORDER_HAS_NO_ITEMS, "no items"), "order_details")
-    ended = run(around)
-    assert (ended.state, ended.code, row_of(around).attempt) == (State.FAILED, ErrorCode.ORDER_HAS_NO_ITEMS, 2)
+    ended = run(context)
+    assert (ended.state, ended.code, row_of(context).attempt) == (State.FAILED, ErrorCode.ORDER_HAS_NO_ITEMS, 2)
 
 
 def test_a_step_with_a_good_outcome_isnt_done_again_in_its_attempt(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down(), "whmcs_create")
-    run(around)
-    clock.now = row_of(around).due_at
+    run(context)
+    clock.now = row_of(context).due_at
     fail_with(monkeypatch, AssertionError("validation was done already"), "validation")
-    assert run(around).state is State.PROVISIONED
+    assert run(context).state is State.PROVISIONED
 
 
 def test_trouble_that_is_over_shortens_no_later_wait(
-    around: Surroundings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down())
-    run(around)
-    clock.now = row_of(around).due_at
+    run(context)
+    clock.now = row_of(context).due_at
     fail_with(monkeypatch, Waiting(clock.now + 86_400, "an operator has paused fulfillments"), "whmcs_create")
-    run(around)
-    clock.now = row_of(around).due_at
+    run(context)
+    clock.now = row_of(context).due_at
     fail_with(monkeypatch, down(code="circuit_open", retry_after=7.0, reached=False), "whmcs_create")
-    assert run(around).state is State.WAITING
+    assert run(context).state is State.WAITING
 
 
 class Whmcs:
@@ -283,9 +283,9 @@ class Whmcs:
 
 
 @pytest.fixture
-def audited(around: Surroundings, clock: Clock) -> tuple[Surroundings, Whmcs]:
+def audited(context: RunContext, clock: Clock) -> tuple[RunContext, Whmcs]:
     """An order that ended well after a second AddOrder, whose first audit is due."""
-    with around.ledger.write() as connection:
+    with context.ledger.write() as connection:
         fulfillments.claim(connection, ORDER, "ada", now=clock.now)
         fulfillments.update(
             connection,
@@ -295,7 +295,7 @@ def audited(around: Surroundings, clock: Clock) -> tuple[Surroundings, Whmcs]:
             state=State.PROVISIONED,
             owner=None,
             elected_whmcs_id="1",
-            second_chance=True,
+            duplicate_possible=True,
             plan={"clientId": "5", "lines": []},
             finished_at=clock.now,
             service_ids=[],
@@ -303,66 +303,66 @@ def audited(around: Surroundings, clock: Clock) -> tuple[Surroundings, Whmcs]:
         )
     whmcs = Whmcs()
     clock.now += 1000
-    return replace(around, whmcs=cast(Any, whmcs)), whmcs
+    return replace(context, whmcs=cast(Any, whmcs)), whmcs
 
 
-def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[Surroundings, Whmcs], clock: Clock) -> None:
-    around, whmcs = audited
-    assert audit(around, ORDER) and whmcs.orders["2"].status == "Cancelled"
-    row = row_of(around)
+def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+    context, whmcs = audited
+    assert audit(context, ORDER) and whmcs.orders["2"].status == "Cancelled"
+    row = row_of(context)
     assert (row.state, row.audits) == (State.PROVISIONED, 1)
     assert row.audit_due_at is not None and 3600 - 1000 <= row.audit_due_at - clock.now <= 3600
-    assert not audit(around, ORDER)  # not before
+    assert not audit(context, ORDER)  # not before
 
 
-def test_an_audit_writes_nothing_while_paused(audited: tuple[Surroundings, Whmcs], clock: Clock) -> None:
-    around, whmcs = audited
-    with around.ledger.write() as connection:
+def test_an_audit_writes_nothing_while_paused(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+    context, whmcs = audited
+    with context.ledger.write() as connection:
         installation.pause(connection, actor="ada", why="maintenance", now=clock.now)
-    assert audit(around, ORDER) and whmcs.orders["2"].status == "Pending"
-    row = row_of(around)
+    assert audit(context, ORDER) and whmcs.orders["2"].status == "Pending"
+    row = row_of(context)
     assert row.audits == 0 and row.audit_due_at == clock.now + 5.0
-    with around.ledger.write() as connection:
+    with context.ledger.write() as connection:
         installation.resume(connection, actor="ada", why="", now=clock.now)
     clock.now += 5.0
-    assert audit(around, ORDER) and whmcs.orders["2"].status == "Cancelled"
+    assert audit(context, ORDER) and whmcs.orders["2"].status == "Cancelled"
 
 
-def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[Surroundings, Whmcs], clock: Clock) -> None:
-    around, whmcs = audited
+def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+    context, whmcs = audited
     whmcs.on_cancel = [down(retry_after=40.0)]
-    assert audit(around, ORDER)
-    row = row_of(around)
+    assert audit(context, ORDER)
+    row = row_of(context)
     assert row.audits == 0 and row.audit_due_at == clock.now + 40.0
 
 
 def test_an_audit_gives_way_to_a_new_click(
-    audited: tuple[Surroundings, Whmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    audited: tuple[RunContext, Whmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    around, whmcs = audited
+    context, whmcs = audited
     listing = whmcs.orders_of
 
     def click(client_id: str) -> list[WhmcsOrder]:
-        with around.ledger.write() as connection:
-            fulfillments.start_again(connection, row_of(around), now=clock.now)
+        with context.ledger.write() as connection:
+            fulfillments.start_again(connection, row_of(context), now=clock.now)
         return listing(client_id)
 
     monkeypatch.setattr(whmcs, "orders_of", click)
-    assert audit(around, ORDER)  # and this process lives on
+    assert audit(context, ORDER)  # and this process lives on
     assert whmcs.orders["2"].status == "Pending"
-    row = row_of(around)
+    row = row_of(context)
     assert (row.state, row.attempt, row.audit_due_at) == (State.QUEUED, 2, None)
 
 
-def test_who_lost_the_order_writes_nothing(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_lost_the_order_writes_nothing(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(run: Run) -> JsonObject:
-        with run.around.ledger.write() as connection:
+        with run.context.ledger.write() as connection:
             fulfillments.take_over(connection, "ada", now=1.0)
         return {}
 
     fail_with(monkeypatch, AssertionError("never reached"), "sf_status_update")
     monkeypatch.setattr(steps, "validation", lose)
     with pytest.raises(LeaseLost):
-        fulfill(around, ORDER)
-    row = row_of(around)
+        fulfill(context, ORDER)
+    row = row_of(context)
     assert (row.state, row.fence, row.error_code) == (State.QUEUED, 2, None)

@@ -21,11 +21,11 @@ from portal.domain.model import WhmcsOrder
 from portal.domain.protocol import (
     ACTIVE,
     PENDING,
+    Action,
     Candidate,
     Do,
     Facts,
     Look,
-    Move,
     Outcome,
     Seen,
     after_election,
@@ -85,7 +85,7 @@ class Process:
     facts: Facts = Facts()
     before: Facts = Facts()
     seen: Seen = Seen()
-    move: Move | None = None
+    action: Action | None = None
 
 
 @dataclass(frozen=True)
@@ -136,19 +136,19 @@ def with_run(world: World, index: int, **changes: object) -> World:
 
 
 def over(world: World, index: int) -> World:
-    return with_run(world, index, phase="over", facts=Facts(), before=Facts(), seen=Seen(), move=None)
+    return with_run(world, index, phase="over", facts=Facts(), before=Facts(), seen=Seen(), action=None)
 
 
-def decide(rules: Rules, process: Process, now: int) -> Move:
+def decide(rules: Rules, process: Process, now: int) -> Action:
     facts = process.facts
     if facts.elected is None:
         if not rules.look:
-            facts = replace(facts, vouched=True, adds=0)
+            facts = replace(facts, history_complete=True, add_attempts=0)
         if not rules.wait:
-            facts = replace(facts, add_until=None)
-        move = decide_create(facts, process.seen, now * TICK, marks_readable=True)
-        if move.do is not Do.DONE:
-            return move
+            facts = replace(facts, add_in_doubt_until=None)
+        action = decide_create(facts, process.seen, now * TICK, references_readable=True)
+        if action.do is not Do.DONE:
+            return action
     return decide_accept(process.facts, process.seen, now * TICK)
 
 
@@ -159,44 +159,44 @@ def claimed(rules: Rules, world: World, index: int) -> World:
     return with_run(replace(world, owner=index), index, phase="decide", facts=facts, seen=Seen())
 
 
-def decided(rules: Rules, world: World, index: int, move: Move) -> World:
+def decided(rules: Rules, world: World, index: int, action: Action) -> World:
     """The owner does what it decided: reads at once, and for an effect writes the intent and passes the last check."""
     process = world.runs[index]
     seen = process.seen
-    if move.do is Do.LOOK:
+    if action.do is Do.LOOK:
         marked = tuple(Candidate(row(order), order.complete) for order in world.orders)
         look = Look(world.now * TICK, marked)
         return with_run(world, index, seen=seen.with_look(look, process.facts.elected))
-    if move.do is Do.READ_ORDER:
-        assert move.order_id is not None
-        return with_run(world, index, seen=seen.with_order(row(world.orders[int(move.order_id) - 1])))
-    if move.do is Do.ELECT:
-        assert move.order_id is not None
-        chosen = world.facts.elected if rules.election and world.facts.elected else move.order_id
+    if action.do is Do.READ_ORDER:
+        assert action.order_id is not None
+        return with_run(world, index, seen=seen.with_order(row(world.orders[int(action.order_id) - 1])))
+    if action.do is Do.ELECT:
+        assert action.order_id is not None
+        chosen = world.facts.elected if rules.election and world.facts.elected else action.order_id
         facts = after_election(process.facts, chosen)
         return with_run(replace(world, facts=facts), index, facts=facts, seen=seen.after_election(chosen))
-    if move.do in (Do.CREATE, Do.ACCEPT):
-        facts = intend(process.facts, move, world.now * TICK, MAX_REQUEST)
-        seen = Seen() if move.do is Do.CREATE else seen
+    if action.do in (Do.CREATE, Do.ACCEPT):
+        facts = intend(process.facts, action, world.now * TICK, MAX_REQUEST)
+        seen = Seen() if action.do is Do.CREATE else seen
         world = replace(world, facts=facts)
-        return with_run(world, index, phase="checked", before=process.facts, facts=facts, seen=seen, move=move)
-    if move.do is Do.CANCEL_STRAY:
-        return with_run(world, index, phase="checked", move=move)
-    if move.do is Do.WAIT:
-        assert move.until is not None
-        world = replace(world, owner=None, due=-(-int(move.until) // int(TICK)))
+        return with_run(world, index, phase="checked", before=process.facts, facts=facts, seen=seen, action=action)
+    if action.do is Do.CANCEL_STRAY:
+        return with_run(world, index, phase="checked", action=action)
+    if action.do is Do.WAIT:
+        assert action.until is not None
+        world = replace(world, owner=None, due=-(-int(action.until) // int(TICK)))
         return with_run(over(world, index), index, phase="idle")
     # READ_SERVICES: the services are as active as their order here. The others end the run.
-    assert move.do in (Do.READ_SERVICES, Do.NEED_DECISION, Do.FAIL, Do.DONE), move
+    assert action.do in (Do.READ_SERVICES, Do.NEED_DECISION, Do.FAIL, Do.DONE), action
     return over(replace(world, owner=None, ended=True), index)
 
 
 def sent(world: World, index: int) -> Iterator[World]:
     """The call leaves, and what comes of it is recorded, unless the run has lost its order meanwhile."""
     process = world.runs[index]
-    move = process.move
-    assert move is not None
-    call = Call(move.do, int(move.order_id) if move.order_id else None, world.now + 1)
+    action = process.action
+    assert action is not None
+    call = Call(action.do, int(action.order_id) if action.order_id else None, world.now + 1)
     world = replace(world, zombie_sent=world.zombie_sent or world.owner != index)
     if call.do is Do.CREATE and len(world.orders) + sum(c.do is Do.CREATE for c in world.calls) >= MOST_ORDERS:
         return
@@ -210,21 +210,21 @@ def sent(world: World, index: int) -> Iterator[World]:
 
 def recorded(world: World, index: int, outcome: Outcome, made: int | None) -> World:
     process = world.runs[index]
-    move = process.move
+    action = process.action
     if world.owner != index:
         return over(world, index)  # the fence refuses the write
-    assert move is not None
-    if move.do is Do.CANCEL_STRAY:
-        assert move.order_id is not None
-        return with_run(world, index, phase="decide", seen=process.seen.after_cancel(move.order_id), move=None)
-    facts = conclude(process.before, process.facts, move, outcome, str(made) if made else None)
+    assert action is not None
+    if action.do is Do.CANCEL_STRAY:
+        assert action.order_id is not None
+        return with_run(world, index, phase="decide", seen=process.seen.after_cancel(action.order_id), action=None)
+    facts = conclude(process.before, process.facts, action, outcome, str(made) if made else None)
     seen = process.seen
-    if move.do is Do.ACCEPT:
+    if action.do is Do.ACCEPT:
         seen = seen.after_accept(outcome, "refused" if outcome is Outcome.REFUSED else None)
     elif outcome is Outcome.DONE and elects_at_once(process.before):
         facts = after_election(facts, world.facts.elected or str(made))
     world = replace(world, facts=facts)
-    return with_run(world, index, phase="decide", facts=facts, before=Facts(), seen=seen, move=None)
+    return with_run(world, index, phase="decide", facts=facts, before=Facts(), seen=seen, action=None)
 
 
 # --- everything that may happen next -------------------------------------------------------------------

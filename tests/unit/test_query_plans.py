@@ -31,7 +31,7 @@ from portal.domain.model import (
 )
 from portal.domain.protocol import Facts
 from portal.fulfillment import audit
-from portal.fulfillment.run import Surroundings
+from portal.fulfillment.run import RunContext
 from portal.ledger import (
     circuits,
     counters,
@@ -127,7 +127,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _fulfillments(c)
         counters.add(c, "counter", "label", 1)
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), NOW)
-        lead_time.typical_seconds(c)
+        lead_time.lead_time_seconds(c)
         housekeeping.tidy(c, now=NOW * 100)
     _after_the_end(ledger, settings)
     list(_FromLedger(ledger).collect())
@@ -136,7 +136,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
 def _workers_and_messages(c: Connection) -> None:
     for name in ("ada", "bob"):
         workers.register(c, name, "fulfill", "host", 1, now=NOW)
-    workers.beat(c, "ada")
+    workers.count_heartbeat(c, "ada")
     workers.alive(c)
     events.record(c, "paused", now=NOW, subject=ORDER)
     events.of_subject(c, ORDER)
@@ -228,13 +228,13 @@ def _fulfillments(c: Connection) -> None:
     fulfillments.elected_elsewhere(c, OTHER, ["7"])
     fulfillments.failed_for_payment_method(c, "1")
     fulfillments.due(c, now=NOW, limit=9)
-    fulfillments.note_ticket(c, OTHER, "ticket", now=NOW)
-    fulfillments.ticketed(c, limit=9)
-    fulfillments.forget_ticket(c, OTHER, "ticket")
-    fulfillments.forget_tickets(c)
+    fulfillments.note_job(c, OTHER, "job_id", now=NOW)
+    fulfillments.enqueued(c, limit=9)
+    fulfillments.forget_job(c, OTHER, "job_id")
+    fulfillments.forget_jobs(c)
     fulfillments.doubt_unfinished(c, now=NOW, until=NOW)
-    fulfillments.hurry(c, OTHER, now=NOW)
-    fulfillments.note_told(c, OTHER, "Activating")
+    fulfillments.wake(c, OTHER, now=NOW)
+    fulfillments.note_salesforce_status(c, OTHER, "Activating")
     fulfillments.take_over(c, "ada", now=NOW)
     fulfillments.update(c, ORDER, row.fence + 1, now=NOW, state=State.FAILED)
     fulfillments.resume(c, ORDER, now=NOW, actor="ada", why="x")
@@ -257,9 +257,9 @@ def _after_the_end(ledger: Ledger, settings: Any) -> None:
         row = fulfillments.get(c, ORDER)
     assert row is not None
     none: Any = None
-    around = Surroundings(ledger, none, none, settings, lambda: NOW, "ada", none, none)
-    audit._settle(around, row, again=True)
-    audit._doubt(around, row, NeedsDecision("why"))
+    context = RunContext(ledger, none, none, settings, lambda: NOW, "ada", none, none)
+    audit._settle(context, row, again=True)
+    audit._doubt(context, row, NeedsDecision("why"))
 
 
 def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from portal.domain.model import (
     WhmcsOrder,
     WhmcsProduct,
     WhmcsService,
-    mark_of,
+    external_reference,
 )
 from portal.fulfillment.orchestrator import fulfill
-from portal.fulfillment.run import Surroundings
+from portal.fulfillment.run import RunContext
 from portal.ledger import fulfillments, installation, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
@@ -128,7 +128,7 @@ class World:
 
     def run(self) -> State:
         """Run the order until it rests, time passing where it waits."""
-        around = Surroundings(
+        context = RunContext(
             ledger=self.ledger,
             salesforce=cast(Any, self.salesforce),
             whmcs=cast(Any, self.whmcs),
@@ -136,12 +136,12 @@ class World:
                 whmcs_payment_method="stripe", whmcs_marker_custom_field="Mark", whmcs_max_request_seconds=MAX_REQUEST
             ),
             now=self.clock,
-            incarnation="ada",
-            whmcs_place=nullcontext,
+            worker_id="ada",
+            whmcs_slot=nullcontext,
             fault_point=lambda _name: None,
         )
         for _ in range(10):
-            ended = fulfill(around, ORDER)
+            ended = fulfill(context, ORDER)
             assert ended is not None
             if ended.state is not State.WAITING:
                 return ended.state
@@ -164,13 +164,13 @@ def test_a_new_ledger_looks_first_where_salesforce_was_told_of_an_attempt(
     world: World, status: str | None, attempted: bool
 ) -> None:
     world.salesforce.order = replace(Salesforce.order, provisioning_status=status, attempted_before=attempted)
-    world.whmcs.add("Active", mark_of(ORDER))
+    world.whmcs.add("Active", external_reference(ORDER))
     assert world.run() is State.PROVISIONED
     assert [row.status for row in world.whmcs.orders] == ["Active"]
 
 
 def test_what_the_field_of_one_product_tells_says_nothing_of_a_product_without_it(world: World) -> None:
-    world.remember(marks_readable=False, marks_in_field_readable=True)
+    world.remember(references_readable=False, references_in_field_readable=True)
     world.whmcs = Whmcs(notes=False, field=False)
     world.whmcs.answer_lost = True
     assert world.run() is State.NEEDS_DECISION
@@ -190,5 +190,5 @@ def test_where_the_mark_was_read_back_is_remembered(world: World, notes: bool, f
     world.whmcs = Whmcs(notes=notes, field=field)
     assert world.run() is State.PROVISIONED
     with world.ledger.read() as connection:
-        assert installation.marks_readable(connection) is notes
-        assert installation.marks_in_field_readable(connection) is (True if field else None)
+        assert installation.references_readable(connection) is notes
+        assert installation.references_in_field_readable(connection) is (True if field else None)

@@ -1,4 +1,4 @@
-"""What both signed doors do alike: who may knock, how much is read, and how a refusal is told and counted."""
+"""What both signed receivers do alike: who may knock, how much is read, and how a refusal is told and counted."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = logging.getLogger("portal.webhooks")
 
 
 @dataclass(frozen=True)
-class Doors:
-    """What the doors keep in one application."""
+class Receivers:
+    """What the receivers keep in one application."""
 
     limits: Limits
     nonces: Nonces
@@ -34,7 +34,7 @@ class Doors:
 
 
 @dataclass(frozen=True)
-class Door:
+class Receiver:
     """One of the two."""
 
     name: str  # also the prefix of its nonces
@@ -42,12 +42,12 @@ class Door:
     secrets: Callable[[Settings], Secrets]
 
 
-SALESFORCE: Final = Door(
+SALESFORCE: Final = Receiver(
     "sf",
     lambda settings: settings.sf_webhook_ip_allowlist,
     lambda settings: Secrets(settings.sf_webhook_secret, settings.sf_webhook_secret_previous),
 )
-WHMCS: Final = Door(
+WHMCS: Final = Receiver(
     "whmcs",
     lambda settings: settings.whmcs_webhook_ip_allowlist,
     lambda settings: Secrets(settings.whmcs_webhook_secret or "", settings.whmcs_webhook_secret_previous),
@@ -65,16 +65,16 @@ _REFUSALS: Final = {
 }
 
 
-def doors() -> Doors:
+def here() -> Receivers:
     """The running application's."""
-    return cast(Doors, current_app.extensions["portal-doors"])
+    return cast(Receivers, current_app.extensions["portal-receivers"])
 
 
-def admit(door: Door) -> None:
-    """Refuse addresses that aren't on the door's allowlist, before anything is read or counted."""
+def admit(receiver: Receiver) -> None:
+    """Refuse addresses that aren't on the receiver's allowlist, before anything is read or counted."""
     address = client_address()
-    if not allowed(address, door.allowlist(services().settings)):
-        doors().security.record(door.name, "address_not_allowed", str(address or "unknown"))
+    if not allowed(address, receiver.allowlist(services().settings)):
+        here().security.record(receiver.name, "address_not_allowed", str(address or "unknown"))
         raise Problem(
             403, "address_not_allowed", "Address not allowed", "This address isn't on the allowlist of this webhook."
         )
@@ -112,51 +112,51 @@ def headers() -> dict[str, str]:
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-def refuse(door: Door, refused: Refused) -> NoReturn:
+def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
     """Tell and count a verifier's refusal. Raises Problem."""
     address = str(client_address() or "unknown")
     g.authentic = refused.authentic
-    doors().security.record(door.name, refused.reason.value, address)
+    here().security.record(receiver.name, refused.reason.value, address)
     if not refused.authentic:
-        seconds = doors().limits.too_many_forgeries()
+        seconds = here().limits.too_many_forgeries()
         if seconds is not None:
-            raise rate_limited(door, seconds)
+            raise rate_limited(receiver, seconds)
     status, title = _REFUSALS[refused.reason]
     raise Problem(status, refused.reason.value, title, refused.detail)
 
 
-def nonce_used(door: Door) -> NoReturn:
+def nonce_used(receiver: Receiver) -> NoReturn:
     """Raises the Problem for a replay."""
-    doors().security.record(door.name, "nonce_already_used", str(client_address() or "unknown"))
+    here().security.record(receiver.name, "nonce_already_used", str(client_address() or "unknown"))
     raise Problem(
         401, "nonce_already_used", "Nonce already used", "Every request needs a nonce of its own, retries too."
     )
 
 
-def rate_limited(door: Door, seconds: int) -> Problem:
+def rate_limited(receiver: Receiver, seconds: int) -> Problem:
     """The Problem for too many requests, counted."""
-    doors().security.record(door.name, "rate_limited", str(client_address() or "unknown"))
+    here().security.record(receiver.name, "rate_limited", str(client_address() or "unknown"))
     return Problem(429, "rate_limited", "Too many requests", "Wait before trying again.", {"Retry-After": str(seconds)})
 
 
-def over_limit(door: Door) -> Callable[[RateLimitExceeded], Response]:
-    """The error handler of a door's blueprint for flask-limiter's refusals."""
+def over_limit(receiver: Receiver) -> Callable[[RateLimitExceeded], Response]:
+    """The error handler of a receiver's blueprint for flask-limiter's refusals."""
 
     def handle(_error: RateLimitExceeded) -> Response:
-        return rate_limited(door, doors().limits.seconds_to_wait()).response()
+        return rate_limited(receiver, here().limits.seconds_to_wait()).response()
 
     return handle
 
 
-def authentic(door: Door, secret: Secret) -> None:
+def authentic(receiver: Receiver, secret: Secret) -> None:
     """Note that the signature was right, and with which secret: the previous one can go once it is never seen."""
     g.authentic = True
-    doors().security.matched(door.name, secret)
+    here().security.matched(receiver.name, secret)
 
 
-def send_ticket(sf_order_id: str) -> None:
+def enqueue(sf_order_id: str) -> None:
     """Have a worker take the order up now. Failing to loses nothing: the ledger has it, and the sweep finds it."""
     try:
-        services().tickets.send(sf_order_id)
+        services().jobs.send(sf_order_id)
     except Exception as error:
-        log.warning("No ticket sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__})
+        log.warning("No job sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__})
