@@ -26,7 +26,7 @@ from portal.customers.salesforce_sync import sync_changes
 from portal.domain.model import salesforce_id_18
 from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
-from portal.ledger import fulfillments, housekeeping, installation, orders, workers
+from portal.ledger import audits, fulfillments, housekeeping, installation, orders, queueing, workers
 from portal.logs import set_up_logging
 from portal.services import Services, build_services
 from portal.settings import Settings, SettingsError
@@ -134,7 +134,7 @@ class Sweep:
 
     def _take_over(self, worker: workers.Worker) -> None:
         with self.services.ledger.write() as connection:
-            taken = fulfillments.take_over(
+            taken = queueing.take_over(
                 connection, worker.worker_id, now=self.services.now(), heartbeats=worker.heartbeats
             )
         if taken is None:
@@ -153,14 +153,14 @@ class Sweep:
         if sent:
             with self.services.ledger.write() as connection:
                 for sf_order_id, job in sent:
-                    fulfillments.note_job(connection, sf_order_id, job, now=self.services.now())
+                    queueing.note_job(connection, sf_order_id, job, now=self.services.now())
 
     def _check_sentinel(self) -> None:
         if time.monotonic() >= self._next_epoch:
             self._count_epoch()
         if self.services.redis.set(SENTINEL, "1", nx=True):
             with self.services.ledger.write() as connection:
-                count = fulfillments.forget_jobs(connection)
+                count = queueing.forget_jobs(connection)
             if count:
                 log.warning("Redis was flushed or replaced: jobs are sent again", extra={"orders": count})
 
@@ -174,7 +174,7 @@ class Sweep:
             if remembered >= epoch:
                 installation.note_restored(connection, now=now, doubt_seconds=DOUBT_SECONDS)
                 until = now + SEND_WINDOW + services.settings.whmcs_max_request_seconds
-                doubted = fulfillments.doubt_unfinished(connection, now=now, until=until)
+                doubted = queueing.doubt_unfinished(connection, now=now, until=until)
                 installation.put(connection, "epoch", remembered + 1, now=now)
                 epoch = remembered + 1
                 log.error(
@@ -187,7 +187,7 @@ class Sweep:
     def _find_lost_jobs(self) -> None:
         """JobQueue on no queue whose order nobody took: a worker died between taking and claiming."""
         with self.services.ledger.read() as connection:
-            out = fulfillments.enqueued(connection, limit=500)
+            out = queueing.enqueued(connection, limit=500)
         old = [row for row in out if self.services.now() - (row.enqueued_at or 0.0) > LOST_AFTER]
         if not old:
             return
@@ -196,7 +196,7 @@ class Sweep:
         if lost:
             with self.services.ledger.write() as connection:
                 for row in lost:
-                    fulfillments.forget_job(connection, row.sf_order_id, row.job_id)
+                    queueing.forget_job(connection, row.sf_order_id, row.job_id)
 
     def _enqueue_due(self) -> None:
         services = self.services
@@ -206,13 +206,13 @@ class Sweep:
             slots = sum(1 for worker in workers.alive(connection) if worker.kind == "fulfill")
             most = JOBS_PER_SLOT * max(slots, 1)
             room = most - services.jobs.count()
-            rows = fulfillments.due(connection, now=services.now(), limit=room) if room > 0 else []
+            rows = queueing.due(connection, now=services.now(), limit=room) if room > 0 else []
         self._enqueue([row.sf_order_id for row in rows])
 
     def _send_audits(self) -> None:
         now = time.monotonic()
         with self.services.ledger.read() as connection:
-            rows = fulfillments.audits_due(connection, now=self.services.now(), limit=20)
+            rows = audits.audits_due(connection, now=self.services.now(), limit=20)
         self._enqueued_audits = {key: at for key, at in self._enqueued_audits.items() if now - at < AUDIT_JOB_EVERY}
         for row in rows:
             if row.sf_order_id not in self._enqueued_audits:

@@ -31,7 +31,7 @@ from rq.worker import WorkerStatus
 from jobs import fulfill, relay
 from jobs.process import WorkerProcess, new_worker_id, nothing
 from portal.errors import PortalError
-from portal.ledger import fulfillments
+from portal.ledger import queueing
 from portal.logs import set_up_logging
 from portal.queue.jobs import FULFILLMENTS
 from portal.services import Services, build_services, connect_redis
@@ -232,11 +232,11 @@ class Supervisor:
         services = self._services
         try:
             with services.ledger.write() as connection:
-                taken = fulfillments.take_over(connection, worker_id, now=services.now())
+                taken = queueing.take_over(connection, worker_id, now=services.now())
             for sf_order_id in taken or ():
                 job = services.jobs.send(sf_order_id, front=True)
                 with services.ledger.write() as connection:
-                    fulfillments.note_job(connection, sf_order_id, job, now=services.now())
+                    queueing.note_job(connection, sf_order_id, job, now=services.now())
         except (PortalError, RedisError) as error:
             # Its missed heartbeats will tell the sweep, which also sends jobs.
             log.warning("Couldn't take over a dead worker's orders", extra={"error": str(error)})

@@ -203,7 +203,7 @@ def make_order(
 ) -> Made:
     """Write an order in that situation into the ledger, for a customer of the seeds. No other side knows of it."""
     from portal.domain.model import Step, StepState, salesforce_id_18
-    from portal.ledger import fulfillments, orders
+    from portal.ledger import fulfillments, orders, runs
     from portal.ledger.schema import fulfillments as fulfillments_table
     from portal.services import Services
 
@@ -253,8 +253,8 @@ def make_order(
         if situation.state is not None:
             fulfillments.request_fulfillment(connection, sf_order_id, now=now - 60, requested_at=now - 60)
             for step in list(Step)[: situation.steps]:
-                number = fulfillments.begin_step(connection, sf_order_id, 1, 0, step, now=now - 50)
-                fulfillments.end_step(connection, number, StepState.DONE, None, now=now - 45)
+                number = runs.begin_step(connection, sf_order_id, 1, 0, step, now=now - 50)
+                runs.end_step(connection, number, StepState.DONE, None, now=now - 45)
             connection.execute(
                 fulfillments_table.update()
                 .where(fulfillments_table.c.sf_order_id == sf_order_id)

@@ -36,7 +36,7 @@ from portal.customers.progress import Progress, tag_of, tell
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.domain.model import CustomerStatus, UpstreamError, salesforce_id_18
-from portal.ledger import fulfillments, orders
+from portal.ledger import decisions, fulfillments, orders, runs
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
 from portal.web.context import services
@@ -82,7 +82,7 @@ def shown(reference: str) -> Shown:
         fulfillment, steps = None, []
         if order.sf_order_id is not None and order.status is not CustomerStatus.PENDING_REVIEW:
             fulfillment = fulfillments.get(connection, order.sf_order_id)
-            steps = fulfillments.steps_of(connection, order.sf_order_id) if fulfillment else []
+            steps = runs.steps_of(connection, order.sf_order_id) if fulfillment else []
         typical: LeadTime = current_app.extensions["portal_lead_time"]
         usual = typical.seconds(connection) if order.status is CustomerStatus.ACTIVATING else None
     progress = tell(
@@ -311,7 +311,7 @@ def resume(reference: str) -> Response:
         flash("We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute.")
         return back
     with here.ledger.write() as connection:
-        resumed = fulfillments.resume(
+        resumed = decisions.resume(
             connection,
             what.fulfillment.sf_order_id,
             now=here.now(),

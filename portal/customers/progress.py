@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from portal.domain.model import CustomerStatus, ErrorCode, State, Step, StepState
-from portal.ledger.fulfillments import Fulfillment, StepRow
+from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
+from portal.ledger.runs import StepRow
 
 #: An order that is being set up for this long, in seconds, is called late even where nothing typical is known.
 LATE_AFTER: Final = 600.0

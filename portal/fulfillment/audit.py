@@ -19,7 +19,7 @@ from portal.domain.model import (
 from portal.domain.protocol import LIVE_SERVICE, Do, decide_audit
 from portal.fulfillment.executor import cancel_stray, look
 from portal.fulfillment.run import AUDITS, Run, RunContext, Waiting, write_back_fields
-from portal.ledger import events, fulfillments, orders, outbox
+from portal.ledger import audits, events, fulfillments, orders, outbox
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.schema import fulfillments as fulfillments_table
 
@@ -39,7 +39,7 @@ def audit(context: RunContext, sf_order_id: str) -> bool:
         row = fulfillments.get(connection, sf_order_id)
         if row is None or not row.finished or row.audit_due_at is None or row.audit_due_at > now:
             return False
-        if not fulfillments.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
+        if not audits.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
             return False
     if row.plan is None or "clientId" not in row.plan:
         _settle(context, row, again=False)

@@ -37,7 +37,7 @@ from portal.domain.protocol import (
     is_complete,
 )
 from portal.fulfillment.run import Run, Waiting
-from portal.ledger import events, fulfillments, installation
+from portal.ledger import events, fulfillments, installation, runs
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -214,7 +214,7 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     with run.context.ledger.write() as connection:
         run.save_facts(connection, facts, service_ids=list(added.service_ids))
         if elects_at_once(before):
-            elected = fulfillments.elect(connection, run.id, run.fence, added.order_id, now=run.context.now())
+            elected = runs.elect(connection, run.id, run.fence, added.order_id, now=run.context.now())
             facts = after_election(facts, elected)
     run.facts, run.service_ids = facts, list(added.service_ids)
     run.context.fault_point("add_order:recorded")
@@ -239,7 +239,7 @@ def _elect(run: Run, action: Action) -> None:
         taken = fulfillments.by_elected(connection, action.order_id)
         if taken is not None and taken.sf_order_id != run.id:
             raise NeedsDecision(f"WHMCS order {action.order_id} is already Salesforce order {taken.sf_order_id}")
-        elected = fulfillments.elect(connection, run.id, run.fence, action.order_id, now=run.context.now())
+        elected = runs.elect(connection, run.id, run.fence, action.order_id, now=run.context.now())
         facts = after_election(run.facts, elected)
         run.save_facts(connection, facts)
     run.facts = facts

@@ -17,7 +17,7 @@ from portal.domain.model import (
 )
 from portal.fulfillment import steps
 from portal.fulfillment.run import Run, RunContext, Waiting
-from portal.ledger import fulfillments
+from portal.ledger import runs
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 
 log = logging.getLogger("portal.fulfillment")
@@ -39,8 +39,8 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     ledger can't be used: the order then stays this worker's until it is taken over.
     """
     with context.ledger.write() as connection:
-        row = fulfillments.claim(connection, sf_order_id, context.worker_id, now=context.now())
-        done = fulfillments.steps_done(connection, sf_order_id, row.attempt) if row else set()
+        row = runs.claim(connection, sf_order_id, context.worker_id, now=context.now())
+        done = runs.steps_done(connection, sf_order_id, row.attempt) if row else set()
     if row is None:
         return None
     log.info(

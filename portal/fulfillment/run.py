@@ -30,7 +30,7 @@ from portal.domain.model import (
 )
 from portal.domain.ports import SalesforcePort, WhmcsPort
 from portal.domain.protocol import Facts, Seen, taken_up
-from portal.ledger import counters, fulfillments, installation, orders, outbox
+from portal.ledger import counters, installation, orders, outbox, runs
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
 from portal.settings import Settings
@@ -110,11 +110,11 @@ class Run:
         self.later(lambda c: self._end_step(c, StepState.DONE, detail, ended))
 
     def _begin_step(self, connection: Connection, step: Step, now: float) -> None:
-        self._step_id = fulfillments.begin_step(connection, self.id, self.attempt, self.fence, step, now=now)
+        self._step_id = runs.begin_step(connection, self.id, self.attempt, self.fence, step, now=now)
 
     def _end_step(self, connection: Connection, state: StepState, detail: JsonObject, now: float) -> None:
         if self._step_id is not None:
-            fulfillments.end_step(connection, self._step_id, state, detail, now=now)
+            runs.end_step(connection, self._step_id, state, detail, now=now)
             self._step_id = None
 
     def later(self, write: Callable[[Connection], None]) -> None:
@@ -123,7 +123,7 @@ class Run:
 
     def save(self, connection: Connection, **values: Any) -> None:
         """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved."""
-        fulfillments.update(connection, self.id, self.fence, now=self.context.now(), **values)
+        runs.update(connection, self.id, self.fence, now=self.context.now(), **values)
         for write in self._pending:
             write(connection)
         # A transaction that is rolled back ends the run, so nothing kept is lost by forgetting it here.
@@ -132,7 +132,7 @@ class Run:
     def save_facts(self, connection: Connection, facts: Facts, **values: Any) -> None:
         """Write the protocol's facts; `self.facts` is to be set once the transaction is through."""
         self.save(connection, **values)
-        fulfillments.save_facts(connection, self.id, self.fence, facts, now=self.context.now())
+        runs.save_facts(connection, self.id, self.fence, facts, now=self.context.now())
 
     def flush(self) -> None:
         """Write what was kept for later."""

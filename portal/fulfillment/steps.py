@@ -26,7 +26,7 @@ from portal.domain.model import (
 from portal.domain.protocol import decide_accept, decide_create
 from portal.fulfillment.executor import execute, references_readable
 from portal.fulfillment.run import Run, frozen_order
-from portal.ledger import fulfillments, orders, outbox
+from portal.ledger import orders, outbox, runs
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -218,4 +218,4 @@ def _payment_method(run: Run, client_id: str) -> str:
 
 
 def _save(connection: Connection, run: Run, **values: Any) -> None:
-    fulfillments.update(connection, run.id, run.fence, now=run.context.now(), **values)
+    runs.update(connection, run.id, run.fence, now=run.context.now(), **values)

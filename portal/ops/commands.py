@@ -12,7 +12,7 @@ from flask.cli import AppGroup
 from portal.domain.model import State, salesforce_id_18
 from portal.domain.protocol import LIVE_SERVICE
 from portal.errors import PortalError
-from portal.ledger import events, fulfillments, installation
+from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade
 from portal.services import Services
 
@@ -66,7 +66,7 @@ def show(order_id: str) -> None:
     sf_order_id = _order_id(order_id)
     with services.ledger.read() as connection:
         row = fulfillments.get(connection, sf_order_id)
-        rows = fulfillments.steps_of(connection, sf_order_id)
+        rows = runs.steps_of(connection, sf_order_id)
         happened = events.of_subject(connection, sf_order_id)
     if row is None:
         _refuse(ValueError(f"nobody asked to fulfil {sf_order_id} yet"))
@@ -107,7 +107,7 @@ def retry(order_id: str) -> None:
     """Start a Failed order again; it resumes where it stopped."""
     services = _services()
     with services.ledger.write() as connection:
-        again = fulfillments.resume(
+        again = decisions.resume(
             connection, _order_id(order_id), now=services.now(), actor=getpass.getuser(), why="retry by command"
         )
     if not again:
@@ -125,7 +125,7 @@ def adopt(order_id: str, whmcs_order_id: str) -> None:
         _refuse(ValueError("a WHMCS order id is a number"))
     try:
         with services.ledger.write() as connection:
-            fulfillments.adopt(
+            decisions.adopt(
                 connection, _order_id(order_id), whmcs_order_id, now=services.now(), actor=getpass.getuser()
             )
     except (PortalError, ValueError) as error:
@@ -141,7 +141,7 @@ def create(order_id: str, looked: bool) -> None:
     services = _services()
     try:
         with services.ledger.write() as connection:
-            fulfillments.create_afresh(connection, _order_id(order_id), now=services.now(), actor=getpass.getuser())
+            decisions.create_afresh(connection, _order_id(order_id), now=services.now(), actor=getpass.getuser())
     except (PortalError, ValueError) as error:
         _refuse(error)
     click.echo("Queued for a new AddOrder.")
@@ -166,7 +166,7 @@ def module_create(order_id: str, service_id: str) -> None:
     if service.status not in LIVE_SERVICE:  # a second one would set up, and perhaps wipe, what the customer uses
         services.whmcs.module_create(service_id)
     with services.ledger.write() as connection:
-        fulfillments.adopt(connection, sf_order_id, row.elected_whmcs_id, now=services.now(), actor=getpass.getuser())
+        decisions.adopt(connection, sf_order_id, row.elected_whmcs_id, now=services.now(), actor=getpass.getuser())
     click.echo("The service is active; the order is checked again.")
 
 

@@ -17,7 +17,7 @@ from flask_limiter import RateLimitExceeded
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
-from portal.ledger import deliveries, events, fulfillments
+from portal.ledger import audits, decisions, deliveries, events, fulfillments
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import services
 from portal.web.problems import Problem
@@ -96,7 +96,7 @@ def _look_again(connection: Connection, event: WhmcsEvent, now: float) -> list[s
     if row is None or _is_echo(event, row):
         return []
     if row.finished:
-        fulfillments.audit_now(connection, row.sf_order_id, now=now)
+        audits.audit_now(connection, row.sf_order_id, now=now)
         return []
     return [row.sf_order_id] if fulfillments.wake(connection, row.sf_order_id, now=now) else []
 
@@ -116,7 +116,7 @@ def _resume_unpaid(connection: Connection, event: WhmcsEvent, now: float) -> lis
     client_id = _id(event, "clientId")
     resumed = []
     for sf_order_id in fulfillments.failed_for_payment_method(connection, client_id) if client_id else ():
-        if fulfillments.resume(connection, sf_order_id, now=now, actor="whmcs", why="a payment method was added"):
+        if decisions.resume(connection, sf_order_id, now=now, actor="whmcs", why="a payment method was added"):
             _remember(connection, event, sf_order_id, now)
             resumed.append(sf_order_id)
     if not resumed:

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.domain.model import LeaseLost, SalesforceItem, SalesforceOrder, State
-from portal.ledger import circuits, fulfillments, installation, orders, outbox, workers
+from portal.ledger import circuits, fulfillments, installation, orders, outbox, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -93,17 +93,17 @@ def request(ledger: Ledger, sf_order_id: str) -> fulfillments.Fulfillment:
 
 def claim(ledger: Ledger, sf_order_id: str, who: str) -> fulfillments.Fulfillment | None:
     with ledger.write() as connection:
-        return fulfillments.claim(connection, sf_order_id, who, now=2.0)
+        return runs.claim(connection, sf_order_id, who, now=2.0)
 
 
 def take_over(ledger: Ledger, who: str, heartbeats: int | None = None) -> list[str] | None:
     with ledger.write() as connection:
-        return fulfillments.take_over(connection, who, now=3.0, heartbeats=heartbeats)
+        return queueing.take_over(connection, who, now=3.0, heartbeats=heartbeats)
 
 
 def elect(ledger: Ledger, sf_order_id: str, candidate: str) -> str:
     with ledger.write() as connection:
-        return fulfillments.elect(connection, sf_order_id, 1, candidate, now=3.0)
+        return runs.elect(connection, sf_order_id, 1, candidate, now=3.0)
 
 
 def count_heartbeat(ledger: Ledger, who: str) -> bool:
@@ -201,7 +201,7 @@ def test_one_is_elected_and_all_are_told_which(ledger: Ledger) -> None:
         results = together(*[partial(elect, ledger, fresh, str(candidate)) for candidate in range(CROWD)])
         assert len({*results}) == 1 and isinstance(results[0], str)
         with pytest.raises(LeaseLost), ledger.write() as connection:
-            fulfillments.elect(connection, fresh, 2, "99", now=3.0)
+            runs.elect(connection, fresh, 2, "99", now=3.0)
 
 
 def test_an_election_and_a_takeover_keep_either_order(ledger: Ledger) -> None:

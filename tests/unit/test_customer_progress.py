@@ -10,8 +10,9 @@ import pytest
 
 from portal.customers.progress import AHEAD, CURRENT, DONE, STOPPED, Progress, duration, tell
 from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode, State, Step, StepState
-from portal.ledger.fulfillments import Fulfillment, StepRow
+from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import PLACED, PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
+from portal.ledger.runs import StepRow
 
 NOW = 1_700_000_000.0
 

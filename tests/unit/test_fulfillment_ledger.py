@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from portal.domain.model import LeaseLost, NotFound, State
 from portal.domain.protocol import Facts, taken_over
-from portal.ledger import fulfillments, installation, outbox, workers
+from portal.ledger import decisions, fulfillments, installation, outbox, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import LedgerNotMigrated, require_migrated, upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -48,7 +48,7 @@ def change(ledger: Ledger, **values: Any) -> None:
 
 def claim(ledger: Ledger, who: str, now: float = 2.0) -> fulfillments.Fulfillment | None:
     with ledger.write() as connection:
-        return fulfillments.claim(connection, ORDER, who, now=now)
+        return runs.claim(connection, ORDER, who, now=now)
 
 
 def test_only_one_claims(ledger: Ledger) -> None:
@@ -65,7 +65,7 @@ def test_an_order_that_is_not_due_is_not_claimed(ledger: Ledger) -> None:
 
 def test_a_worker_declared_dead_claims_nothing(ledger: Ledger) -> None:
     with ledger.write() as connection:
-        assert fulfillments.take_over(connection, ADA, now=2.0) == []
+        assert queueing.take_over(connection, ADA, now=2.0) == []
     with pytest.raises(LeaseLost):
         claim(ledger, ADA)
     assert row_of(ledger).state is State.QUEUED
@@ -84,15 +84,15 @@ def test_the_fence_refuses_whoever_lost_the_order(ledger: Ledger) -> None:
     mine = claim(ledger, ADA)
     assert mine is not None
     with ledger.write() as connection:
-        assert fulfillments.take_over(connection, ADA, now=3.0) == [ORDER]
+        assert queueing.take_over(connection, ADA, now=3.0) == [ORDER]
     theirs = claim(ledger, BOB, now=3.0)
     assert theirs is not None and theirs.fence > mine.fence
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        fulfillments.update(connection, ORDER, mine.fence, now=4.0, error_message="too late")
+        runs.update(connection, ORDER, mine.fence, now=4.0, error_message="too late")
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        fulfillments.save_facts(connection, ORDER, mine.fence, replace(mine.facts, add_attempts=9), now=4.0)
+        runs.save_facts(connection, ORDER, mine.fence, replace(mine.facts, add_attempts=9), now=4.0)
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        fulfillments.elect(connection, ORDER, mine.fence, "7", now=4.0)
+        runs.elect(connection, ORDER, mine.fence, "7", now=4.0)
     after = row_of(ledger)
     assert (after.elected_whmcs_id, after.add_attempts, after.error_message) == (None, 0, None)
 
@@ -101,9 +101,9 @@ def test_an_election_stands(ledger: Ledger) -> None:
     mine = claim(ledger, ADA)
     assert mine is not None
     with ledger.write() as connection:
-        assert fulfillments.elect(connection, ORDER, mine.fence, "7", now=3.0) == "7"
-        assert fulfillments.elect(connection, ORDER, mine.fence, "8", now=3.0) == "7"
-        fulfillments.save_facts(connection, ORDER, mine.fence, replace(mine.facts, elected="9"), now=3.0)
+        assert runs.elect(connection, ORDER, mine.fence, "7", now=3.0) == "7"
+        assert runs.elect(connection, ORDER, mine.fence, "8", now=3.0) == "7"
+        runs.save_facts(connection, ORDER, mine.fence, replace(mine.facts, elected="9"), now=3.0)
     assert row_of(ledger).elected_whmcs_id == "7"
 
 
@@ -120,18 +120,18 @@ def test_a_takeover_doubts_what_was_begun_as_the_protocol_says(ledger: Ledger, o
         accept_in_doubt_until=98.0,
     )
     with ledger.write() as connection:
-        fulfillments.save_facts(connection, ORDER, mine.fence, begun, now=3.0)
-        fulfillments.take_over(connection, ADA, now=3.0)
+        runs.save_facts(connection, ORDER, mine.fence, begun, now=3.0)
+        queueing.take_over(connection, ADA, now=3.0)
     assert asdict(row_of(ledger).facts) == asdict(taken_over(begun))
 
 
 def test_a_takeover_needs_the_heartbeat_it_saw(ledger: Ledger) -> None:
     with ledger.write() as connection:
         assert workers.count_heartbeat(connection, ADA)
-        assert fulfillments.take_over(connection, ADA, now=3.0, heartbeats=0) is None
-        assert fulfillments.take_over(connection, ADA, now=3.0, heartbeats=1) == []
+        assert queueing.take_over(connection, ADA, now=3.0, heartbeats=0) is None
+        assert queueing.take_over(connection, ADA, now=3.0, heartbeats=1) == []
         assert not workers.count_heartbeat(connection, ADA)
-        assert fulfillments.take_over(connection, ADA, now=3.0, heartbeats=1) is None
+        assert queueing.take_over(connection, ADA, now=3.0, heartbeats=1) is None
 
 
 def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more(ledger: Ledger) -> None:
@@ -140,7 +140,7 @@ def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more
             connection, "salesforce", ORDER, {"fields": {}}, now=2.0, claimed_by=ADA, claimed_until=60.0
         )
         assert outbox.due(connection, "salesforce", now=3.0, limit=9) == []
-        fulfillments.take_over(connection, ADA, now=3.0)
+        queueing.take_over(connection, ADA, now=3.0)
         assert [message.id for message in outbox.due(connection, "salesforce", now=3.0, limit=9)] == [sending]
         assert outbox.due(connection, "resync", now=3.0, limit=9) == []
         later = outbox.due(connection, "resync", now=100.0, limit=9)
@@ -166,17 +166,17 @@ def test_a_click_on_any_other_order_changes_nothing(ledger: Ledger, state: State
 
 def test_a_person_adopts_or_orders_a_fresh_create_only_where_there_is_something_to_decide(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="only an order that Failed or needs a decision"), ledger.write() as connection:
-        fulfillments.adopt(connection, ORDER, "7", now=9.0, actor="ada")
+        decisions.adopt(connection, ORDER, "7", now=9.0, actor="ada")
     change(ledger, state=State.NEEDS_DECISION, add_attempts=2, add_open=True, history_complete=False)
     with ledger.write() as connection:
-        adopted = fulfillments.adopt(connection, ORDER, "7", now=9.0, actor="ada")
+        adopted = decisions.adopt(connection, ORDER, "7", now=9.0, actor="ada")
     assert (adopted.state, adopted.elected_whmcs_id, adopted.add_open) == (State.QUEUED, "7", False)
     change(ledger, state=State.NEEDS_DECISION)
     with ledger.write() as connection:
-        fresh = fulfillments.create_afresh(connection, ORDER, now=10.0, actor="ada")
+        fresh = decisions.create_afresh(connection, ORDER, now=10.0, actor="ada")
     assert (fresh.elected_whmcs_id, fresh.add_attempts, fresh.history_complete) == (None, 0, True)
     with pytest.raises(NotFound), ledger.write() as connection:
-        fulfillments.adopt(connection, "801000000000002AAA", "7", now=9.0, actor="ada")
+        decisions.adopt(connection, "801000000000002AAA", "7", now=9.0, actor="ada")
 
 
 def test_an_order_found_requested_without_a_call_is_looked_for_before_it_is_made(ledger: Ledger) -> None:

@@ -27,7 +27,7 @@ from portal.fulfillment import steps
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import Ended, fulfill
 from portal.fulfillment.run import Run, RunContext, Waiting
-from portal.ledger import fulfillments, installation, workers
+from portal.ledger import decisions, fulfillments, installation, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.settings import Settings
@@ -230,7 +230,7 @@ def test_failing_needing_a_decision_and_waiting_end_a_run_as_they_are_called(
     assert run(context).state is State.NEEDS_DECISION
     assert fulfill(context, ORDER) is None  # nothing runs it until a person has decided
     with context.ledger.write() as connection:
-        fulfillments.create_afresh(connection, ORDER, now=clock.now, actor="ada")
+        decisions.create_afresh(connection, ORDER, now=clock.now, actor="ada")
     fail_with(monkeypatch, FulfillmentFailed(ErrorCode.ORDER_HAS_NO_ITEMS, "no items"), "order_details")
     ended = run(context)
     assert (ended.state, ended.code, row_of(context).attempt) == (State.FAILED, ErrorCode.ORDER_HAS_NO_ITEMS, 2)
@@ -286,8 +286,8 @@ class Whmcs:
 def audited(context: RunContext, clock: Clock) -> tuple[RunContext, Whmcs]:
     """An order that ended well after a second AddOrder, whose first audit is due."""
     with context.ledger.write() as connection:
-        fulfillments.claim(connection, ORDER, "ada", now=clock.now)
-        fulfillments.update(
+        runs.claim(connection, ORDER, "ada", now=clock.now)
+        runs.update(
             connection,
             ORDER,
             1,
@@ -357,7 +357,7 @@ def test_an_audit_gives_way_to_a_new_click(
 def test_who_lost_the_order_writes_nothing(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(run: Run) -> JsonObject:
         with run.context.ledger.write() as connection:
-            fulfillments.take_over(connection, "ada", now=1.0)
+            queueing.take_over(connection, "ada", now=1.0)
         return {}
 
     fail_with(monkeypatch, AssertionError("never reached"), "sf_status_update")

@@ -33,8 +33,10 @@ from portal.domain.protocol import Facts
 from portal.fulfillment import audit
 from portal.fulfillment.run import RunContext
 from portal.ledger import (
+    audits,
     circuits,
     counters,
+    decisions,
     deliveries,
     events,
     fulfillments,
@@ -42,6 +44,8 @@ from portal.ledger import (
     installation,
     orders,
     outbox,
+    queueing,
+    runs,
     sessions,
     workers,
 )
@@ -216,40 +220,40 @@ def _doors(c: Connection) -> None:
 def _fulfillments(c: Connection) -> None:
     fulfillments.request_fulfillment(c, ORDER, now=NOW, requested_at=NOW)
     fulfillments.request_unheard(c, OTHER, now=NOW)
-    row = fulfillments.claim(c, ORDER, "ada", now=NOW)
+    row = runs.claim(c, ORDER, "ada", now=NOW)
     assert row is not None
-    step = fulfillments.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
-    fulfillments.end_step(c, step, StepState.DONE, {}, now=NOW)
-    fulfillments.steps_of(c, ORDER)
-    fulfillments.steps_done(c, ORDER, 1)
-    fulfillments.save_facts(c, ORDER, row.fence, Facts(), now=NOW)
-    fulfillments.elect(c, ORDER, row.fence, "7", now=NOW)
+    step = runs.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
+    runs.end_step(c, step, StepState.DONE, {}, now=NOW)
+    runs.steps_of(c, ORDER)
+    runs.steps_done(c, ORDER, 1)
+    runs.save_facts(c, ORDER, row.fence, Facts(), now=NOW)
+    runs.elect(c, ORDER, row.fence, "7", now=NOW)
     fulfillments.by_elected(c, "7")
     fulfillments.elected_elsewhere(c, OTHER, ["7"])
     fulfillments.failed_for_payment_method(c, "1")
-    fulfillments.due(c, now=NOW, limit=9)
-    fulfillments.note_job(c, OTHER, "job_id", now=NOW)
-    fulfillments.enqueued(c, limit=9)
-    fulfillments.forget_job(c, OTHER, "job_id")
-    fulfillments.forget_jobs(c)
-    fulfillments.doubt_unfinished(c, now=NOW, until=NOW)
+    queueing.due(c, now=NOW, limit=9)
+    queueing.note_job(c, OTHER, "job_id", now=NOW)
+    queueing.enqueued(c, limit=9)
+    queueing.forget_job(c, OTHER, "job_id")
+    queueing.forget_jobs(c)
+    queueing.doubt_unfinished(c, now=NOW, until=NOW)
     fulfillments.wake(c, OTHER, now=NOW)
     fulfillments.note_salesforce_status(c, OTHER, "Activating")
-    fulfillments.take_over(c, "ada", now=NOW)
-    fulfillments.update(c, ORDER, row.fence + 1, now=NOW, state=State.FAILED)
-    fulfillments.resume(c, ORDER, now=NOW, actor="ada", why="x")
-    again = fulfillments.claim(c, ORDER, "bob", now=NOW)
+    queueing.take_over(c, "ada", now=NOW)
+    runs.update(c, ORDER, row.fence + 1, now=NOW, state=State.FAILED)
+    decisions.resume(c, ORDER, now=NOW, actor="ada", why="x")
+    again = runs.claim(c, ORDER, "bob", now=NOW)
     assert again is not None
     with pytest.raises(LeaseLost):
-        fulfillments.update(c, ORDER, again.fence - 1, now=NOW)
+        runs.update(c, ORDER, again.fence - 1, now=NOW)
     ended = {"state": State.PROVISIONED, "owner": None, "audit_due_at": NOW, "finished_at": NOW, "service_ids": ["5"]}
-    fulfillments.update(c, ORDER, again.fence, now=NOW, **ended)
+    runs.update(c, ORDER, again.fence, now=NOW, **ended)
     fulfillments.by_service(c, "5")
-    fulfillments.audit_now(c, ORDER, now=NOW)
-    fulfillments.audits_due(c, now=NOW, limit=9)
+    audits.audit_now(c, ORDER, now=NOW)
+    audits.audits_due(c, now=NOW, limit=9)
     audited = fulfillments.get(c, ORDER)
     assert audited is not None
-    fulfillments.claim_audit(c, audited, due_again_at=NOW)
+    audits.claim_audit(c, audited, due_again_at=NOW)
 
 
 def _after_the_end(ledger: Ledger, settings: Any) -> None:
