@@ -23,7 +23,7 @@ from redis import RedisError
 from jobs.process import HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
 from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
-from portal.domain.model import salesforce_id_18
+from portal.domain.ids import salesforce_id_18
 from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
 from portal.ledger import audits, fulfillments, housekeeping, installation, orders, queueing, workers

@@ -202,7 +202,8 @@ def make_order(
     email: str | None = None,
 ) -> Made:
     """Write an order in that situation into the ledger, for a customer of the seeds. No other side knows of it."""
-    from portal.domain.model import Step, StepState, salesforce_id_18
+    from portal.domain.ids import salesforce_id_18
+    from portal.domain.model import Step, StepState
     from portal.ledger import fulfillments, orders, runs
     from portal.ledger.schema import fulfillments as fulfillments_table
     from portal.services import Services

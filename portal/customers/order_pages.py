@@ -35,7 +35,8 @@ from portal.customers.lead_time import LeadTime
 from portal.customers.progress import Progress, tag_of, tell
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
-from portal.domain.model import CustomerStatus, UpstreamError, salesforce_id_18
+from portal.domain.ids import salesforce_id_18
+from portal.domain.model import CustomerStatus, UpstreamError
 from portal.ledger import decisions, fulfillments, orders, runs
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order

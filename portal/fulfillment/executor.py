@@ -9,16 +9,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from portal.domain.model import (
-    ErrorCode,
-    FulfillmentFailed,
-    NeedsDecision,
-    UpstreamError,
-    WhmcsOrder,
-    WhmcsService,
-    bears_reference,
-    external_reference,
-)
+from portal.domain.ids import bears_reference, external_reference
+from portal.domain.model import ErrorCode, FulfillmentFailed, NeedsDecision, UpstreamError, WhmcsOrder, WhmcsService
 from portal.domain.protocol import (
     ACTIVE,
     PENDING,

@@ -9,7 +9,8 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
 
-from portal.domain.model import State, salesforce_id_18
+from portal.domain.ids import salesforce_id_18
+from portal.domain.model import State
 from portal.domain.protocol import LIVE_SERVICE
 from portal.errors import PortalError
 from portal.ledger import decisions, events, fulfillments, installation, runs

@@ -12,7 +12,7 @@ import click
 import requests
 from flask import current_app
 
-from portal.domain.model import salesforce_id_18
+from portal.domain.ids import salesforce_id_18
 from portal.settings import Settings
 from portal.webhooks.verifier import sign
 

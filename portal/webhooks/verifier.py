@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
-from portal.domain.model import salesforce_id_18
+from portal.domain.ids import salesforce_id_18
 
 MAX_BODY_BYTES: Final = 16 * 1024
 MAX_DEPTH: Final = 8

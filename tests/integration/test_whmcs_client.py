@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 
 from portal.clients import http as upstream_http
 from portal.clients.whmcs.client import WhmcsClient
-from portal.domain.model import LeaseLost, OrderLine, UpstreamError, bears_reference, external_reference
+from portal.domain.ids import bears_reference, external_reference
+from portal.domain.model import LeaseLost, OrderLine, UpstreamError
 from sandbox.whmcs.app import Whmcs
 from tests.upstream.sandboxes import IDENTIFIER, SECRET, whmcs_client, whmcs_sandbox
 from tests.upstream.wire import Act, Wire, answer, drip, drop, hang, raw, serving, then_close, unused_port

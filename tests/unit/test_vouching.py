@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from portal.domain.ids import external_reference
 from portal.domain.model import (
     AddedOrder,
     OrderLine,
@@ -24,7 +25,6 @@ from portal.domain.model import (
     WhmcsOrder,
     WhmcsProduct,
     WhmcsService,
-    external_reference,
 )
 from portal.fulfillment.orchestrator import fulfill
 from portal.fulfillment.run import RunContext

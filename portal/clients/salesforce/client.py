@@ -28,7 +28,8 @@ from simple_salesforce.exceptions import SalesforceError
 from simple_salesforce.format import format_soql
 
 from portal.clients.http import Session, TokenExpired, UpstreamClient, is_loopback, redact
-from portal.domain.model import SalesforceItem, SalesforceOrder, Updates, UpstreamError, salesforce_id_18
+from portal.domain.ids import salesforce_id_18
+from portal.domain.model import SalesforceItem, SalesforceOrder, Updates, UpstreamError
 from portal.settings import Settings
 
 T = TypeVar("T")
