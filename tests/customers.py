@@ -246,9 +246,9 @@ def make_order(
             now=now - 300,
         )
         if situation.placing == "placed":
-            orders.settle_placed(connection, reference, sf_order_id, now - 299)
+            orders.settle_placed(connection, reference, sf_order_id, now=now - 299)
         elif situation.placing == "refused":
-            orders.settle_refused(connection, reference, situation.error_code or "", now - 299)
+            orders.settle_refused(connection, reference, situation.error_code or "", now=now - 299)
         else:
             orders.postpone_placement(connection, reference, now + 10**6)  # the sweep leaves it alone
         if situation.state is not None:

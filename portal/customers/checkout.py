@@ -198,7 +198,7 @@ def _insert(basket: Basket, key: str) -> Order:
             )
             order = orders.get(connection, reference)
             assert order is not None
-            orders.put_mail(connection, order, "received", now)
+            orders.put_mail(connection, order, "received", now=now)
     except IntegrityError:  # the same form, a moment earlier
         earlier = _placed_already(key, account.account_id)
         if earlier is None:

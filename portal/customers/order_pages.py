@@ -249,7 +249,7 @@ def withdraw(reference: str) -> Response:
     """Withdraw an order that is still in review."""
     what = shown(reference)
     with services().ledger.write() as connection:
-        done = orders.withdraw(connection, what.order.reference, services().now())
+        done = orders.withdraw(connection, what.order.reference, now=services().now())
     if done:
         log.info("Order withdrawn by its customer", extra={"reference": what.order.reference})
     elif what.order.status is not CustomerStatus.CANCELLED:

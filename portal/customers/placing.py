@@ -31,7 +31,7 @@ _TAKEN: Final = "DUPLICATE_VALUE"
 def place(services: Services, reference: str) -> None:
     """Try to get one order into Salesforce, if it is due and nobody else is trying. Settles or postpones it."""
     with services.ledger.write() as connection:
-        order = orders.claim_placement(connection, reference, services.now())
+        order = orders.claim_placement(connection, reference, now=services.now())
     if order is None:
         return
     try:
@@ -41,9 +41,9 @@ def place(services: Services, reference: str) -> None:
         return
     with services.ledger.write() as connection:
         if sf_order_id is None:
-            orders.settle_refused(connection, reference, orders.WITHDRAWN, services.now())
+            orders.settle_refused(connection, reference, orders.WITHDRAWN, now=services.now())
         else:
-            orders.settle_placed(connection, reference, sf_order_id, services.now())
+            orders.settle_placed(connection, reference, sf_order_id, now=services.now())
     log.info("Order placed in Salesforce", extra={"reference": reference, "sfOrderId": sf_order_id})
 
 
@@ -92,7 +92,7 @@ def _not_created(services: Services, order: Order, error: UpstreamError) -> None
     refused = error.permanent and not error.unknown and not error.code.startswith(_NOT_ABOUT_THE_ORDER)
     with services.ledger.write() as connection:
         if refused:
-            orders.settle_refused(connection, order.reference, error.code, now)
+            orders.settle_refused(connection, order.reference, error.code, now=now)
         else:
             pause = SCHEDULE[min(order.place_tries, len(SCHEDULE)) - 1]
             orders.postpone_placement(connection, order.reference, now + max(pause, error.retry_after or 0.0))

@@ -10,7 +10,7 @@ from typing import Final
 
 from portal.clients.salesforce.client import OrderChange
 from portal.domain.model import CustomerStatus
-from portal.ledger import installation, orders
+from portal.ledger import installation, order_sync, orders
 from portal.services import Services
 
 #: One query's worth, and how many of them one round reads at most: a new ledger catches up over several rounds.
@@ -51,10 +51,10 @@ def _learn(services: Services, changes: list[OrderChange]) -> None:
             for change in changes[start : start + 50]:
                 status, reason = customer_status_of(change)
                 if status is not None:
-                    orders.learn(
+                    order_sync.sync(
                         connection,
                         change.order,
-                        services.now(),
+                        now=services.now(),
                         created_at=change.created_at,
                         status=status,
                         reason=reason,

@@ -89,7 +89,7 @@ def use_link(token: str) -> AnyResponse | tuple[str, int]:
     now = services().now()
     if link is not None:
         with services().ledger.write() as connection:
-            if not sessions.use_link(connection, link.id, now, link.expires_at):
+            if not sessions.use_link(connection, link.id, now=now, expires_at=link.expires_at):
                 link = None
     if link is None:
         return render_template("sign_in_link_over.html"), 410

@@ -64,7 +64,7 @@ def _read_cookies() -> Visitor:
         return Visitor(None)
     now = services().now()
     with services().ledger.read() as connection:
-        found = sessions.find(connection, list(wanted), now)
+        found = sessions.find(connection, list(wanted), now=now)
     account = next((each for each in found if wanted[each.id] and each.order_reference is None), None)
     singles = tuple(each for each in found if not wanted[each.id] and each.order_reference is not None)
     return Visitor(account, singles)

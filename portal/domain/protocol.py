@@ -155,7 +155,7 @@ class Action:
 # --- deciding ------------------------------------------------------------------------------------------
 
 
-def decide_create(facts: Facts, seen: Seen, now: float, *, references_readable: bool | None) -> Action:
+def decide_create(facts: Facts, seen: Seen, *, now: float, references_readable: bool | None) -> Action:
     """The next action towards an elected order; DONE when one is elected.
 
     references_readable: whether this WHMCS is known to give the mark back (None: not known yet).
@@ -213,7 +213,7 @@ def elect_among(marked: Sequence[Candidate]) -> Action | None:
     return Action(Do.ELECT, chosen[0].order.id) if chosen else None
 
 
-def decide_accept(facts: Facts, seen: Seen, now: float) -> Action:
+def decide_accept(facts: Facts, seen: Seen, *, now: float) -> Action:
     """The next action towards the elected order being Active with all its services; DONE when it is."""
     elected = facts.elected
     assert elected is not None
@@ -227,7 +227,7 @@ def decide_accept(facts: Facts, seen: Seen, now: float) -> Action:
     if seen.order is None:
         return Action(Do.NEED_DECISION, why=f"WHMCS order {elected} isn't there any more")
     if seen.order.status == ACTIVE:
-        return _services(facts, seen, now, elected)
+        return _services(facts, seen, now=now, elected=elected)
     if seen.order.status != PENDING:
         return Action(Do.NEED_DECISION, why=f"WHMCS order {elected} is {seen.order.status} in WHMCS")
     if facts.accept_open and facts.accept_in_doubt_until is not None and now < facts.accept_in_doubt_until:
@@ -237,7 +237,7 @@ def decide_accept(facts: Facts, seen: Seen, now: float) -> Action:
     return Action(Do.ACCEPT, elected)
 
 
-def _services(facts: Facts, seen: Seen, now: float, elected: str) -> Action:
+def _services(facts: Facts, seen: Seen, *, now: float, elected: str) -> Action:
     if seen.services is None:
         return Action(Do.READ_SERVICES, elected)
     idle = [service for service in seen.services if service.status not in LIVE_SERVICE]
@@ -303,7 +303,7 @@ def taken_up(facts: Facts) -> Facts:
     return replace(facts, duplicate_possible=True) if facts.add_open else facts
 
 
-def intend(facts: Facts, action: Action, now: float, max_request: float) -> Facts:
+def intend(facts: Facts, action: Action, *, now: float, max_request: float) -> Facts:
     """What to write before the action is made. `max_request`: WHMCS_MAX_REQUEST_SECONDS."""
     latest = now + SEND_WINDOW + max_request
     if action.do is Do.CREATE:

@@ -91,7 +91,7 @@ def _follow_elected(run: Run, row: Fulfillment) -> None:
             extra={"sfOrderId": row.sf_order_id, "whmcsOrderId": order.id, "status": order.status},
         )
         with run.context.ledger.write() as connection:
-            if orders.set_cancelled_in_whmcs(connection, row.sf_order_id, now):
+            if orders.set_cancelled_in_whmcs(connection, row.sf_order_id, now=now):
                 events.record(
                     connection,
                     "cancelled_in_whmcs",
@@ -188,7 +188,7 @@ def _doubt(context: RunContext, row: Fulfillment, doubt: NeedsDecision) -> None:
             )
         )
         if done.rowcount == 1:
-            orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now, error_code=doubt.code)
+            orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now=now, error_code=doubt.code)
             fields = write_back_fields(CustomerStatus.FAILED, now, row.elected_whmcs_id, doubt.code, doubt.message)
             outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
 

@@ -178,7 +178,7 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     before = run.facts
     begun = run.context.now()
     run.plan["referenceInField"] = bool(custom_fields)
-    intended = intend(before, action, begun, run.context.settings.whmcs_max_request_seconds)
+    intended = intend(before, action, now=begun, max_request=run.context.settings.whmcs_max_request_seconds)
     with run.context.ledger.write() as connection:
         run.refuse_when_paused(connection)
         run.save_facts(connection, intended, plan=run.plan)
@@ -278,7 +278,7 @@ def _accept_order(run: Run, action: Action) -> None:
     assert action.order_id is not None and action.order_id == run.facts.elected
     before = run.facts
     begun = run.context.now()
-    intended = intend(before, action, begun, run.context.settings.whmcs_max_request_seconds)
+    intended = intend(before, action, now=begun, max_request=run.context.settings.whmcs_max_request_seconds)
     with run.context.ledger.write() as connection:
         run.refuse_when_paused(connection)
         run.save_facts(connection, intended)

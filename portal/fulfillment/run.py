@@ -225,7 +225,7 @@ class Run:
             audits=0,
             salesforce_status=self.salesforce_status,
         )
-        orders.set_status(connection, self.id, customer, now, error_code=code)
+        orders.set_status(connection, self.id, customer, now=now, error_code=code)
         counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:

@@ -26,7 +26,7 @@ from portal.domain.model import (
 from portal.domain.protocol import decide_accept, decide_create
 from portal.fulfillment.executor import execute, references_readable
 from portal.fulfillment.run import Run, frozen_order
-from portal.ledger import orders, outbox, runs
+from portal.ledger import order_sync, orders, outbox, runs
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -36,8 +36,8 @@ def validation(run: Run) -> JsonObject:
     order = run.context.salesforce.fetch_order(run.id)
     if order is None:
         raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
-    run.later(partial(orders.learn, snapshot=order, now=run.context.now()))
-    run.later(lambda c: orders.set_status(c, run.id, CustomerStatus.ACTIVATING, run.context.now()))
+    run.later(partial(order_sync.sync, snapshot=order, now=run.context.now()))
+    run.later(lambda c: orders.set_status(c, run.id, CustomerStatus.ACTIVATING, now=run.context.now()))
     if order.status in run.context.settings.sf_unfulfillable_statuses:
         raise FulfillmentFailed(
             ErrorCode.ORDER_NOT_FULFILLABLE,
@@ -93,7 +93,10 @@ def whmcs_create(run: Run) -> JsonObject:
     execute(
         run,
         lambda now: decide_create(
-            run.facts, run.seen, now, references_readable=references_readable(run) if run.facts.add_attempts else None
+            run.facts,
+            run.seen,
+            now=now,
+            references_readable=references_readable(run) if run.facts.add_attempts else None,
         ),
     )
     return {"whmcsOrderId": run.facts.elected, "addOrders": run.facts.add_attempts}
@@ -101,7 +104,7 @@ def whmcs_create(run: Run) -> JsonObject:
 
 def whmcs_accept(run: Run) -> JsonObject:
     """The elected order is accepted, and each of its services is active."""
-    execute(run, lambda now: decide_accept(run.facts, run.seen, now))
+    execute(run, lambda now: decide_accept(run.facts, run.seen, now=now))
     run.service_ids = [service.id for service in run.seen.services or ()]
     run.later(lambda c: _save(c, run, active=True, service_ids=run.service_ids))
     return {"whmcsOrderId": run.facts.elected, "serviceIds": run.service_ids}

@@ -128,7 +128,7 @@ def request_fulfillment(
     row = get(connection, sf_order_id)
     if row is None:
         _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by)
-        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now)
+        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now=now)
         row = get(connection, sf_order_id)
         assert row is not None
         return row
@@ -145,7 +145,7 @@ def request_unheard(connection: Connection, sf_order_id: str, *, now: float) -> 
     row = get(connection, sf_order_id)
     if row is None:
         _insert(connection, sf_order_id, now=now, requested_at=now, requested_by=None, history_complete=False)
-        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now)
+        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now=now)
         events.record(connection, "request_found", now=now, subject=sf_order_id)
         row = get(connection, sf_order_id)
         assert row is not None
@@ -227,7 +227,7 @@ def start_again(
             **{"history_complete": row.history_complete and installation.history_complete(connection), **changes},
         )
     )
-    orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now)
+    orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now=now)
     again = get(connection, row.sf_order_id)
     assert again is not None
     return again

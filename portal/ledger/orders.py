@@ -13,9 +13,8 @@ from typing import Any, Final, TypedDict
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode, SalesforceOrder, State
+from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode
 from portal.ledger import outbox
-from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, orders
 
 PLACING: Final = "placing"  # Salesforce hasn't confirmed it yet
@@ -164,7 +163,7 @@ def insert_placed_here(
     )
 
 
-def due_placements(connection: Connection, now: float, limit: int) -> list[str]:
+def due_placements(connection: Connection, *, now: float, limit: int) -> list[str]:
     """References of orders that Salesforce hasn't got for certain and that may be tried now, longest due first."""
     query = (
         sa.select(orders.c.reference).where(orders.c.place_due_at <= now).order_by(orders.c.place_due_at).limit(limit)
@@ -172,7 +171,7 @@ def due_placements(connection: Connection, now: float, limit: int) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def claim_placement(connection: Connection, reference: str, now: float) -> Order | None:
+def claim_placement(connection: Connection, reference: str, *, now: float) -> Order | None:
     """Take the right to try creating this order; None when it isn't due, is settled, or somebody else has it."""
     claimed = connection.execute(
         orders.update()
@@ -189,7 +188,7 @@ def postpone_placement(connection: Connection, reference: str, until: float) -> 
     )
 
 
-def settle_placed(connection: Connection, reference: str, sf_order_id: str, now: float) -> None:
+def settle_placed(connection: Connection, reference: str, sf_order_id: str, *, now: float) -> None:
     """Salesforce has the order, perhaps later than anybody thought. One withdrawn meanwhile is cancelled there, too."""
     settled = connection.execute(
         orders.update()
@@ -198,10 +197,10 @@ def settle_placed(connection: Connection, reference: str, sf_order_id: str, now:
     ).rowcount
     order = get(connection, reference) if settled else None
     if order is not None and order.status is CustomerStatus.CANCELLED:
-        _tell_salesforce_cancelled(connection, sf_order_id, now)
+        _tell_salesforce_cancelled(connection, sf_order_id, now=now)
 
 
-def settle_refused(connection: Connection, reference: str, error_code: str, now: float) -> None:
+def settle_refused(connection: Connection, reference: str, error_code: str, *, now: float) -> None:
     """Salesforce definitely won't have the order; the customer is told on its page."""
     connection.execute(
         orders.update()
@@ -219,7 +218,7 @@ def settle_refused(connection: Connection, reference: str, error_code: str, now:
     )
 
 
-def withdraw(connection: Connection, reference: str, now: float) -> bool:
+def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
     """Cancel an order that is still in review; False when it no longer is. Salesforce is told through the outbox."""
     order = get(connection, reference)
     if order is None or order.status is not CustomerStatus.PENDING_REVIEW:
@@ -239,7 +238,7 @@ def withdraw(connection: Connection, reference: str, now: float) -> bool:
         .values(**values)
     ).rowcount
     if changed and order.sf_order_id is not None:
-        _tell_salesforce_cancelled(connection, order.sf_order_id, now)
+        _tell_salesforce_cancelled(connection, order.sf_order_id, now=now)
     return bool(changed)
 
 
@@ -248,7 +247,7 @@ def _being_fulfilled(connection: Connection, sf_order_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, now: float) -> None:
+def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, *, now: float) -> None:
     outbox.put(
         connection,
         "salesforce",
@@ -257,86 +256,6 @@ def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, now: fl
         now=now,
         once=f"cancelled:{sf_order_id}",
     )
-
-
-# --- learning -----------------------------------------------------------------------------------------------
-
-
-def learn(
-    connection: Connection,
-    snapshot: SalesforceOrder,
-    now: float,
-    *,
-    created_at: float | None = None,
-    status: CustomerStatus | None = None,
-    reason: str | None = None,
-) -> None:
-    """Insert or refresh the row of an order seen in Salesforce.
-
-    What was placed here keeps its items, prices and account: only its Salesforce id, number and Status are taken.
-    `status` (with its `reason`, kept as error_code) is what the customer is to be told, as far as this ledger doesn't
-    know better: a fulfillment's own outcome stands, unless the order was cancelled after it ended.
-    """
-    known = by_sf_order_id(connection, snapshot.id)
-    reference = snapshot.portal_reference
-    if known is None and reference:
-        known = get(connection, reference)
-        if known is not None and known.sf_order_id is None and known.account_id == snapshot.account_id:
-            # Salesforce's answer to our creating it was lost, or is still on its way: the reference says it is ours.
-            settle_placed(connection, known.reference, snapshot.id, now)
-        elif known is not None:
-            known, reference = None, None  # somebody else's reference: this order goes by its Salesforce id
-    seen: dict[str, Any] = {"order_number": snapshot.order_number, "sf_status": snapshot.status}
-    if known is None or known.checkout_key is None:  # Salesforce is its only source
-        seen |= {
-            "account_id": snapshot.account_id,
-            "items": [
-                Item(
-                    name=item.product_name,
-                    quantity=item.quantity,
-                    unitPrice=item.unit_price,
-                    cycle=item.billing_cycle,
-                    domain=item.domain,
-                    hostname=item.hostname,
-                    entryId=None,
-                )
-                for item in snapshot.items
-            ],
-            "total": snapshot.total,
-        }
-        seen |= {"currency": snapshot.currency} if snapshot.currency else {}
-        seen |= {"email": snapshot.email} if snapshot.email else {}
-        seen |= {"created_at": created_at} if created_at is not None else {}
-    if status is not None and (known is None or _may_tell(connection, known, status)):
-        seen |= {"status": status.value, "error_code": reason}
-    if known is None:
-        told: dict[str, Any] = {"created_at": now, "status": CustomerStatus.PENDING_REVIEW.value, **seen}
-        connection.execute(
-            insert(connection, orders)
-            .values(
-                reference=reference or snapshot.id,
-                sf_order_id=snapshot.id,
-                placing=PLACED,
-                place_tries=0,
-                updated_at=now,
-                **told,
-            )
-            .on_conflict_do_nothing()  # another process has learnt of it in the same moment
-        )
-    elif any(getattr(known, name) != value for name, value in seen.items()):
-        update = orders.update().where(orders.c.reference == known.reference)
-        if "status" in seen:  # told only as long as nobody has told anything else meanwhile
-            update = update.where(orders.c.status == known.status.value)
-        connection.execute(update.values(updated_at=now, **seen))
-
-
-def _may_tell(connection: Connection, known: Order, status: CustomerStatus) -> bool:
-    """Whether what Salesforce says of an order overrides what the customer is told of it."""
-    if known.status is status or known.error_code == WITHDRAWN:
-        return False
-    query = sa.select(fulfillments.c.state).where(fulfillments.c.sf_order_id == known.sf_order_id)
-    state = connection.execute(query).scalar()
-    return state is None or (status is CustomerStatus.CANCELLED and state in (State.PROVISIONED, State.FAILED))
 
 
 # --- status -------------------------------------------------------------------------------------------------
@@ -348,7 +267,7 @@ _MAILS: Final[Mapping[tuple[CustomerStatus, str | None], str]] = {
 
 
 def set_status(
-    connection: Connection, sf_order_id: str, status: CustomerStatus, now: float, error_code: str | None = None
+    connection: Connection, sf_order_id: str, status: CustomerStatus, *, now: float, error_code: str | None = None
 ) -> None:
     """What the customer is told from now on; with it, once, the e-mail that goes with it.
 
@@ -363,10 +282,10 @@ def set_status(
     if told and template is not None:
         order = by_sf_order_id(connection, sf_order_id)
         assert order is not None
-        put_mail(connection, order, template, now)
+        put_mail(connection, order, template, now=now)
 
 
-def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, now: float) -> bool:
+def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:
     """A provisioned order was cancelled in WHMCS; False when the customer knows already, or nobody has the order."""
     done = connection.execute(
         orders.update()
@@ -376,7 +295,7 @@ def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, now: float)
     return done.rowcount == 1
 
 
-def put_mail(connection: Connection, order: Order, template: str, now: float) -> None:
+def put_mail(connection: Connection, order: Order, template: str, *, now: float) -> None:
     """Queue one of an order's e-mails, once for each template; nothing where nobody's address is known."""
     if not order.email:
         return

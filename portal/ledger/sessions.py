@@ -48,7 +48,7 @@ def insert(connection: Connection, session: Session) -> None:
     )
 
 
-def find(connection: Connection, ids: list[str], now: float) -> list[Session]:
+def find(connection: Connection, ids: list[str], *, now: float) -> list[Session]:
     """Those of the sessions that exist and haven't ended."""
     return [Session(*row) for row in connection.execute(_LIVING, {"ids": ids, "now": now})]
 
@@ -63,7 +63,7 @@ def end_everywhere(connection: Connection, email: str) -> None:
     connection.execute(sessions.delete().where(sessions.c.email == email))
 
 
-def use_link(connection: Connection, link_id: str, now: float, expires_at: float) -> bool:
+def use_link(connection: Connection, link_id: str, *, now: float, expires_at: float) -> bool:
     """Note that a sign-in link is used; False when it was before (of two at once, one wins)."""
     try:
         with connection.begin_nested():
@@ -78,7 +78,7 @@ def link_used(connection: Connection, link_id: str) -> bool:
     return connection.execute(sa.select(used_links.c.id).where(used_links.c.id == link_id)).first() is not None
 
 
-def forget_expired(connection: Connection, now: float, limit: int = 500) -> int:
+def forget_expired(connection: Connection, *, now: float, limit: int = 500) -> int:
     """Delete ended sessions and used links that have expired anyway, a bounded number; how many there were."""
     forgotten = 0
     for table in (sessions, used_links):

@@ -121,11 +121,11 @@ def test_each_mail_is_queued_once_however_often_the_status_is_set(app: Flask, st
                 connection,
                 made.sf_order_id,
                 CustomerStatus.FAILED,
-                services.now(),
+                now=services.now(),
                 error_code=ErrorCode.PAYMENT_METHOD_MISSING.value,
             )
-            orders.set_status(connection, made.sf_order_id, CustomerStatus.ACTIVATING, services.now())
-            orders.set_status(connection, made.sf_order_id, CustomerStatus.PROVISIONED, services.now())
+            orders.set_status(connection, made.sf_order_id, CustomerStatus.ACTIVATING, now=services.now())
+            orders.set_status(connection, made.sf_order_id, CustomerStatus.PROVISIONED, now=services.now())
     rows = stack.ledger("SELECT once FROM outbox WHERE subject = ? ORDER BY id", made.reference)
     assert [row["once"] for row in rows] == [f"mail:needs_you:{made.reference}", f"mail:provisioned:{made.reference}"]
 
@@ -138,7 +138,7 @@ def test_a_mail_the_server_did_not_take_goes_again(app: Flask, stack: Stack, kin
     with services_of(app).ledger.write() as connection:
         order = orders.get(connection, made.reference)
         assert order is not None
-        orders.put_mail(connection, order, "provisioned", services_of(app).now())
+        orders.put_mail(connection, order, "provisioned", now=services_of(app).now())
     mails = mails_to(stack, address, wait=30)
     stack.wait_for(
         lambda: stack.ledger("SELECT state FROM outbox WHERE subject = ?", made.reference)[0]["state"] == "sent",

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.domain.model import LeaseLost, SalesforceItem, SalesforceOrder, State
-from portal.ledger import circuits, fulfillments, installation, orders, outbox, queueing, runs, workers
+from portal.ledger import circuits, fulfillments, installation, order_sync, outbox, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -264,7 +264,7 @@ def test_an_order_is_learnt_of_once(ledger: Ledger, fresh: str) -> None:
 
     def learn() -> None:
         with ledger.write() as connection:
-            orders.learn(connection, snapshot, time.time())
+            order_sync.sync(connection, snapshot, now=time.time())
 
     assert together(*[learn] * CROWD) == [None] * CROWD
     with ledger.read() as connection:

@@ -16,7 +16,7 @@ from portal.clients.salesforce.client import NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of
 from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
-from portal.ledger import fulfillments, orders
+from portal.ledger import fulfillments, order_sync, orders
 from portal.ledger.engine import Ledger
 from portal.ledger.orders import PLACE_LEASE_SECONDS, Order
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -149,11 +149,11 @@ def test_the_usual_way_is_one_call(ledger: Ledger) -> None:
 def test_one_tries_at_a_time_and_a_dead_one_is_followed_after_its_lease(ledger: Ledger) -> None:
     insert(ledger)
     with ledger.write() as connection:
-        assert orders.claim_placement(connection, REF, NOW) is not None
-        assert orders.claim_placement(connection, REF, NOW + PLACE_LEASE_SECONDS - 1) is None
-        assert orders.due_placements(connection, NOW + PLACE_LEASE_SECONDS - 1, 10) == []
-        assert orders.due_placements(connection, NOW + PLACE_LEASE_SECONDS, 10) == [REF]
-        assert orders.claim_placement(connection, REF, NOW + PLACE_LEASE_SECONDS) is not None
+        assert orders.claim_placement(connection, REF, now=NOW) is not None
+        assert orders.claim_placement(connection, REF, now=NOW + PLACE_LEASE_SECONDS - 1) is None
+        assert orders.due_placements(connection, now=NOW + PLACE_LEASE_SECONDS - 1, limit=10) == []
+        assert orders.due_placements(connection, now=NOW + PLACE_LEASE_SECONDS, limit=10) == [REF]
+        assert orders.claim_placement(connection, REF, now=NOW + PLACE_LEASE_SECONDS) is not None
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_definite_refusal_ends_it(ledger: Ledger) -> None:
 
 def withdraw(ledger: Ledger) -> bool:
     with ledger.write() as connection:
-        return orders.withdraw(connection, REF, NOW)
+        return orders.withdraw(connection, REF, now=NOW)
 
 
 def test_withdrawn_before_it_was_ever_sent(ledger: Ledger) -> None:
@@ -240,11 +240,11 @@ def test_withdrawn_before_it_was_ever_sent(ledger: Ledger) -> None:
 def test_withdrawn_while_it_is_on_its_way(ledger: Ledger) -> None:
     insert(ledger)
     with ledger.write() as connection:
-        assert orders.claim_placement(connection, REF, NOW) is not None
+        assert orders.claim_placement(connection, REF, now=NOW) is not None
     assert withdraw(ledger)
     assert told_salesforce(ledger) == []
     with ledger.write() as connection:
-        orders.settle_placed(connection, REF, SF, NOW)
+        orders.settle_placed(connection, REF, SF, now=NOW)
     assert told_salesforce(ledger) == CANCELLED_THERE
     assert row(ledger).status is CustomerStatus.CANCELLED
 
@@ -260,7 +260,9 @@ def test_withdrawn_when_nobody_knows_whether_it_arrived(ledger: Ledger) -> None:
     assert services.salesforce.calls == ["create", "find"], "never sent again"
     assert (row(ledger).placing, row(ledger).status) == ("refused", CustomerStatus.CANCELLED)
     with ledger.write() as connection:
-        orders.learn(connection, replace(SNAPSHOT, portal_reference=REF), NOW, status=CustomerStatus.PENDING_REVIEW)
+        order_sync.sync(
+            connection, replace(SNAPSHOT, portal_reference=REF), now=NOW, status=CustomerStatus.PENDING_REVIEW
+        )
     assert told_salesforce(ledger) == CANCELLED_THERE
     assert (row(ledger).sf_order_id, row(ledger).status) == (SF, CustomerStatus.CANCELLED)
 
@@ -271,11 +273,11 @@ def test_withdrawn_in_review(ledger: Ledger) -> None:
     assert withdraw(ledger) and told_salesforce(ledger) == CANCELLED_THERE
     with ledger.write() as connection:
         assert orders.withdrawn(connection, SF)
-        orders.set_status(connection, SF, CustomerStatus.ACTIVATING, NOW)
-        orders.set_status(connection, SF, CustomerStatus.FAILED, NOW, error_code="ORDER_NOT_FULFILLABLE")
+        orders.set_status(connection, SF, CustomerStatus.ACTIVATING, now=NOW)
+        orders.set_status(connection, SF, CustomerStatus.FAILED, now=NOW, error_code="ORDER_NOT_FULFILLABLE")
     assert row(ledger).status is CustomerStatus.CANCELLED
     with ledger.write() as connection:
-        orders.set_status(connection, SF, CustomerStatus.PROVISIONED, NOW)
+        orders.set_status(connection, SF, CustomerStatus.PROVISIONED, now=NOW)
     assert row(ledger).status is CustomerStatus.PROVISIONED, "what is true is said"
 
 
@@ -292,7 +294,7 @@ def test_once_it_is_asked_for_it_cannot_be_withdrawn(ledger: Ledger) -> None:
 
 def learn(ledger: Ledger, snapshot: SalesforceOrder, **more: Any) -> None:
     with ledger.write() as connection:
-        orders.learn(connection, snapshot, NOW, **more)
+        order_sync.sync(connection, snapshot, now=NOW, **more)
 
 
 def test_an_order_of_another_channel_goes_by_its_salesforce_id(ledger: Ledger) -> None:
@@ -350,7 +352,7 @@ def test_the_ledgers_own_outcome_stands(
             connection.execute(
                 fulfillments_table.update().where(fulfillments_table.c.sf_order_id == SF).values(state=state.value)
             )
-            orders.set_status(connection, SF, own, NOW)
+            orders.set_status(connection, SF, own, now=NOW)
     learn(ledger, replace(SNAPSHOT, portal_reference=REF), status=status)
     assert row(ledger).status is expected
 

@@ -146,10 +146,10 @@ def decide(rules: Rules, process: Process, now: int) -> Action:
             facts = replace(facts, history_complete=True, add_attempts=0)
         if not rules.wait:
             facts = replace(facts, add_in_doubt_until=None)
-        action = decide_create(facts, process.seen, now * TICK, references_readable=True)
+        action = decide_create(facts, process.seen, now=now * TICK, references_readable=True)
         if action.do is not Do.DONE:
             return action
-    return decide_accept(process.facts, process.seen, now * TICK)
+    return decide_accept(process.facts, process.seen, now=now * TICK)
 
 
 def claimed(rules: Rules, world: World, index: int) -> World:
@@ -176,7 +176,7 @@ def decided(rules: Rules, world: World, index: int, action: Action) -> World:
         facts = after_election(process.facts, chosen)
         return with_run(replace(world, facts=facts), index, facts=facts, seen=seen.after_election(chosen))
     if action.do in (Do.CREATE, Do.ACCEPT):
-        facts = intend(process.facts, action, world.now * TICK, MAX_REQUEST)
+        facts = intend(process.facts, action, now=world.now * TICK, max_request=MAX_REQUEST)
         seen = Seen() if action.do is Do.CREATE else seen
         world = replace(world, facts=facts)
         return with_run(world, index, phase="checked", before=process.facts, facts=facts, seen=seen, action=action)

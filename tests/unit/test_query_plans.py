@@ -42,6 +42,7 @@ from portal.ledger import (
     fulfillments,
     housekeeping,
     installation,
+    order_sync,
     orders,
     outbox,
     queueing,
@@ -181,29 +182,31 @@ def _customers(c: Connection) -> None:
             now=NOW,
         )
         if sf_order_id:
-            orders.settle_placed(c, reference, sf_order_id, NOW)
+            orders.settle_placed(c, reference, sf_order_id, now=NOW)
     orders.by_checkout_key(c, "key-P-1")
-    orders.set_status(c, ORDER, CustomerStatus.ACTIVATING, NOW)
-    orders.set_cancelled_in_whmcs(c, "801000000000003AAA", NOW)
+    orders.set_status(c, ORDER, CustomerStatus.ACTIVATING, now=NOW)
+    orders.set_cancelled_in_whmcs(c, "801000000000003AAA", now=NOW)
     for status in (None, CustomerStatus.PENDING_REVIEW):
         for before in (None, (NOW, "P-1")):
             orders.page_of_account(c, ACCOUNT, limit=9, status=status, before=before)
-    orders.due_placements(c, NOW, 9)
-    orders.claim_placement(c, "P-3", NOW)
+    orders.due_placements(c, now=NOW, limit=9)
+    orders.claim_placement(c, "P-3", now=NOW)
     orders.postpone_placement(c, "P-3", NOW)
-    orders.settle_refused(c, "P-4", "REFUSED", NOW)
-    orders.withdraw(c, "P-3", NOW)
-    orders.withdraw(c, "P-2", NOW)
+    orders.settle_refused(c, "P-4", "REFUSED", now=NOW)
+    orders.withdraw(c, "P-3", now=NOW)
+    orders.withdraw(c, "P-2", now=NOW)
     orders.withdrawn(c, ORDER)
-    orders.learn(c, snapshot("801000000000009AAA", None), NOW)
-    orders.learn(c, snapshot(ORDER, "P-1"), NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
-    orders.learn(c, snapshot("801000000000009AAA", None), NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
+    order_sync.sync(c, snapshot("801000000000009AAA", None), now=NOW)
+    order_sync.sync(c, snapshot(ORDER, "P-1"), now=NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
+    order_sync.sync(
+        c, snapshot("801000000000009AAA", None), now=NOW, status=CustomerStatus.CANCELLED, reason="REJECTED"
+    )
     session = sessions.Session("id", "a@example.com", None, ACCOUNT, None, NOW, NOW + 9)
     sessions.insert(c, session)
-    sessions.find(c, ["id"], NOW)
+    sessions.find(c, ["id"], now=NOW)
     sessions.end(c, "id")
     sessions.end_everywhere(c, "a@example.com")
-    sessions.use_link(c, "link", NOW, NOW + 9)
+    sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
     sessions.link_used(c, "link")
 
 
