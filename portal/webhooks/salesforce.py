@@ -18,6 +18,7 @@ from flask_limiter import RateLimitExceeded
 
 from portal.domain.model import ErrorCode, State
 from portal.ledger import deliveries, fulfillments, outbox
+from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, accept, find_accepted
 from portal.ledger.engine import CommitUnknown
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import public_path, services
@@ -61,15 +62,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """What one delivery became in the ledger."""
-
-    key: deliveries.Key
-    row: Fulfillment
-    correction: int | None  # the outbox message that says the outcome to Salesforce once more
-
-
-@dataclass(frozen=True)
 class Preference:
     """RFC 7240's Prefer header, as far as it concerns us."""
 
@@ -93,7 +85,7 @@ def fulfill(sf_order_id: str) -> Response:
         _key_reused()
 
     with receivers.here().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
-        accepted = _accept(call, now, preference)
+        accepted = _accept(call, preference, now=now)
         key, row = accepted.key, accepted.row
         log.info(
             "Salesforce order fulfillment request received",
@@ -185,53 +177,38 @@ def _verified(path_id: str, now: float) -> FulfillCall:
     return verdict
 
 
-def _accept(call: FulfillCall, now: float, preference: Preference) -> Accepted:
+def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepted:
     """Nonce, key and fulfillment into the ledger, all or nothing. Raises Problem."""
     portal = services()
     store = receivers.here().nonces
-    identity = nonces.nonce_id(receivers.SALESFORCE.name, call.nonce)
-    if not store.claim(identity):
+    delivery = Delivery(
+        sf_order_id=call.sf_order_id,
+        idempotency_key=call.idempotency_key,
+        nonce_id=nonces.nonce_id(receivers.SALESFORCE.name, call.nonce),
+        nonce_seconds=nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000),
+        requested_at=call.sent_at,
+        requested_by=call.requested_by,
+        # Planned before the answer, because this process may die before it gives one.
+        resync_at=None if preference.asynchronous else now + preference.seconds + CORRECTION_SECONDS,
+    )
+    if not store.claim(delivery.nonce_id):
         receivers.nonce_used(receivers.SALESFORCE)
     try:
         with portal.ledger.write() as connection:
-            key = deliveries.claim_key(connection, call.idempotency_key, call.sf_order_id, now=now)
-            if key.sf_order_id != call.sf_order_id:
-                _key_reused()
-            new_nonce = deliveries.record(
-                connection,
-                identity,
-                now=now,
-                keep=nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000),
-                sf_order_id=call.sf_order_id,
-                idempotency_key=call.idempotency_key,
-            )
-            if not new_nonce:
-                receivers.nonce_used(receivers.SALESFORCE)
-            row = fulfillments.request_fulfillment(
-                connection,
-                call.sf_order_id,
-                now=now,
-                requested_at=call.sent_at,
-                requested_by=call.requested_by,
-                new_click=key.new,
-            )
-            if key.new:
-                deliveries.set_attempt(connection, call.idempotency_key, row.attempt)
-            correction = None
-            if not preference.asynchronous:
-                # Planned before the answer, because this process may die before it gives one.
-                due_at = now + preference.seconds + CORRECTION_SECONDS
-                correction = fulfillments.plan_resync(connection, call.sf_order_id, now=now, due_at=due_at)
-        return Accepted(key, row, correction)
+            return accept(connection, delivery, now=now)
+    except NonceUsed:
+        receivers.nonce_used(receivers.SALESFORCE)
     except CommitUnknown:
-        known = _what_was_committed(call, identity)
+        with portal.ledger.read() as connection:
+            known = find_accepted(connection, delivery, now=portal.now())
         if known is None:
-            store.give_back(identity)
+            store.give_back(delivery.nonce_id)
             raise
-        return Accepted(*known, correction=None)
+        return known
     except BaseException as error:
-        if not (isinstance(error, Problem) and error.code == "nonce_already_used"):
-            store.give_back(identity)
+        store.give_back(delivery.nonce_id)
+        if isinstance(error, KeyReused):
+            _key_reused()
         raise
 
 
@@ -239,26 +216,15 @@ def _conclude(call: FulfillCall, accepted: Accepted, answer: Answer) -> None:
     """Keep a final answer, and see to it that what the sender makes of any answer but 200 is put right."""
     portal = services()
     keep = answer.final and accepted.key.answer_status is None
-    if not keep and accepted.correction is None:
+    if not keep and accepted.resync is None:
         return
     with portal.ledger.write() as connection:
         if keep:
             deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
-        if accepted.correction is not None and answer.status == 200:
-            outbox.drop(connection, accepted.correction, now=portal.now())
-        elif accepted.correction is not None:
-            outbox.put_off(connection, accepted.correction, due_at=portal.now() + CORRECTION_SECONDS)
-
-
-def _what_was_committed(call: FulfillCall, identity: str) -> tuple[deliveries.Key, Fulfillment] | None:
-    """After a commit whose outcome is unknown: what the ledger has of this call now."""
-    portal = services()
-    with portal.ledger.read() as connection:
-        key = deliveries.key_of(connection, call.idempotency_key, now=portal.now())
-        row = fulfillments.get(connection, call.sf_order_id)
-        if key is None or row is None or not deliveries.recorded(connection, identity):
-            return None
-        return key, row
+        if accepted.resync is not None and answer.status == 200:
+            outbox.drop(connection, accepted.resync, now=portal.now())
+        elif accepted.resync is not None:
+            outbox.put_off(connection, accepted.resync, due_at=portal.now() + CORRECTION_SECONDS)
 
 
 def _key_reused() -> NoReturn:
