@@ -30,7 +30,7 @@ from portal.web.signing import Links
 
 log = logging.getLogger("portal.clients.smtp")
 
-TEMPLATES: Final = Path(__file__).resolve().parent.parent / "templates" / "mail"
+TEMPLATES: Final = Path(__file__).resolve().parents[2] / "templates" / "mail"
 TIMEOUT_SECONDS: Final = 20.0
 
 #: Templates whose reader gets a link to the order they are about.

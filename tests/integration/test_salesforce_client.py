@@ -63,7 +63,7 @@ def test_the_assertion_is_what_salesforce_wants() -> None:
         form = wire.seen[0].form
         assert wire.seen[0].target == "/services/oauth2/token"
         assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
-        claims = jwt.decode(form["resync"], key_pair()[1], ["RS256"], audience="https://test.salesforce.com")
+        claims = jwt.decode(form["assertion"], key_pair()[1], ["RS256"], audience="https://test.salesforce.com")
         assert (claims["iss"], claims["sub"]) == (CLIENT_ID, USERNAME)
         remaining = claims["exp"] - datetime.datetime.now(datetime.UTC).timestamp()
         assert 60 < remaining <= 180

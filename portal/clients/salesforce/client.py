@@ -76,7 +76,7 @@ SIGN_IN_HELP: Final = (
     ),
     (
         "invalid_grant",
-        "resync",
+        "assertion",
         "the assertion wasn't accepted: SF_PRIVATE_KEY_PATH must belong to the certificate uploaded to the External "
         "Client App, and SF_USERNAME must be an active user of this org",
     ),
@@ -469,7 +469,7 @@ class SalesforceClient(UpstreamClient):
 
         def run(session: Session) -> Token:
             response = session.post(
-                f"{self._login_url}/services/oauth2/token", data={"grant_type": GRANT, "resync": assertion}
+                f"{self._login_url}/services/oauth2/token", data={"grant_type": GRANT, "assertion": assertion}
             )
             return self._token_of(response)
 
