@@ -27,7 +27,9 @@ from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceError
 from simple_salesforce.format import format_soql
 
-from portal.clients.http import Session, TokenExpired, UpstreamClient, is_loopback, redact
+from portal.clients.http import TokenExpired, UpstreamClient, is_loopback
+from portal.clients.redaction import redact
+from portal.clients.transport import Session
 from portal.domain.model import SalesforceItem, SalesforceOrder, Updates, UpstreamError, salesforce_id_18
 from portal.settings import Settings
 

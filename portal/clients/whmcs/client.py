@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from portal.clients.http import Session, UpstreamClient, redact
+from portal.clients.http import UpstreamClient
+from portal.clients.redaction import redact
+from portal.clients.transport import Session
 from portal.domain.model import (
     AddedOrder,
     OrderLine,
