@@ -14,7 +14,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import jwt
 import pytest
 
-from portal.clients.salesforce.client import NewOrder, NewOrderItem, SalesforceClient, Token
+from portal.clients.salesforce.auth import Token
+from portal.clients.salesforce.client import SalesforceClient
+from portal.clients.salesforce.records import NewOrder, NewOrderItem
 from portal.domain.model import LeaseLost, SalesforceItem, UpstreamError
 from sandbox.salesforce.app import Org
 from tests.upstream.sandboxes import CLIENT_ID, USERNAME, key_pair, org_sandbox, salesforce_client
@@ -396,7 +398,7 @@ def test_no_secret_and_no_customer_data_gets_out(caplog: pytest.LogCaptureFixtur
             assert caught.value.__context__ is None and caught.value.__cause__ is None
         assert not [seen.target for seen in wire.seen if "canary" in unquote(seen.target)]
         assert "jane.canary" in unquote(wire.seen[1].json["compositeRequest"][0]["url"])
-        texts.append(repr(client._tokens.get()))
+        texts.append(repr(client._auth.token()))
     said = "\n".join([*texts, caplog.text])
     assert [canary for canary in canaries if canary in said] == []
     # Sign-ins are refused with the client's own name in the text, too.

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from portal.clients import http as upstream_http
+from portal.clients import transport
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.model import LeaseLost, OrderLine, UpstreamError, bears_reference, external_reference
 from sandbox.whmcs.app import Whmcs
@@ -82,7 +82,7 @@ def test_a_forked_process_opens_its_own_connection() -> None:
 
 
 def test_a_connection_that_rested_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_http, "MAX_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(transport, "MAX_IDLE_SECONDS", -1.0)
     with talking_to(answer(SUCCESS)) as (wire, client):
         client.payment_gateways()
         client.payment_gateways()
@@ -187,7 +187,7 @@ def test_an_unknown_name_was_not_reached() -> None:
 
 
 def test_the_size_of_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_http, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100_000)
     with talking_to(answer({"result": "success", "orderid": "7", "x": "y" * 200_000})) as (_, client):
         with pytest.raises(UpstreamError) as caught:
             add_order(client)
