@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import requests
@@ -34,6 +35,7 @@ UNAVAILABLE: Final = "unavailable"  # it said nothing useful, but surely did not
 UNKNOWN: Final = "unknown"  # it may have done what was asked
 EXPIRED: Final = "expired"  # the token was too old; the call is repeated with a new one
 
+#: Hears (upstream, action, outcome, seconds the call took, UpstreamError or None).
 Observer = Callable[[str, str, str, float, UpstreamError | None], None]
 
 
@@ -41,23 +43,54 @@ class TokenExpired(Exception):
     """Raised by a call when its token was refused; no failure of the other side."""
 
 
+class SendChecks:
+    """What must hold right before a call's first byte leaves, the same for every client of a process.
+
+    A worker process adds the check that it still holds its lease once it knows who it is, which is after the fork.
+    """
+
+    def __init__(self, *checks: Callable[[float], None]) -> None:
+        self._checks = [*checks]
+
+    def add(self, check: Callable[[float], None]) -> None:
+        """From now on ask `check` too. It gets the seconds left of the call, and raises a PortalError to stop it."""
+        self._checks.append(check)
+
+    def __call__(self, seconds_left: float) -> None:
+        """Ask all. Raises what the first one raises that objects."""
+        for check in self._checks:
+            check(seconds_left)
+
+
+def _nothing() -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What has a say in every HTTP call of a client, or hears of it. By default nothing does.
+
+    before_call  called before anything else, connecting and waiting for a slot included; may raise (a breaker).
+    slot         makes the context manager each call is made in, to bound how many are under way; may raise.
+    before_send  called with the seconds left of the call right before its first byte is sent; may raise (LeaseLost).
+    after_call   called after every call, but not of those that a hook stopped. What it raises is logged, and ignored.
+    """
+
+    before_call: Callable[[], None] = _nothing
+    slot: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    before_send: Callable[[float], None] = field(default_factory=SendChecks)
+    after_call: Observer | None = None
+
+
 class UpstreamClient:
     """Base of both clients: sessions, hooks, and the one error type.
 
-    before_call  called before anything else, connecting and waiting for a place included; may raise (a breaker).
-    before_send  called with the seconds left of the call right before its first byte is sent; may raise (LeaseLost).
-    observer     called after every HTTP call with (upstream, action, outcome, seconds, UpstreamError or None), but not
-                 of those that a hook stopped.
-    limiter      makes the context manager each HTTP call is made in, to bound how many are under way.
-    All four do nothing by default. One client may be used by several threads; each has its own connections.
+    One client may be used by several threads; each has its own connections.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, hooks: Hooks | None = None) -> None:
+        """`upstream`: its name, as errors and observers are given it; `hooks`: None for none."""
         self.upstream = upstream
-        self.before_call: Callable[[], None] | None = None
-        self.before_send: Callable[[float], None] | None = None
-        self.observer: Observer | None = None
-        self.limiter: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+        self._hooks = hooks if hooks is not None else Hooks()
         self._local = threading.local()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._sessions_lock = threading.Lock()
@@ -78,12 +111,11 @@ class UpstreamClient:
         `effect`: the call changes something over there, so an answer that got lost leaves it unknown.
         Raises UpstreamError, what `run` and the hooks raise of the portal's own errors, and TokenExpired.
         """
-        if self.before_call is not None:
-            self.before_call()
-        with self.limiter():
+        self._hooks.before_call()
+        with self._hooks.slot():
             session = self._session()
             started = time.monotonic()
-            exchange = Exchange(started + seconds, self.before_send)
+            exchange = Exchange(started + seconds, self._hooks.before_send)
             outcome, error, failure = OK, None, None
             current.exchange = exchange
             try:
@@ -133,10 +165,10 @@ class UpstreamClient:
         return session
 
     def _observe(self, action: str, outcome: str, started: float, error: UpstreamError | None) -> None:
-        if self.observer is None:
+        if self._hooks.after_call is None:
             return
         try:
-            self.observer(self.upstream, action, outcome, time.monotonic() - started, error)
+            self._hooks.after_call(self.upstream, action, outcome, time.monotonic() - started, error)
         except Exception:
             log.exception("An observer failed; the call's outcome stands")
 

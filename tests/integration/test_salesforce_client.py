@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import jwt
 import pytest
 
+from portal.clients.http import Hooks, SendChecks
 from portal.clients.salesforce.auth import Token
 from portal.clients.salesforce.client import SalesforceClient
 from portal.clients.salesforce.records import NewOrder, NewOrderItem
@@ -82,10 +83,13 @@ def test_the_token_is_kept_and_the_connection_too() -> None:
 
 
 def test_a_refused_token_is_renewed_once() -> None:
-    with talking_to() as (wire, client):
+    heard: list[tuple[str, str]] = []
+
+    def hear(upstream: str, action: str, outcome: str, seconds: float, error: UpstreamError | None) -> None:
+        heard.append((action, outcome))
+
+    with talking_to(hooks=Hooks(after_call=hear)) as (wire, client):
         wire.acts += [answer(EXPIRED, 401), token_answer(wire.address, "second"), answer(NO_RECORDS)]
-        heard: list[tuple[str, str]] = []
-        client.observer = lambda upstream, action, outcome, seconds, error: heard.append((action, outcome))
         client.fetch_order(ORDER_ID)
         assert wire.seen[3].headers["authorization"] == "Bearer second"
         assert heard == [("sign_in", "ok"), ("fetch_order", "expired"), ("sign_in", "ok"), ("fetch_order", "ok")]
@@ -248,13 +252,14 @@ def test_salesforce_out_of_reach() -> None:
 
 
 def test_before_send_stops_an_update() -> None:
-    with talking_to(answer(b"", 204)) as (wire, client):
+    checks = SendChecks()
+    with talking_to(answer(b"", 204), hooks=Hooks(before_send=checks)) as (wire, client):
         client.sign_in()
 
         def lost(seconds: float) -> None:
             raise LeaseLost("gone")
 
-        client.before_send = lost
+        checks.add(lost)
         with pytest.raises(LeaseLost):
             client.update_order(ORDER_ID, {})
         assert len(wire.seen) == 1

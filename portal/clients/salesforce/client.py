@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceError
 
-from portal.clients.http import TokenExpired, UpstreamClient
+from portal.clients.http import Hooks, TokenExpired, UpstreamClient
 from portal.clients.salesforce import errors, queries, records
 from portal.clients.salesforce.auth import Authenticator, ProcessTokenStore, Token, TokenStore
 from portal.clients.salesforce.errors import NAME, objects
@@ -49,9 +49,13 @@ class SalesforceClient(UpstreamClient):
         token_store: TokenStore | None = None,
         read_seconds: float = 15.0,
         write_seconds: float = 30.0,
+        hooks: Hooks | None = None,
     ) -> None:
-        """`private_key`: PEM of an unencrypted RSA key; raises ValueError, naming the setting, when it is none."""
-        super().__init__(NAME)
+        """`private_key`: PEM of an unencrypted RSA key; raises ValueError, naming the setting, when it is none.
+
+        `api_version` as in addresses (`67.0`); `token_store`: where the token is shared, else in this process only.
+        """
+        super().__init__(NAME, hooks)
         self._auth = Authenticator(
             self,
             login_url=login_url,
@@ -68,8 +72,8 @@ class SalesforceClient(UpstreamClient):
         self.api_usage: tuple[int, int] | None = None  # calls used and allowed a day, as last heard
 
     @classmethod
-    def from_settings(cls, settings: Settings, token_store: TokenStore | None = None) -> SalesforceClient:
-        """The client of these settings."""
+    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> SalesforceClient:
+        """The client of these settings. Raises ValueError or OSError for a private key that can't be used."""
         return cls(
             login_url=settings.sf_login_url,
             audience=settings.salesforce_audience,
@@ -77,7 +81,7 @@ class SalesforceClient(UpstreamClient):
             username=settings.sf_username,
             private_key=settings.sf_private_key_path.read_bytes(),
             api_version=settings.sf_api_version,
-            token_store=token_store,
+            hooks=hooks,
         )
 
     # --- what a fulfillment needs

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from portal.clients.http import UpstreamClient
+from portal.clients.http import Hooks, UpstreamClient
 from portal.clients.transport import Session
 from portal.clients.whmcs.errors import NAME, read_answer, unexpected
 from portal.clients.whmcs.records import (
@@ -70,8 +70,12 @@ class WhmcsClient(UpstreamClient):
         access_key: str | None = None,
         read_seconds: float = 15.0,
         write_seconds: float = 60.0,
+        hooks: Hooks | None = None,
     ) -> None:
-        super().__init__(NAME)
+        """`api_url`: …/includes/api.php; `identifier` and `secret`: its API credentials; `access_key`: lets the
+        portal in from any address.
+        """
+        super().__init__(NAME, hooks)
         self._api_url = api_url
         self._credentials = {"identifier": identifier, "secret": secret}
         if access_key:
@@ -80,7 +84,7 @@ class WhmcsClient(UpstreamClient):
         self.write_seconds = write_seconds
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> WhmcsClient:
+    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> WhmcsClient:
         """The client of these settings. No call waits longer than a request can take effect in WHMCS."""
         return cls(
             api_url=settings.whmcs_api_url,
@@ -89,6 +93,7 @@ class WhmcsClient(UpstreamClient):
             access_key=settings.whmcs_api_access_key,
             read_seconds=min(15.0, settings.whmcs_max_request_seconds),
             write_seconds=min(60.0, settings.whmcs_max_request_seconds),
+            hooks=hooks,
         )
 
     # --- clients
