@@ -13,7 +13,7 @@ from portal.clients.circuit_breaker import Breaker
 from portal.clients.concurrency import InFlightLimit
 from portal.clients.http import Hooks, SendChecks
 from portal.clients.salesforce.client import SalesforceClient
-from portal.clients.smtp import Mailer
+from portal.clients.smtp import SmtpTransport
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.model import UpstreamError
 from portal.errors import PortalError
@@ -38,7 +38,7 @@ class Services:
     jobs: JobQueue
     salesforce: SalesforceClient
     whmcs: WhmcsClient
-    mailer: Mailer
+    smtp: SmtpTransport
     in_flight: InFlightLimit
     send_checks: SendChecks  # asked before every call to Salesforce or WHMCS; a worker process adds its own
     now: Callable[[], float] = time.time
@@ -124,7 +124,7 @@ def build_services(settings: Settings) -> Services:
                 after_call=whmcs_breaker.heard,
             ),
         ),
-        mailer=Mailer(settings),
+        smtp=SmtpTransport.from_settings(settings),
         in_flight=in_flight,
         send_checks=send_checks,
     )
