@@ -63,10 +63,10 @@ class WorkerProcess:
             settings=services.settings,
             now=services.now,
             worker_id=worker_id,
-            whmcs_slot=services.in_flight.place,
+            whmcs_slot=services.in_flight.slot,
             fault_point=stop_point,
         )
-        services.checks_before_send.append(self._check_lease)
+        services.send_checks.add(self._check_lease)
 
     def start(self, kind: str) -> None:
         """Register in the ledger and start beating. `kind`: fulfill, relay or sweep."""

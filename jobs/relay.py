@@ -21,7 +21,7 @@ from portal.errors import PortalError
 from portal.fulfillment.audit import present_fields
 from portal.ledger import fulfillments, outbox
 from portal.ledger.outbox import Message
-from portal.mail.sign_in import send_mail
+from portal.mail.mailer import Mailer
 from portal.services import Services
 from portal.webhooks.alerts import send_alert
 
@@ -78,6 +78,7 @@ class Relay:
 
     def __init__(self, services: Services, worker_id: str) -> None:
         self._services = services
+        self._mailer = Mailer(services)
         self._incarnation = worker_id
         self._resyncs: dict[int, float] = {}  # assertion → the moment of the state it tells
 
@@ -141,13 +142,16 @@ class Relay:
     def mail(self) -> int:
         """Send one due mail and one due alert."""
         services = self._services
-        senders = {"mail": send_mail, "alert": send_alert}
+        senders: dict[str, Callable[[JsonObject], None]] = {
+            "mail": self._mailer.send,
+            "alert": lambda payload: send_alert(services, payload),
+        }
         count = 0
         for kind, send in senders.items():
             for message in self._claim(kind, 1):
                 count += 1
                 try:
-                    send(services, message.payload)
+                    send(message.payload)
                 except UpstreamError as error:
                     self._settle(message, error)
                 else:

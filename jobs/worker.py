@@ -34,7 +34,8 @@ from portal.errors import PortalError
 from portal.ledger import queueing
 from portal.logs import set_up_logging
 from portal.queue.jobs import FULFILLMENTS
-from portal.services import Services, build_services, connect_redis
+from portal.queue.redis import connect_redis
+from portal.services import Services, build_services
 from portal.settings import Settings, SettingsError
 
 log = logging.getLogger("jobs.worker")

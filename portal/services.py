@@ -5,19 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from portal.clients.circuit_breaker import Breaker
 from portal.clients.concurrency import InFlightLimit
+from portal.clients.http import Hooks, SendChecks
 from portal.clients.salesforce.client import SalesforceClient
-from portal.clients.smtp import Mailer
+from portal.clients.smtp import SmtpTransport
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.model import UpstreamError
 from portal.errors import PortalError
@@ -26,6 +22,7 @@ from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
 from portal.queue.embedded import ensure_valkey
 from portal.queue.jobs import JobQueue
+from portal.queue.redis import connect_redis
 from portal.settings import Settings
 
 log = logging.getLogger("portal.services")
@@ -41,10 +38,10 @@ class Services:
     jobs: JobQueue
     salesforce: SalesforceClient
     whmcs: WhmcsClient
-    mailer: Mailer
+    smtp: SmtpTransport
     in_flight: InFlightLimit
+    send_checks: SendChecks  # asked before every call to Salesforce or WHMCS; a worker process adds its own
     now: Callable[[], float] = time.time
-    checks_before_send: list[Callable[[float], None]] = field(default_factory=list)
 
     def require_migrated(self) -> None:
         """Raises LedgerNotMigrated when the ledger's tables aren't those of this version."""
@@ -102,59 +99,32 @@ def build_services(settings: Settings) -> Services:
         settings.portal_var_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.ledger_url)
     redis = connect_redis(settings)
-    whmcs, salesforce = WhmcsClient.from_settings(settings), SalesforceClient.from_settings(settings)
-    # A holder that was killed gives its place back when the longest call can have ended.
-    places = InFlightLimit(redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10)
-    services = Services(
+    # A holder that was killed gives its slot back when the longest call can have ended.
+    in_flight = InFlightLimit(
+        redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10
+    )
+    send_checks = SendChecks()
+    whmcs_breaker = Breaker(ledger, "whmcs", now=time.time)
+    salesforce_breaker = Breaker(ledger, "salesforce", now=time.time)
+    return Services(
         settings=settings,
         ledger=ledger,
         redis=redis,
         jobs=JobQueue(redis),
-        salesforce=salesforce,
-        whmcs=whmcs,
-        mailer=Mailer(settings),
-        in_flight=places,
+        salesforce=SalesforceClient.from_settings(
+            settings,
+            Hooks(before_call=salesforce_breaker.check, before_send=send_checks, after_call=salesforce_breaker.heard),
+        ),
+        whmcs=WhmcsClient.from_settings(
+            settings,
+            Hooks(
+                before_call=whmcs_breaker.check,
+                slot=in_flight.slot,
+                before_send=send_checks,
+                after_call=whmcs_breaker.heard,
+            ),
+        ),
+        smtp=SmtpTransport.from_settings(settings),
+        in_flight=in_flight,
+        send_checks=send_checks,
     )
-    whmcs.limiter = places.place
-    for client, name in ((whmcs, "whmcs"), (salesforce, "salesforce")):
-        _guard(services, client, Breaker(ledger, name, services.now))
-    return services
-
-
-def _guard(services: Services, client: WhmcsClient | SalesforceClient, breaker: Breaker) -> None:
-    """Let the breaker, and whatever else must hold before bytes leave, have their say at every call of a client."""
-
-    def before_send(deadline: float) -> None:
-        for check in services.checks_before_send:
-            check(deadline)
-
-    def observe(_upstream: str, _action: str, _outcome: str, _seconds: float, error: UpstreamError | None) -> None:
-        breaker.note(error)
-
-    client.before_call = breaker.check
-    client.before_send = before_send
-    client.observer = observe
-
-
-def connect_redis(settings: Settings, *, blocking: bool = False) -> Redis:
-    """A client of REDIS_URL, or of development's own Valkey. blocking: for calls that wait on the server.
-
-    redis+sentinel://host:port,host:port/service/db asks Sentinel for the master.
-    """
-    url = settings.redis_url or ensure_valkey(settings.portal_var_dir)
-    # Who asks has an answer for a Redis that is away; redis-py's own ten tries with growing pauses would only delay it.
-    timeouts: dict[str, Any] = {
-        "socket_connect_timeout": 3,
-        "socket_timeout": 30 if blocking else 5,
-        "retry": Retry(NoBackoff(), 1),
-    }
-    if not url.startswith("redis+sentinel://"):
-        return Redis.from_url(url, health_check_interval=30, **timeouts)
-    parts = urlsplit(url)
-    service, _, database = parts.path.strip("/").partition("/")
-    hosts = [each.rpartition(":") for each in parts.netloc.rpartition("@")[2].split(",")]
-    addresses = [(host, int(port)) for host, _, port in hosts]
-    sentinel: Any = Sentinel(addresses, socket_timeout=3)  # type: ignore[no-untyped-call]
-    database_number = int(database or 0)
-    master: Redis = sentinel.master_for(service or "mymaster", db=database_number, password=parts.password, **timeouts)
-    return master

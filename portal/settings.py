@@ -7,7 +7,6 @@ Each field below is one environment variable of the same name in capitals. A sec
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -19,7 +18,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+from portal import setting_kinds as kind
+from portal.setting_kinds import IpNetwork
 
 
 class SettingsError(Exception):
@@ -28,126 +28,6 @@ class SettingsError(Exception):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
-
-
-# --- how one variable's text becomes a value; each raises ValueError with what it wants --------------------
-
-
-def _text(raw: str) -> str:
-    return raw
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(raw: str) -> str:
-        parts = urlsplit(raw)
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
-            raise ValueError(f"must be an address that starts with {' or '.join(s + '://' for s in schemes)}")
-        return raw
-
-    return parse
-
-
-def _web_url(raw: str) -> str:
-    value = _url("http", "https")(raw).rstrip("/")
-    parts = urlsplit(value)
-    if not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError("must be a plain http:// or https:// address without user, query or fragment")
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(raw: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", raw) or not low <= int(raw) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(raw)
-
-    return parse
-
-
-def _decimal(low: float, high: float) -> Callable[[str], float]:
-    def parse(raw: str) -> float:
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", raw) or not low <= float(raw) <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
-        return float(raw)
-
-    return parse
-
-
-def _choice(*words: str) -> Callable[[str], str]:
-    def parse(raw: str) -> str:
-        if raw not in words:
-            raise ValueError(f"must be one of: {', '.join(words)}")
-        return raw
-
-    return parse
-
-
-def _boolean(raw: str) -> bool:
-    if raw.lower() in ("1", "true", "yes", "on"):
-        return True
-    if raw.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be 1 or 0")
-
-
-def _words(raw: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in raw.split(",") if word.strip())
-
-
-def _networks(raw: str) -> tuple[IpNetwork, ...]:
-    networks = []
-    for word in _words(raw):
-        try:
-            networks.append(ipaddress.ip_network(word))
-        except ValueError as error:
-            raise ValueError(f"has {word!r}, which is no IP address or CIDR block ({error})") from None
-    return tuple(networks)
-
-
-def _emails(raw: str) -> tuple[str, ...]:
-    words = _words(raw)
-    for word in words:
-        _email(word)
-    return words
-
-
-def _email(raw: str) -> str:
-    if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", raw):
-        raise ValueError(f"has {raw!r}, which is no e-mail address")
-    return raw
-
-
-def _schedule(raw: str) -> tuple[float, ...]:
-    words = _words(raw)
-    if not words or not all(re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", word) for word in words):
-        raise ValueError("must be seconds separated by commas, such as 5,30,120")
-    return tuple(float(word) for word in words)
-
-
-def _rate(raw: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", raw):
-        raise ValueError("must be a rate such as 600/minute (per second, minute, hour or day)")
-    return raw
-
-
-def _colour(raw: str) -> str:
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", raw):
-        raise ValueError("must be a colour such as #0b5fff")
-    return raw
-
-
-def _readable_file(raw: str) -> Path:
-    path = Path(raw)
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise ValueError(f"names a file that can't be read ({error.strerror}): {raw}") from None
-    return path
-
-
-def _path(raw: str) -> Path:
-    return Path(raw)
 
 
 def _setting(
@@ -162,165 +42,171 @@ class Settings:
     """See docs/setup.md for what each is for. Optional ones without a default are None or empty."""
 
     # Where it runs
-    portal_env: str = _setting(_choice("production", "development"), "production", doc="`production` or `development`")
+    portal_env: str = _setting(
+        kind.choice("production", "development"), "production", doc="`production` or `development`"
+    )
     portal_base_url: str = _setting(
-        _web_url,
+        kind.web_url,
         "http://127.0.0.1:8000",
         needed="production",
         doc="the address customers use, with its path prefix if any; every link is built from it",
     )
     portal_var_dir: Path = _setting(
-        _path, Path("var"), doc="where development keeps its SQLite ledger and its embedded Valkey"
+        kind.path, Path("var"), doc="where development keeps its SQLite ledger and its embedded Valkey"
     )
     database_url: str | None = _setting(
-        _url("postgresql", "postgresql+psycopg", "sqlite"),
+        kind.url("postgresql", "postgresql+psycopg", "sqlite"),
         needed="production",
         secret=True,
         doc="the ledger; development without it uses SQLite under PORTAL_VAR_DIR",
     )
     redis_url: str | None = _setting(
-        _url("redis", "rediss", "unix", "redis+sentinel"),
+        kind.url("redis", "rediss", "unix", "redis+sentinel"),
         needed="production",
         secret=True,
         doc="the queue and the nonces; development without it starts an embedded Valkey",
     )
     secret_key: str | None = _setting(
-        _text, secret=True, needed="production", doc="signs sessions and links; at least 32 characters"
+        kind.text, secret=True, needed="production", doc="signs sessions and links; at least 32 characters"
     )
     secret_key_previous: str | None = _setting(
-        _text, secret=True, doc="the SECRET_KEY before the last rotation: still verifies"
+        kind.text, secret=True, doc="the SECRET_KEY before the last rotation: still verifies"
     )
     trusted_proxies: tuple[IpNetwork, ...] = _setting(
-        _networks, (), doc="addresses (CIDR) of proxies whose X-Forwarded-For or Forwarded header is believed"
+        kind.networks, (), doc="addresses (CIDR) of proxies whose X-Forwarded-For or Forwarded header is believed"
     )
     # Salesforce
     sf_login_url: str = _setting(
-        _web_url, "", needed="always", doc="where a token is asked for: `https://login.salesforce.com` or My Domain"
+        kind.web_url, "", needed="always", doc="where a token is asked for: `https://login.salesforce.com` or My Domain"
     )
     sf_audience: str | None = _setting(
-        _text, doc="the JWT's audience; derived from SF_LOGIN_URL where unset (login or test.salesforce.com)"
+        kind.text, doc="the JWT's audience; derived from SF_LOGIN_URL where unset (login or test.salesforce.com)"
     )
-    sf_client_id: str = _setting(_text, "", needed="always", doc="the External Client App's consumer key")
-    sf_username: str = _setting(_text, "", needed="always", doc="the API user")
+    sf_client_id: str = _setting(kind.text, "", needed="always", doc="the External Client App's consumer key")
+    sf_username: str = _setting(kind.text, "", needed="always", doc="the API user")
     sf_private_key_path: Path = _setting(
-        _readable_file, Path(), needed="always", doc="PEM file of the private key that signs the JWT"
+        kind.readable_file, Path(), needed="always", doc="PEM file of the private key that signs the JWT"
     )
-    sf_api_version: str = _setting(_text, "67.0", doc="REST API version")
+    sf_api_version: str = _setting(kind.text, "67.0", doc="REST API version")
     sf_webhook_secret: str = _setting(
-        _text, "", secret=True, needed="always", doc="signs Salesforce's calls to us; at least 32 bytes in production"
+        kind.text,
+        "",
+        secret=True,
+        needed="always",
+        doc="signs Salesforce's calls to us; at least 32 bytes in production",
     )
     sf_webhook_secret_previous: str | None = _setting(
-        _text, secret=True, doc="the secret before the last rotation: still verifies"
+        kind.text, secret=True, doc="the secret before the last rotation: still verifies"
     )
     sf_webhook_ip_allowlist: tuple[IpNetwork, ...] = _setting(
-        _networks, (), doc="addresses (CIDR) Salesforce may call from; empty: any"
+        kind.networks, (), doc="addresses (CIDR) Salesforce may call from; empty: any"
     )
     sf_unfulfillable_statuses: tuple[str, ...] = _setting(
-        _words, ("Draft", "Cancelled", "Rejected"), doc="Order.Status values that are never fulfilled"
+        kind.words, ("Draft", "Cancelled", "Rejected"), doc="Order.Status values that are never fulfilled"
     )
     webhook_timestamp_tolerance: int = _setting(
-        _whole(1000, 86_400_000), 300_000, doc="milliseconds a signed timestamp may be off, both ways"
+        kind.whole(1000, 86_400_000), 300_000, doc="milliseconds a signed timestamp may be off, both ways"
     )
-    portal_pricebook_id: str = _setting(_text, "", needed="always", doc="the Pricebook2 the catalogue is made of")
+    portal_pricebook_id: str = _setting(kind.text, "", needed="always", doc="the Pricebook2 the catalogue is made of")
     # WHMCS
-    whmcs_api_url: str = _setting(_web_url, "", needed="always", doc="…/includes/api.php")
-    whmcs_api_identifier: str = _setting(_text, "", secret=True, needed="always", doc="API credentials' identifier")
-    whmcs_api_secret: str = _setting(_text, "", secret=True, needed="always", doc="API credentials' secret")
+    whmcs_api_url: str = _setting(kind.web_url, "", needed="always", doc="…/includes/api.php")
+    whmcs_api_identifier: str = _setting(kind.text, "", secret=True, needed="always", doc="API credentials' identifier")
+    whmcs_api_secret: str = _setting(kind.text, "", secret=True, needed="always", doc="API credentials' secret")
     whmcs_api_access_key: str | None = _setting(
-        _text, secret=True, doc="the access key of WHMCS' configuration.php, instead of an IP allowlist there"
+        kind.text, secret=True, doc="the access key of WHMCS' configuration.php, instead of an IP allowlist there"
     )
     whmcs_payment_method: str | None = _setting(
-        _text, doc="system name of the gateway orders are placed with (`mailin`); unset: the client's own default"
+        kind.text, doc="system name of the gateway orders are placed with (`mailin`); unset: the client's own default"
     )
     whmcs_invoice_gateways: tuple[str, ...] = _setting(
-        _words, (), doc="gateways that need no stored payment method (bank transfer)"
+        kind.words, (), doc="gateways that need no stored payment method (bank transfer)"
     )
     whmcs_marker_custom_field: str | None = _setting(
-        _text, doc="name of a product custom field that also carries the order's mark"
+        kind.text, doc="name of a product custom field that also carries the order's mark"
     )
     whmcs_max_request_seconds: float = _setting(
-        _decimal(0.5, 3600), 120.0, doc="the longest a request can still take effect in WHMCS after it was sent"
+        kind.decimal(0.5, 3600), 120.0, doc="the longest a request can still take effect in WHMCS after it was sent"
     )
-    whmcs_max_in_flight: int = _setting(_whole(1, 1000), 8, doc="WHMCS calls at the same time, over all workers")
+    whmcs_max_in_flight: int = _setting(kind.whole(1, 1000), 8, doc="WHMCS calls at the same time, over all workers")
     whmcs_create_clients: bool = _setting(
-        _boolean, False, doc="1: an account without a WHMCS client gets one (AddClient)"
+        kind.boolean, False, doc="1: an account without a WHMCS client gets one (AddClient)"
     )
     whmcs_price_source: str = _setting(
-        _choice("whmcs", "salesforce"), "whmcs", doc="whose prices count; `salesforce` sends priceoverride"
+        kind.choice("whmcs", "salesforce"), "whmcs", doc="whose prices count; `salesforce` sends priceoverride"
     )
-    whmcs_client_area_url: str | None = _setting(_web_url, doc="the client area, linked from a provisioned order")
+    whmcs_client_area_url: str | None = _setting(kind.web_url, doc="the client area, linked from a provisioned order")
     whmcs_webhook_secret: str | None = _setting(
-        _text, secret=True, doc="signs WHMCS' calls to us; without it that receiver doesn't exist"
+        kind.text, secret=True, doc="signs WHMCS' calls to us; without it that receiver doesn't exist"
     )
-    whmcs_webhook_secret_previous: str | None = _setting(_text, secret=True, doc="as for Salesforce")
-    whmcs_webhook_ip_allowlist: tuple[IpNetwork, ...] = _setting(_networks, (), doc="as for Salesforce")
+    whmcs_webhook_secret_previous: str | None = _setting(kind.text, secret=True, doc="as for Salesforce")
+    whmcs_webhook_ip_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="as for Salesforce")
     # Fulfillment
     fulfillment_wait_seconds: float = _setting(
-        _decimal(0, 120), 25.0, doc="how long a webhook request waits for the outcome at most"
+        kind.decimal(0, 120), 25.0, doc="how long a webhook request waits for the outcome at most"
     )
     fulfillment_max_waiters: int | None = _setting(
-        _whole(0, 10_000), doc="webhook requests that may wait at once in one web process; default: its threads - 4"
+        kind.whole(0, 10_000), doc="webhook requests that may wait at once in one web process; default: its threads - 4"
     )
     fulfillment_retry_schedule: tuple[float, ...] = _setting(
-        _schedule,
+        kind.schedule,
         (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0),
         doc="seconds before each retry of a transient failure; after the last the order is Failed",
     )
-    fulfillment_slots: int = _setting(_whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
+    fulfillment_slots: int = _setting(kind.whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
     # Mail and alerts
     smtp_url: str | None = _setting(
-        _url("smtp", "smtps"), secret=True, doc="smtp://user:password@host:port (smtps:// for TLS from the start)"
+        kind.url("smtp", "smtps"), secret=True, doc="smtp://user:password@host:port (smtps:// for TLS from the start)"
     )
-    mail_from: str = _setting(_email, "orders@localhost", doc="sender of the portal's e-mails")
-    ops_emails: tuple[str, ...] = _setting(_emails, (), doc="who may sign in as an operator")
-    alert_emails: tuple[str, ...] = _setting(_emails, (), doc="who gets alerts by e-mail")
-    alert_failure_rate: float = _setting(_decimal(0, 1), 0.1, doc="share of failed fulfillments that alerts")
-    alert_window_seconds: int = _setting(_whole(10, 86_400), 3600, doc="over how long that share is taken")
+    mail_from: str = _setting(kind.email, "orders@localhost", doc="sender of the portal's e-mails")
+    ops_emails: tuple[str, ...] = _setting(kind.emails, (), doc="who may sign in as an operator")
+    alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="who gets alerts by e-mail")
+    alert_failure_rate: float = _setting(kind.decimal(0, 1), 0.1, doc="share of failed fulfillments that alerts")
+    alert_window_seconds: int = _setting(kind.whole(10, 86_400), 3600, doc="over how long that share is taken")
     security_alert_webhook: str | None = _setting(
-        _web_url, secret=True, doc="gets a digest of security events that exceed a rate"
+        kind.web_url, secret=True, doc="gets a digest of security events that exceed a rate"
     )
     security_alert_secret: str | None = _setting(
-        _text, secret=True, doc="signs that digest; unset: a key derived from SECRET_KEY"
+        kind.text, secret=True, doc="signs that digest; unset: a key derived from SECRET_KEY"
     )
-    security_alert_events: int = _setting(_whole(1, 1_000_000), 20, doc="security events that make a digest …")
-    security_alert_window_seconds: int = _setting(_whole(1, 86_400), 300, doc="… when they come within so long")
-    security_alert_cooldown_seconds: int = _setting(_whole(0, 86_400), 900, doc="pause between two digests")
-    metrics_allowlist: tuple[IpNetwork, ...] = _setting(_networks, (), doc="addresses that may read /metrics")
-    metrics_token: str | None = _setting(_text, secret=True, doc="bearer token that may read /metrics")
-    retention_days: int = _setting(_whole(1, 36_500), 400, doc="how long finished orders' details are kept")
+    security_alert_events: int = _setting(kind.whole(1, 1_000_000), 20, doc="security events that make a digest …")
+    security_alert_window_seconds: int = _setting(kind.whole(1, 86_400), 300, doc="… when they come within so long")
+    security_alert_cooldown_seconds: int = _setting(kind.whole(0, 86_400), 900, doc="pause between two digests")
+    metrics_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="addresses that may read /metrics")
+    metrics_token: str | None = _setting(kind.text, secret=True, doc="bearer token that may read /metrics")
+    retention_days: int = _setting(kind.whole(1, 36_500), 400, doc="how long finished orders' details are kept")
     # Limits of the receivers, as flask-limiter writes them
-    webhook_rate_limit: str = _setting(_rate, "6000/minute", doc="signed requests of one address")
-    webhook_global_limit: str = _setting(_rate, "12000/minute", doc="signed requests of all addresses together")
-    webhook_forgery_limit: str = _setting(_rate, "600/minute", doc="forged requests of one address before 429s")
+    webhook_rate_limit: str = _setting(kind.rate, "6000/minute", doc="signed requests of one address")
+    webhook_global_limit: str = _setting(kind.rate, "12000/minute", doc="signed requests of all addresses together")
+    webhook_forgery_limit: str = _setting(kind.rate, "600/minute", doc="forged requests of one address before 429s")
     # Catalogue
     catalogue_domain_families: tuple[str, ...] = _setting(
-        _words,
+        kind.words,
         ("Hosting", "Web Hosting", "Domain", "Domains", "SSL"),
         doc="Product2.Family values whose products need a domain name",
     )
     catalogue_hostname_families: tuple[str, ...] = _setting(
-        _words,
+        kind.words,
         ("Server", "Servers", "VPS", "Dedicated Server"),
         doc="Product2.Family values whose products need a hostname",
     )
     # Limits of the customers' pages
     sign_in_mails_per_hour: int = _setting(
-        _whole(1, 100_000), 5, doc="sign-in links mailed to one address; of more nobody is told"
+        kind.whole(1, 100_000), 5, doc="sign-in links mailed to one address; of more nobody is told"
     )
     sign_in_asks_per_hour: int = _setting(
-        _whole(1, 1_000_000), 30, doc="sign-in links asked for by one client; more get a page that says so"
+        kind.whole(1, 1_000_000), 30, doc="sign-in links asked for by one client; more get a page that says so"
     )
     # Brand
-    brand_name: str = _setting(_text, "Northwind Hosting", doc="the company customers see")
-    brand_logo_url: str | None = _setting(_web_url, doc="its logo")
-    brand_accent: str = _setting(_colour, "#0b5fff", doc="its colour")
+    brand_name: str = _setting(kind.text, "Northwind Hosting", doc="the company customers see")
+    brand_logo_url: str | None = _setting(kind.web_url, doc="its logo")
+    brand_accent: str = _setting(kind.colour, "#0b5fff", doc="its colour")
     brand_currency: str = _setting(
-        _text, "USD", doc="the currency of prices, where Salesforce has only one and so names none"
+        kind.text, "USD", doc="the currency of prices, where Salesforce has only one and so names none"
     )
     brand_review_time: str = _setting(
-        _text, "one working day", doc="how long your review of an order usually takes, in words customers read"
+        kind.text, "one working day", doc="how long your review of an order usually takes, in words customers read"
     )
-    brand_support_email: str = _setting(_email, "support@localhost", doc="where customers may ask")
+    brand_support_email: str = _setting(kind.email, "support@localhost", doc="where customers may ask")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:

@@ -28,7 +28,8 @@ LOOK_EVERY = 1.0  # seconds between two looks at what others found out
 class Breaker:
     """One upstream's breaker in one process."""
 
-    def __init__(self, ledger: Ledger, name: str, now: Callable[[], float]) -> None:
+    def __init__(self, ledger: Ledger, name: str, *, now: Callable[[], float]) -> None:
+        """`name`: the upstream's row in the ledger; `now`: the clock, in seconds since 1970."""
         self._ledger = ledger
         self._name = name
         self._now = now
@@ -58,8 +59,12 @@ class Breaker:
             reached=False,
         )
 
+    def heard(self, _upstream: str, _action: str, _outcome: str, _seconds: float, error: UpstreamError | None) -> None:
+        """An observer of calls (portal.clients.http.Hooks.after_call)."""
+        self.note(error)
+
     def note(self, error: UpstreamError | None) -> None:
-        """Tell how a call ended; a refusal is a good answer too. Never raises."""
+        """Note how a call ended; a refusal is a good answer too. Never raises."""
         try:
             if error is None or error.permanent or error.code in ANSWERS:
                 self._note_ok()

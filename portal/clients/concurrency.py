@@ -1,6 +1,6 @@
-"""WHMCS_MAX_IN_FLIGHT: a number of places shared by all workers on all hosts, kept in Redis.
+"""WHMCS_MAX_IN_FLIGHT: a number of slots shared by all workers on all hosts, kept in Redis.
 
-A place is a member of a sorted set whose score is when it lapses, so that a killed holder's place comes free by itself.
+A slot is a member of a sorted set whose score is when it lapses, so that a killed holder's slot comes free by itself.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ return 0
 
 
 class InFlightLimit:
-    """At most `limit` holders at a time. A thread that holds a place may take it again at no cost."""
+    """At most `limit` holders at a time. A thread that holds a slot may take it again at no cost."""
 
     def __init__(self, redis: Redis, name: str, limit: int, *, lapse: float, patience: float = 30.0) -> None:
+        """`lapse`: seconds after which a slot that wasn't given back is free; `patience`: seconds to wait for one."""
         self._redis = redis
-        self._key = f"portal:places:{name}"
+        self._key = f"portal:places:{name}"  # older than the word slot: versions that run side by side share it
         self._limit = limit
         self._lapse = lapse
         self._patience = patience
@@ -42,10 +43,10 @@ class InFlightLimit:
         self._mine = threading.local()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one place. Raises a transient UpstreamError when none came free in time."""
+    def slot(self) -> Iterator[None]:
+        """Hold one slot. Raises a transient UpstreamError when none came free in time."""
         depth = getattr(self._mine, "depth", 0)
-        token = self._wait_for_place() if depth == 0 else None
+        token = self._wait_for_slot() if depth == 0 else None
         self._mine.depth = depth + 1
         try:
             yield
@@ -55,7 +56,7 @@ class InFlightLimit:
                 with suppress(RedisError):  # it lapses by itself
                     self._redis.zrem(self._key, token)
 
-    def _wait_for_place(self) -> str | None:
+    def _wait_for_slot(self) -> str | None:
         token = uuid.uuid4().hex
         until = time.monotonic() + self._patience
         while True:
@@ -67,7 +68,7 @@ class InFlightLimit:
             if time.monotonic() > until:
                 raise UpstreamError(
                     "whmcs",
-                    "every place for a call to WHMCS stayed taken",
+                    "every slot for a call to WHMCS stayed taken",
                     permanent=False,
                     code="circuit_open",
                     retry_after=random.uniform(1.0, 3.0),

@@ -1,7 +1,7 @@
-"""Renders and sends one e-mail: text and HTML from templates/mail/, over SMTP with timeouts.
+"""Sends one e-mail over SMTP, with timeouts, and tells whether it may be tried again.
 
-What is mailed is a row of the ledger's outbox; jobs carry it here and try again when this raises. The Message-ID comes
-with the row, so that a mail that went out twice (killed between the server's 250 and our record) is recognised as one.
+What is mailed is a row of the ledger's outbox; the relay carries it here and tries again when this raises. A mail that
+went out twice (killed between the server's 250 and our record) is recognised by its Message-ID: it comes with the row.
 """
 
 from __future__ import annotations
@@ -10,60 +10,45 @@ import contextlib
 import logging
 import smtplib
 import ssl
-import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
+from portal.clients.http import is_loopback
 from portal.domain.model import UpstreamError
 from portal.settings import Settings
-from portal.web import theme
-from portal.web.formatting import cycle_words, money
-from portal.web.signing import Links
 
 log = logging.getLogger("portal.clients.smtp")
 
-TEMPLATES: Final = Path(__file__).resolve().parent.parent / "templates" / "mail"
 TIMEOUT_SECONDS: Final = 20.0
 
-#: Templates whose reader gets a link to the order they are about.
-_WITH_ORDER_LINK: Final = frozenset({"received", "provisioned", "needs_you", "order_link"})
 
+class SmtpTransport:
+    """Sends mail through one server; without a server, in development, into files."""
 
-class Mailer:
-    """Sends mail through SMTP_URL; in development without one, into files under PORTAL_VAR_DIR/mail."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._links = Links(settings)
-        self._accent = theme.readable(settings.brand_accent, theme.LIGHT_SURFACES, "#000000")
-        self._templates = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=select_autoescape(("html",)),
-        )
-        self._templates.filters |= {"money": money, "cycle": cycle_words}
-
-    def send(self, payload: Mapping[str, Any]) -> None:
-        """Send {"to", "template", "context", "message_id"}. Raises UpstreamError (`permanent`: this mail can't go).
-
-        `message_id` is the part before the @. Mails about an order also hold "account_id" or find it in the context.
+    def __init__(self, url: str | None, *, folder: Path | None = None) -> None:
+        """`url`: smtp://user:password@host:port (smtps:// for TLS from the start); `folder`: where mails are put into
+        files when there is no `url`. With neither no mail goes.
         """
-        message = self.compose(payload)
-        if self._settings.smtp_url is None:
-            self._keep(message, str(payload["message_id"]))
+        self._url = urlsplit(url) if url is not None else None
+        self._folder = folder
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> SmtpTransport:
+        """SMTP_URL's; development without it puts mails under PORTAL_VAR_DIR/mail, production sends none."""
+        return cls(settings.smtp_url, folder=None if settings.production else settings.portal_var_dir / "mail")
+
+    def send(self, message: EmailMessage) -> None:
+        """Send a message that has its From, To and Message-ID.
+
+        Raises UpstreamError; `permanent` where the server said by a 5xx (RFC 5321 §4.2.1) that this mail can't go.
+        """
+        if self._url is None:
+            self._keep(message)
             return
         try:
-            server = _connect(urlsplit(self._settings.smtp_url))
+            server = _connect(self._url)
             try:
                 server.send_message(message)
                 with contextlib.suppress(OSError, smtplib.SMTPException):
@@ -79,47 +64,14 @@ class Mailer:
             raise _failure(f"the mail server answered {error.smtp_code}", permanent=permanent) from None
         except (OSError, smtplib.SMTPException) as error:
             raise _failure(f"the mail server can't be reached ({type(error).__name__})", permanent=False) from None
-        log.info("Mail sent", extra={"template": payload["template"], "messageId": payload["message_id"]})
 
-    def compose(self, payload: Mapping[str, Any]) -> EmailMessage:
-        """The message `send` would send."""
-        settings = self._settings
-        template = str(payload["template"])
-        context: dict[str, Any] = {
-            "brand": settings.brand_name,
-            "support": settings.brand_support_email,
-            "review_time": settings.brand_review_time,
-            "accent": (self._accent, theme.ink_on(self._accent)),
-            "base_url": settings.portal_base_url,
-            **payload.get("context", {}),
-        }
-        if template in _WITH_ORDER_LINK:
-            context["order_url"] = self._links.order(
-                reference=context["reference"], account_id=str(payload["account_id"]), now=time.time()
-            )
-        text = self._templates.get_template(f"{template}.txt").render(context)
-        subject, _, body = text.partition("\n")
-        context["subject"] = subject.strip()
-        message = EmailMessage()
-        message["Subject"] = subject.strip()
-        message["From"] = Address(settings.brand_name, addr_spec=settings.mail_from)
-        message["To"] = str(payload["to"])
-        message["Reply-To"] = settings.brand_support_email
-        message["Date"] = format_datetime(datetime.now(UTC))
-        message["Message-ID"] = f"<{payload['message_id']}@{settings.mail_from.rpartition('@')[2]}>"
-        message["Auto-Submitted"] = "auto-generated"
-        message.set_content(body.strip() + "\n")
-        html = self._templates.get_template(f"{template}.html").render(context)
-        message.add_alternative(html, subtype="html")
-        return message
-
-    def _keep(self, message: EmailMessage, name: str) -> None:
-        if self._settings.production:
+    def _keep(self, message: EmailMessage) -> None:
+        if self._folder is None:
             raise _failure("SMTP_URL isn't set", permanent=False)
-        folder = self._settings.portal_var_dir / "mail"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.eml").write_bytes(message.as_bytes())
-        log.warning("SMTP_URL isn't set: the mail was put into a file", extra={"folder": str(folder)})
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = str(message["Message-ID"]).strip("<>").rpartition("@")[0]
+        (self._folder / f"{name}.eml").write_bytes(message.as_bytes())
+        log.warning("SMTP_URL isn't set: the mail was put into a file", extra={"folder": str(self._folder)})
 
 
 def _connect(url: SplitResult) -> smtplib.SMTP:
@@ -131,8 +83,7 @@ def _connect(url: SplitResult) -> smtplib.SMTP:
     else:
         server = smtplib.SMTP(host, url.port or 587, timeout=TIMEOUT_SECONDS)
     try:
-        here = host in ("localhost", "::1") or host.startswith("127.")
-        if url.scheme == "smtp" and not here:
+        if url.scheme == "smtp" and not is_loopback(host):
             server.starttls(context=ssl.create_default_context())
         if url.username:
             server.login(unquote(url.username), unquote(url.password or ""))

@@ -12,7 +12,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Final
 
-from portal.clients.salesforce.client import NewOrder, NewOrderItem
+from portal.clients.salesforce.records import NewOrder, NewOrderItem
 from portal.domain.model import CustomerStatus, UpstreamError
 from portal.ledger import orders
 from portal.ledger.orders import Order

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from portal.clients.salesforce.client import OrderChange
+from portal.clients.salesforce.records import OrderChange
 from portal.domain.model import CustomerStatus
 from portal.ledger import installation, order_sync, orders
 from portal.services import Services

@@ -1,7 +1,7 @@
 """Signing in without a password: an e-mailed link for addresses that are a Contact in Salesforce.
 
 The request only writes a row into the outbox, whoever asks: whether the address is known is found out when the mail is
-made (portal.mail.sign_in), so neither answer nor timing tells. Opening the link changes nothing, because mail
+made (portal.mail.mailer), so neither answer nor timing tells. Opening the link changes nothing, because mail
 scanners open links; its button does.
 """
 

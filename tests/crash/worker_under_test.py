@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import fulfill, worker
-from portal.clients.http import UpstreamClient
+from portal.clients.http import SendChecks, UpstreamClient
 
 
 class FaultPoints:
@@ -27,6 +27,7 @@ class FaultPoints:
         self._folder = folder
         self._order = ""
         self._passed: Counter[str] = Counter()
+        self._action = ""
 
     def around_orders(self, run: Callable[[str], None]) -> Callable[[str], None]:
         """`run`, while we remember which order it runs."""
@@ -41,25 +42,24 @@ class FaultPoints:
         return running
 
     def around_calls(self, exchange: Callable[..., Any]) -> Callable[..., Any]:
-        """UpstreamClient.exchange with a point right before the bytes leave, and one after the answer."""
+        """UpstreamClient.exchange, remembering which action it is for, with a point after the answer."""
 
         def exchanging(client: UpstreamClient, action: str, *args: Any, **kwargs: Any) -> Any:
-            check = client.before_send
-
-            def before_send(left: float) -> None:
-                if check is not None:
-                    check(left)
-                self.reached(f"{action}:sending")
-
-            client.before_send = before_send
-            try:
-                result = exchange(client, action, *args, **kwargs)
-            finally:
-                client.before_send = check
+            self._action = action
+            result = exchange(client, action, *args, **kwargs)
             self.reached(f"{action}:answered")
             return result
 
         return exchanging
+
+    def after_checks(self, ask: Callable[[SendChecks, float], None]) -> Callable[[SendChecks, float], None]:
+        """SendChecks' call with a point after the last check, right before the bytes leave."""
+
+        def asking(checks: SendChecks, seconds_left: float) -> None:
+            ask(checks, seconds_left)
+            self.reached(f"{self._action}:sending")
+
+        return asking
 
     def reached(self, name: str) -> None:
         """Stop here if the test says so."""
@@ -83,6 +83,7 @@ def main(folder: str) -> int:
     points = FaultPoints(Path(folder))
     fulfill.fulfill_order = points.around_orders(fulfill.fulfill_order)
     UpstreamClient.exchange = points.around_calls(UpstreamClient.exchange)  # type: ignore[method-assign]
+    SendChecks.__call__ = points.after_checks(SendChecks.__call__)  # type: ignore[assignment,method-assign]
     return worker.main(fault_point=points.reached)
 
 

@@ -64,7 +64,7 @@ def test_without_salesforce_the_last_known_catalogue_stays(app: Flask) -> None:
     def away(_: float) -> None:
         raise UpstreamError("Salesforce", "away", permanent=False, reached=False)
 
-    services.salesforce.before_send = away
+    services.send_checks.add(away)
     services.now = lambda: time.time() + 10 * FRESH_SECONDS
     assert cache.current() == known
     assert CatalogueCache(services).current().products == known.products, "a new process finds it in Redis"

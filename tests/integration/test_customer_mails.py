@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from portal.clients.smtp import TEMPLATES, Mailer
+from portal.clients.smtp import SmtpTransport
 from portal.domain.model import CustomerStatus, ErrorCode, UpstreamError
 from portal.ledger import orders
-from portal.mail.sign_in import send_mail
+from portal.mail.composer import TEMPLATES, Composer
+from portal.mail.mailer import Mailer
 from portal.services import Services
 from portal.settings import Settings
 from portal.web.signing import Links
@@ -63,8 +65,8 @@ def test_every_template_is_tried_here() -> None:
 
 @pytest.mark.parametrize("template", ORDER_MAILS)
 def test_a_mail_about_an_order_says_it_twice_and_links_to_it(app: Flask, template: str) -> None:
-    mailer = services_of(app).mailer
-    message = mailer.compose(payload(template))
+    services = services_of(app)
+    message = Composer(services.settings).compose(payload(template), now=services.now())
     text, html = (message.get_body((kind,)).get_content() for kind in ("plain", "html"))  # type: ignore[union-attr]
     assert "PO-AAAA-BBBB" in message["Subject"]
     for part in (text, html):
@@ -79,8 +81,9 @@ def test_a_mail_about_an_order_says_it_twice_and_links_to_it(app: Flask, templat
 
 
 def test_what_people_typed_stays_text(app: Flask) -> None:
-    mailer = services_of(app).mailer
-    message = mailer.compose(payload("received", name="<b>Bold</b> & Söhne", domain='"><img src=x>'))
+    services = services_of(app)
+    hostile = payload("received", name="<b>Bold</b> & Söhne", domain='"><img src=x>')
+    message = Composer(services.settings).compose(hostile, now=services.now())
     html = message.get_body(("html",)).get_content()  # type: ignore[union-attr]
     assert "&lt;b&gt;Bold&lt;/b&gt; &amp; Söhne" in html and "<img" not in html
     text = message.get_body(("plain",)).get_content()  # type: ignore[union-attr]
@@ -104,7 +107,7 @@ def test_an_address_of_two_accounts_gets_a_link_for_each(app: Flask, stack: Stac
             },
         )
     since = last_mail(stack)
-    send_mail(services_of(app), {"template": "sign_in", "address": address})
+    Mailer(services_of(app)).send({"template": "sign_in", "address": address})
     mail = mails_to(stack, address, wait=30, since=since)[0]
     tokens = [link.rsplit("/", 1)[1] for link in mail["links"] if "/sign-in/link/" in link]
     found = {Links(services_of(app).settings).read_sign_in(token).account_id for token in tokens}  # type: ignore[union-attr]
@@ -160,7 +163,7 @@ def test_a_mail_that_went_twice_bears_the_same_message_id(app: Flask, stack: Sta
     address = f"{secrets.token_hex(4)}@twice.example"
     once = payload("provisioned", address)
     for _ in range(2):
-        send_mail(services_of(app), once)
+        Mailer(services_of(app)).send(once)
     mails = mails_to(stack, address)
     assert len(mails) == 2
     assert {mail["headers"]["Message-ID"] for mail in mails} == {f"<{once['message_id']}@northwind.example>"}
@@ -169,7 +172,7 @@ def test_a_mail_that_went_twice_bears_the_same_message_id(app: Flask, stack: Sta
 def test_a_farewell_that_fails_sends_nothing_again(app: Flask, stack: Stack) -> None:
     address = f"{secrets.token_hex(4)}@farewell.example"
     stack.mailbox.post("smtp-faults", {"kind": "drop_after_250", "to": address})
-    send_mail(services_of(app), payload("provisioned", address))
+    Mailer(services_of(app)).send(payload("provisioned", address))
     assert len(mails_to(stack, address)) == 1
 
 
@@ -178,22 +181,39 @@ def test_what_can_never_be_delivered_is_permanent(app: Flask, stack: Stack) -> N
     for code, permanent in ((550, True), (451, False)):
         stack.mailbox.post("smtp-faults", {"kind": "reject", "to": address, "code": code, "message": "No such user"})
         with pytest.raises(UpstreamError) as caught:
-            send_mail(services_of(app), payload("provisioned", address))
+            Mailer(services_of(app)).send(payload("provisioned", address))
         assert caught.value.permanent is permanent
         assert address not in str(caught.value)
 
 
+def composed(tmp_path: Path, **values: Any) -> tuple[EmailMessage, SmtpTransport]:
+    """A mail, and the transport of settings that differ in `values`."""
+    settings = Settings(secret_key="k" * 32, portal_var_dir=tmp_path, **values)
+    return Composer(settings).compose(payload("received"), now=1_700_000_000.0), SmtpTransport.from_settings(settings)
+
+
 def test_a_server_that_is_not_there_is_a_passing_fault(tmp_path: Path) -> None:
-    mailer = Mailer(Settings(secret_key="k" * 32, smtp_url="smtp://127.0.0.1:1", portal_var_dir=tmp_path))
+    message, transport = composed(tmp_path, smtp_url="smtp://127.0.0.1:1")
     with pytest.raises(UpstreamError, match="can't be reached") as caught:
-        mailer.send(payload("received"))
+        transport.send(message)
     assert not caught.value.permanent
 
 
 def test_development_without_a_server_keeps_mails_in_files(tmp_path: Path) -> None:
-    mailer = Mailer(Settings(secret_key="k" * 32, portal_env="development", portal_var_dir=tmp_path))
-    once = payload("received")
-    mailer.send(once)
-    assert "PO-AAAA-BBBB" in (tmp_path / "mail" / f"{once['message_id']}.eml").read_text()
-    with pytest.raises(UpstreamError, match="SMTP_URL isn't set"):
-        Mailer(Settings(secret_key="k" * 32, portal_var_dir=tmp_path)).send(once)
+    message, transport = composed(tmp_path, portal_env="development")
+    transport.send(message)
+    name = message["Message-ID"].strip("<>").partition("@")[0]
+    assert "PO-AAAA-BBBB" in (tmp_path / "mail" / f"{name}.eml").read_text()
+
+
+def test_production_without_a_server_keeps_the_mail_in_the_outbox(tmp_path: Path) -> None:
+    message, transport = composed(tmp_path)
+    with pytest.raises(UpstreamError, match="SMTP_URL isn't set") as caught:
+        transport.send(message)
+    assert not caught.value.permanent
+    assert not (tmp_path / "mail").exists()
+
+
+def test_a_mail_bears_the_moment_it_was_made(tmp_path: Path) -> None:
+    message, _ = composed(tmp_path)
+    assert message["Date"] == "Tue, 14 Nov 2023 22:13:20 +0000"

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -22,10 +21,11 @@ from portal.domain.model import CustomerStatus
 from portal.ledger import orders, sessions
 from portal.ledger.schema import orders as orders_table
 from portal.ledger.sessions import Session
-from portal.mail.sign_in import send_mail
+from portal.mail.composer import Composer
+from portal.mail.mailer import Mailer
 from portal.services import Services
 from portal.web.signing import Links, digest
-from tests.customers import SITUATIONS, application, make_order, make_session
+from tests.customers import SITUATIONS, application, last_mail, link_in, mails_to, make_order, make_session
 from tests.stack import Stack
 
 #: Routes anybody may open: they show nobody's orders.
@@ -454,14 +454,15 @@ def test_a_brand_of_ones_own_touches_no_template(stack: Stack) -> None:
         colours = re.search(r'href="(/brand\.css\?v=[0-9a-f]+)"', page.text)
         assert colours and "#ffee00" in call(browser(app), "GET", colours.group(1)).text  # on dark it reads as it is
         services: Services = app.extensions["portal"]
-        mail = services.mailer.compose(
+        mail = Composer(services.settings).compose(
             {
                 "to": "a@b.example",
                 "template": "order_link",
                 "account_id": "001",
                 "message_id": "x",
                 "context": {"reference": "PO-AAAA-BBBB"},
-            }
+            },
+            now=services.now(),
         )
         assert "Söhne & Co" in mail["From"] and "hilfe@soehne.example" in mail.as_string()
 
@@ -526,48 +527,29 @@ def test_the_ledger_holds_nothing_that_opens_anything(app: Flask, stack: Stack) 
 def test_known_and_unknown_addresses_get_the_same_answer_and_no_look_up(app: Flask, stack: Stack) -> None:
     services: Services = app.extensions["portal"]
     asked: list[float] = []
-    services.salesforce.before_send, kept = asked.append, services.salesforce.before_send
-    try:
-        answers = []
-        for address in ("ada@lovelace.example", "nobody@lovelace.example"):
-            client = browser(app)
-            page = client.get("/sign-in", base_url=base_url(app))
-            found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
-            assert found
-            answer = client.post(
-                "/sign-in", base_url=base_url(app), data={"csrf_token": found.group(1), "email": address}
-            )
-            sent = client.get("/sign-in/sent", base_url=base_url(app)).text
-            answers.append((answer.status_code, fixed(answer), answer.data, sent.replace(address, "…")))
-    finally:
-        services.salesforce.before_send = kept
+    services.send_checks.add(asked.append)
+    answers = []
+    for address in ("ada@lovelace.example", "nobody@lovelace.example"):
+        client = browser(app)
+        page = client.get("/sign-in", base_url=base_url(app))
+        found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
+        assert found
+        answer = client.post("/sign-in", base_url=base_url(app), data={"csrf_token": found.group(1), "email": address})
+        sent = client.get("/sign-in/sent", base_url=base_url(app)).text
+        answers.append((answer.status_code, fixed(answer), answer.data, sent.replace(address, "…")))
     assert answers[0] == answers[1] and answers[0][0] == 303
-    assert asked == [], "Salesforce was asked within the request"
+    assert asked == [], "Salesforce or WHMCS was asked within the request"
 
 
 def test_only_a_contact_of_salesforce_is_mailed_a_link(app: Flask, stack: Stack) -> None:
-    services: Services = app.extensions["portal"]
-    sent: list[Any] = []
-    kept, services.mailer = services.mailer, Recorder(sent)  # type: ignore[assignment]
-    try:
-        send_mail(services, {"template": "sign_in", "address": "nobody@lovelace.example"})
-        assert sent == []
-        send_mail(services, {"template": "sign_in", "address": "ada@lovelace.example"})
-    finally:
-        services.mailer = kept
-    assert [each["to"] for each in sent] == ["ada@lovelace.example"]
-    link = Links(services.settings).read_sign_in(sent[0]["context"]["links"][0]["url"].rsplit("/", 1)[1])
+    mailer = Mailer(app.extensions["portal"])
+    since = last_mail(stack)
+    mailer.send({"template": "sign_in", "address": "nobody@lovelace.example"})
+    mailer.send({"template": "sign_in", "address": "ada@lovelace.example"})
+    mail = mails_to(stack, "ada@lovelace.example", wait=30, since=since)[0]
+    assert mails_to(stack, "nobody@lovelace.example", since=since) == []
+    link = Links(app.extensions["portal"].settings).read_sign_in(link_in(mail, "/sign-in/link/").rsplit("/", 1)[1])
     assert link is not None and link.account_id == stack.ids["account:ada"]
-
-
-class Recorder:
-    """Stands where the mail server is."""
-
-    def __init__(self, sent: list[Any]) -> None:
-        self._sent = sent
-
-    def send(self, payload: Any) -> None:
-        self._sent.append(payload)
 
 
 def test_sign_in_is_limited_per_address_in_silence_and_per_client_aloud(stack: Stack) -> None:

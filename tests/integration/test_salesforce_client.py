@@ -14,7 +14,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import jwt
 import pytest
 
-from portal.clients.salesforce.client import NewOrder, NewOrderItem, SalesforceClient, Token
+from portal.clients.http import Hooks, SendChecks
+from portal.clients.salesforce.auth import Token
+from portal.clients.salesforce.client import SalesforceClient
+from portal.clients.salesforce.records import NewOrder, NewOrderItem
 from portal.domain.model import LeaseLost, SalesforceItem, UpstreamError
 from sandbox.salesforce.app import Org
 from tests.upstream.sandboxes import CLIENT_ID, USERNAME, key_pair, org_sandbox, salesforce_client
@@ -63,7 +66,7 @@ def test_the_assertion_is_what_salesforce_wants() -> None:
         form = wire.seen[0].form
         assert wire.seen[0].target == "/services/oauth2/token"
         assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
-        claims = jwt.decode(form["resync"], key_pair()[1], ["RS256"], audience="https://test.salesforce.com")
+        claims = jwt.decode(form["assertion"], key_pair()[1], ["RS256"], audience="https://test.salesforce.com")
         assert (claims["iss"], claims["sub"]) == (CLIENT_ID, USERNAME)
         remaining = claims["exp"] - datetime.datetime.now(datetime.UTC).timestamp()
         assert 60 < remaining <= 180
@@ -80,10 +83,13 @@ def test_the_token_is_kept_and_the_connection_too() -> None:
 
 
 def test_a_refused_token_is_renewed_once() -> None:
-    with talking_to() as (wire, client):
+    heard: list[tuple[str, str]] = []
+
+    def hear(upstream: str, action: str, outcome: str, seconds: float, error: UpstreamError | None) -> None:
+        heard.append((action, outcome))
+
+    with talking_to(hooks=Hooks(after_call=hear)) as (wire, client):
         wire.acts += [answer(EXPIRED, 401), token_answer(wire.address, "second"), answer(NO_RECORDS)]
-        heard: list[tuple[str, str]] = []
-        client.observer = lambda upstream, action, outcome, seconds, error: heard.append((action, outcome))
         client.fetch_order(ORDER_ID)
         assert wire.seen[3].headers["authorization"] == "Bearer second"
         assert heard == [("sign_in", "ok"), ("fetch_order", "expired"), ("sign_in", "ok"), ("fetch_order", "ok")]
@@ -246,13 +252,14 @@ def test_salesforce_out_of_reach() -> None:
 
 
 def test_before_send_stops_an_update() -> None:
-    with talking_to(answer(b"", 204)) as (wire, client):
+    checks = SendChecks()
+    with talking_to(answer(b"", 204), hooks=Hooks(before_send=checks)) as (wire, client):
         client.sign_in()
 
         def lost(seconds: float) -> None:
             raise LeaseLost("gone")
 
-        client.before_send = lost
+        checks.add(lost)
         with pytest.raises(LeaseLost):
             client.update_order(ORDER_ID, {})
         assert len(wire.seen) == 1
@@ -396,7 +403,7 @@ def test_no_secret_and_no_customer_data_gets_out(caplog: pytest.LogCaptureFixtur
             assert caught.value.__context__ is None and caught.value.__cause__ is None
         assert not [seen.target for seen in wire.seen if "canary" in unquote(seen.target)]
         assert "jane.canary" in unquote(wire.seen[1].json["compositeRequest"][0]["url"])
-        texts.append(repr(client._tokens.get()))
+        texts.append(repr(client._auth.token()))
     said = "\n".join([*texts, caplog.text])
     assert [canary for canary in canaries if canary in said] == []
     # Sign-ins are refused with the client's own name in the text, too.

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from portal.clients import http as upstream_http
+from portal.clients import transport
+from portal.clients.http import Hooks, SendChecks
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.ids import bears_reference, external_reference
 from portal.domain.model import LeaseLost, OrderLine, UpstreamError
@@ -83,7 +84,7 @@ def test_a_forked_process_opens_its_own_connection() -> None:
 
 
 def test_a_connection_that_rested_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_http, "MAX_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(transport, "MAX_IDLE_SECONDS", -1.0)
     with talking_to(answer(SUCCESS)) as (wire, client):
         client.payment_gateways()
         client.payment_gateways()
@@ -188,7 +189,7 @@ def test_an_unknown_name_was_not_reached() -> None:
 
 
 def test_the_size_of_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_http, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100_000)
     with talking_to(answer({"result": "success", "orderid": "7", "x": "y" * 200_000})) as (_, client):
         with pytest.raises(UpstreamError) as caught:
             add_order(client)
@@ -261,9 +262,8 @@ def test_tls_has_the_same_deadline_and_keeps_its_connection(tmp_path: Path) -> N
     context, certificate = tls_server(tmp_path)
     slow = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x")
     with serving(answer(ADDED), answer(ADDED), slow, tls=context) as wire:
-        client = whmcs_client(wire.address, write_seconds=3.0)
         asked: list[float] = []
-        client.before_send = asked.append
+        client = whmcs_client(wire.address, write_seconds=3.0, hooks=Hooks(before_send=asked.append))
         client._session().verify = str(certificate)
         assert add_order(client).order_id == "7"
         assert add_order(client).order_id == "7"
@@ -279,54 +279,75 @@ def test_tls_has_the_same_deadline_and_keeps_its_connection(tmp_path: Path) -> N
 
 
 def test_before_send_can_stop_a_call_before_its_first_byte() -> None:
-    with talking_to(answer(ADDED)) as (wire, client):
-        left: list[float] = []
+    left: list[float] = []
 
-        def lost(seconds: float) -> None:
-            left.append(seconds)
+    def lost(seconds: float) -> None:
+        left.append(seconds)
+        if len(left) == 1:
             raise LeaseLost("another worker owns this order now")
 
-        client.before_send = lost
+    with talking_to(answer(ADDED), hooks=Hooks(before_send=lost)) as (wire, client):
         with pytest.raises(LeaseLost):
             add_order(client)
         assert wire.seen == []
         assert 0 < left[0] <= 10.0
-        client.before_send = None
         assert add_order(client).order_id == "7"
         assert len(wire.seen) == 1
+
+
+def test_every_check_is_asked_also_one_that_was_added_later() -> None:
+    asked: list[str] = []
+    checks = SendChecks(lambda seconds: asked.append("first"))
+    with talking_to(answer(SUCCESS), hooks=Hooks(before_send=checks)) as (wire, client):
+        client.payment_gateways()
+        checks.add(lambda seconds: asked.append("second"))
+        client.payment_gateways()
+        assert asked == ["first", "first", "second"]
+
+        def lost(seconds: float) -> None:
+            raise LeaseLost("another worker owns this order now")
+
+        checks.add(lost)
+        with pytest.raises(LeaseLost):
+            client.payment_gateways()
+        assert len(wire.seen) == 2
 
 
 def test_a_call_that_a_hook_stopped_is_not_observed() -> None:
     def stop(*_: object) -> None:
         raise UpstreamError("WHMCS", "the breaker is open", permanent=False, code="breaker", reached=False)
 
-    with talking_to(answer(ADDED)) as (wire, client):
-        heard: list[str] = []
-        client.observer = lambda upstream, action, outcome, seconds, error: heard.append(outcome)
-        client.before_call = stop
+    heard: list[str] = []
+
+    def hear(upstream: str, action: str, outcome: str, seconds: float, error: UpstreamError | None) -> None:
+        heard.append(outcome)
+
+    with talking_to(answer(ADDED), hooks=Hooks(before_call=stop, after_call=hear)) as (wire, client):
         with pytest.raises(UpstreamError, match="breaker"):
             add_order(client)
         assert wire.connections == 0
-        client.before_call, client.before_send = None, stop
+    with talking_to(answer(ADDED), hooks=Hooks(before_send=stop, after_call=hear)) as (wire, client):
         with pytest.raises(UpstreamError, match="breaker"):
             add_order(client)
-        assert (heard, wire.seen) == ([], [])
-        client.before_send = None
+        assert wire.seen == []
+    assert heard == []
+    with talking_to(answer(ADDED), hooks=Hooks(after_call=hear)) as (_, client):
         add_order(client)
-        assert heard == ["ok"]
+    assert heard == ["ok"]
 
 
 def test_the_observer_hears_of_every_call_and_can_not_break_one() -> None:
     refused = answer({"result": "error", "message": "Client ID Not Found"})
     acts = [answer(SUCCESS), refused, answer(b"<html>", 502), drop, answer(b"<html>", 502), answer(ADDED)]
-    with talking_to(*acts) as (_, client):
-        heard: list[tuple[str, str, str, str]] = []
+    heard: list[tuple[str, str, str, str]] = []
 
-        def observe(upstream: str, action: str, outcome: str, seconds: float, error: UpstreamError | None) -> None:
-            assert seconds >= 0
-            heard.append((upstream, action, outcome, error.code if error else ""))
+    def observe(upstream: str, action: str, outcome: str, seconds: float, error: UpstreamError | None) -> None:
+        heard.append((upstream, action, outcome, error.code if error else ""))
+        if len(heard) == 6:
+            raise RuntimeError("metrics are down")
+        assert seconds >= 0
 
-        client.observer = observe
+    with talking_to(*acts, hooks=Hooks(after_call=observe)) as (_, client):
         client.payment_gateways()
         for _ in range(3):
             with pytest.raises(UpstreamError):
@@ -340,15 +361,11 @@ def test_the_observer_hears_of_every_call_and_can_not_break_one() -> None:
             ("WHMCS", "AddOrder", "unknown", "connection"),
             ("WHMCS", "GetOrders", "unavailable", "http_502"),
         ]
-
-        def broken(*_: object) -> None:
-            raise RuntimeError("metrics are down")
-
-        client.observer = broken
         assert add_order(client).order_id == "7"
+        assert heard[5] == ("WHMCS", "AddOrder", "ok", "")
 
 
-def test_the_limiter_is_held_around_each_call_and_given_back() -> None:
+def test_the_slot_is_held_around_each_call_and_given_back() -> None:
     held: list[int] = []
 
     @contextlib.contextmanager
@@ -359,10 +376,9 @@ def test_the_limiter_is_held_around_each_call_and_given_back() -> None:
         finally:
             held.append(-1)
 
-    with talking_to(answer(SUCCESS), drop) as (_, client):
-        client.limiter = one
-        during: list[int] = []
-        client.before_send = lambda seconds: during.append(sum(held))
+    during: list[int] = []
+    hooks = Hooks(slot=one, before_send=lambda seconds: during.append(sum(held)))
+    with talking_to(answer(SUCCESS), drop, hooks=hooks) as (_, client):
         client.payment_gateways()
         with pytest.raises(UpstreamError):
             add_order(client)

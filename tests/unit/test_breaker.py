@@ -43,7 +43,7 @@ DOWN = UpstreamError("WHMCS", "WHMCS answered with 503", permanent=False, code="
 
 def broken(ledger: Ledger, clock: Clock) -> Breaker:
     """A breaker that has just opened."""
-    breaker = Breaker(ledger, "whmcs", clock)
+    breaker = Breaker(ledger, "whmcs", now=clock)
     for _ in range(OPENS_AT):
         breaker.check()
         breaker.note(DOWN)
@@ -65,7 +65,7 @@ def refusal(breaker: Breaker) -> UpstreamError:
 
 def test_it_opens_after_failures_in_a_row_only(ledger: Ledger) -> None:
     clock = Clock()
-    breaker = Breaker(ledger, "whmcs", clock)
+    breaker = Breaker(ledger, "whmcs", now=clock)
     for _ in range(3):
         for _ in range(OPENS_AT - 1):
             breaker.check()
@@ -115,7 +115,7 @@ def test_one_probe_at_a_time_over_all_processes(ledger: Ledger) -> None:
     clock = Clock()
     broken(ledger, clock)
     clock.now += 5
-    crowd = [Breaker(ledger, "whmcs", clock) for _ in range(8)]
+    crowd = [Breaker(ledger, "whmcs", now=clock) for _ in range(8)]
     start = threading.Barrier(len(crowd))
     let_through: list[int] = []
 
@@ -174,7 +174,7 @@ def test_a_prober_that_died_keeps_it_closed_to_others_for_one_pause_only(ledger:
     breaker = broken(ledger, clock)
     clock.now += 5
     breaker.check()  # and nothing is heard of it any more
-    other = Breaker(ledger, "whmcs", clock)
+    other = Breaker(ledger, "whmcs", now=clock)
     assert refusal(other)
     clock.now += LONGEST_PAUSE * 1.2
     other.check()
@@ -183,7 +183,7 @@ def test_a_prober_that_died_keeps_it_closed_to_others_for_one_pause_only(ledger:
 def test_a_ledger_that_cant_be_used_breaks_no_call_that_has_been_made(tmp_path: Path) -> None:
     unmigrated = Ledger(f"sqlite:///{tmp_path / 'empty.sqlite3'}")
     try:
-        Breaker(unmigrated, "whmcs", Clock()).note(DOWN)
-        Breaker(unmigrated, "whmcs", Clock()).note(None)
+        Breaker(unmigrated, "whmcs", now=Clock()).note(DOWN)
+        Breaker(unmigrated, "whmcs", now=Clock()).note(None)
     finally:
         unmigrated.dispose()

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from portal.clients.salesforce.client import NewOrder, OrderChange
+from portal.clients.salesforce.records import NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of
 from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError

@@ -20,7 +20,7 @@ LAYERS = [
     ("portal.fulfillment", "portal.clients"),
     ("portal.ledger", "portal.queue"),
     ("portal.domain",),
-    ("portal.settings", "portal.errors", "portal.logs"),
+    ("portal.settings", "portal.setting_kinds", "portal.errors", "portal.logs"),
 ]
 
 DOMAIN_FORBIDS = {

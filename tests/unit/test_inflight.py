@@ -1,4 +1,4 @@
-"""WHMCS_MAX_IN_FLIGHT's places on a real Valkey: never more than the limit, whoever holds and whoever dies."""
+"""WHMCS_MAX_IN_FLIGHT's slots on a real Valkey: never more than the limit, whoever holds and whoever dies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portal.domain.model import UpstreamError
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("places")
+    folder = tmp_path_factory.mktemp("slots")
     with ValkeyServer(port=0, unix_socket_path=str(folder / "s"), data_dir=str(folder), persist=False) as server:
         yield server
 
@@ -32,7 +32,7 @@ def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
     client.close()
 
 
-def places(store: redis.Redis, limit: int, *, lapse: float = 60.0, patience: float = 30.0) -> InFlightLimit:
+def slots(store: redis.Redis, limit: int, *, lapse: float = 60.0, patience: float = 30.0) -> InFlightLimit:
     return InFlightLimit(store, "whmcs", limit, lapse=lapse, patience=patience)
 
 
@@ -40,34 +40,34 @@ def taken(store: redis.Redis) -> int:
     return int(store.zcard("portal:places:whmcs"))
 
 
-def test_a_place_is_given_back_also_when_the_call_fails(store: redis.Redis) -> None:
-    with pytest.raises(ZeroDivisionError), places(store, 1).place():
+def test_a_slot_is_given_back_also_when_the_call_fails(store: redis.Redis) -> None:
+    with pytest.raises(ZeroDivisionError), slots(store, 1).slot():
         assert taken(store) == 1
         raise ZeroDivisionError
     assert taken(store) == 0
 
 
 def test_holding_it_again_costs_nothing(store: redis.Redis) -> None:
-    mine = places(store, 1)
-    with mine.place():
-        with mine.place(), mine.place():
+    mine = slots(store, 1)
+    with mine.slot():
+        with mine.slot(), mine.slot():
             assert taken(store) == 1
         assert taken(store) == 1  # still the outer one's
     assert taken(store) == 0
 
 
 def test_a_thread_of_the_same_process_is_somebody_else(store: redis.Redis) -> None:
-    mine = places(store, 2)
+    mine = slots(store, 2)
     inside = threading.Event()
     done = threading.Event()
 
     def hold() -> None:
-        with mine.place():
+        with mine.slot():
             inside.set()
             done.wait(30)
 
     thread = threading.Thread(target=hold)
-    with mine.place():
+    with mine.slot():
         thread.start()
         assert inside.wait(30) and taken(store) == 2
     done.set()
@@ -81,9 +81,9 @@ def test_never_more_than_the_limit_and_everybody_gets_a_turn(store: redis.Redis)
 
     def work() -> None:
         nonlocal now, most, turns
-        mine = places(store, 3)  # each as a process of its own
+        mine = slots(store, 3)  # each as a process of its own
         for _ in range(5):
-            with mine.place():
+            with mine.slot():
                 with guard:
                     now += 1
                     most = max(most, now)
@@ -100,24 +100,24 @@ def test_never_more_than_the_limit_and_everybody_gets_a_turn(store: redis.Redis)
     assert (most, turns, taken(store)) == (3, 45, 0)
 
 
-def test_no_place_in_time_is_passing_trouble_that_isnt_the_orders_own(store: redis.Redis) -> None:
-    with places(store, 1).place(), pytest.raises(UpstreamError) as raised, places(store, 1, patience=0.1).place():
-        raise AssertionError("there was no place")
+def test_no_slot_in_time_is_passing_trouble_that_isnt_the_orders_own(store: redis.Redis) -> None:
+    with slots(store, 1).slot(), pytest.raises(UpstreamError) as raised, slots(store, 1, patience=0.1).slot():
+        raise AssertionError("there was no slot")
     error = raised.value
     assert (error.permanent, error.unknown, error.reached, error.code) == (False, False, False, "circuit_open")
     assert error.retry_after is not None and error.retry_after >= 1.0
 
 
-def test_the_place_of_one_who_was_killed_comes_free_by_itself(store: redis.Redis) -> None:
+def test_the_slot_of_one_who_was_killed_comes_free_by_itself(store: redis.Redis) -> None:
     with ExitStack() as killed:
-        killed.enter_context(places(store, 1, lapse=0.3).place())
-        with places(store, 1).place():  # waits for the lapse
+        killed.enter_context(slots(store, 1, lapse=0.3).slot())
+        with slots(store, 1).slot():  # waits for the lapse
             assert taken(store) == 1
     assert taken(store) == 0  # nobody took the wrong one away
 
 
 def test_without_redis_nothing_is_held_back(tmp_path_factory: pytest.TempPathFactory) -> None:
     nobody = redis.Redis(unix_socket_path=str(tmp_path_factory.mktemp("nobody") / "s"), retry=Retry(NoBackoff(), 0))
-    with places(nobody, 1).place():
+    with slots(nobody, 1).slot():
         pass
     nobody.close()

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.clients.http import MAX_MESSAGE_CHARACTERS, is_loopback, redact, retry_after_seconds
+from portal.clients.http import is_loopback
+from portal.clients.redaction import MAX_MESSAGE_CHARACTERS, redact
+from portal.clients.transport import retry_after_seconds
 
 NOON = 1_795_262_400.0  # 2026-11-21T12:00:00Z
 
@@ -31,12 +33,12 @@ NOON = 1_795_262_400.0  # 2026-11-21T12:00:00Z
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(header, NOON) == seconds
+    assert retry_after_seconds(header, now=NOON) == seconds
 
 
 @given(st.text(max_size=60))
 def test_retry_after_takes_anything(header: str) -> None:
-    seconds = retry_after_seconds(header, NOON)
+    seconds = retry_after_seconds(header, now=NOON)
     assert seconds is None or 0 <= seconds <= 86_400
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.clients.salesforce import client
+from portal.clients.salesforce import auth, errors, queries, records
 from portal.domain.model import UpstreamError
 
 
@@ -26,51 +26,51 @@ from portal.domain.model import UpstreamError
     ],
 )
 def test_money_keeps_every_digit(value: object, text: str | None) -> None:
-    assert client._money(value) == text
+    assert records.money(value) == text
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "x", "", {}])
 def test_what_is_no_money(value: object) -> None:
     with pytest.raises((ValueError, ArithmeticError)):
-        client._money(value)
+        records.money(value)
 
 
 def test_quantities_are_whole_or_refused() -> None:
-    assert client._whole(Decimal("2.0")) == client._whole(2) == 2
+    assert records.whole_quantity(Decimal("2.0")) == records.whole_quantity(2) == 2
     with pytest.raises(UpstreamError) as caught:
-        client._whole(Decimal("1.50"))
+        records.whole_quantity(Decimal("1.50"))
     assert caught.value.permanent and "1.5;" in caught.value.message
-    assert client._about(Decimal("1.50")) == 2
+    assert records.shown_quantity(Decimal("1.50")) == 2
 
 
 def test_text_fields() -> None:
-    assert client._text(Decimal("99.0")) == client._text(99) == client._text(" 99 ") == "99"
-    assert client._text("  ") is client._text(None) is client._text({}) is None
+    assert records.text(Decimal("99.0")) == records.text(99) == records.text(" 99 ") == "99"
+    assert records.text("  ") is records.text(None) is records.text({}) is None
 
 
 def test_moments_in_salesforces_form_and_back() -> None:
     for text in ("2026-11-21T16:38:52.000+0000", "2026-11-21T16:38:52Z", "2026-11-21T17:38:52.000+01:00"):
-        assert client._moment(text) == 1795279132.0
-    assert client._moment(None) is None
-    assert client._literal(1795279132.0) == "2026-11-21T16:38:52Z"
-    assert client._literal(1795279132.1) == "2026-11-21T16:38:52.100Z"
+        assert records.moment(text) == 1795279132.0
+    assert records.moment(None) is None
+    assert queries.literal(1795279132.0) == "2026-11-21T16:38:52Z"
+    assert queries.literal(1795279132.1) == "2026-11-21T16:38:52.100Z"
 
 
 @given(st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000))
 def test_a_moment_survives_the_way_there_and_back(moment: float) -> None:
-    assert client._moment(client._literal(moment)) == moment
+    assert records.moment(queries.literal(moment)) == moment
 
 
 def test_numbers_go_as_text_and_null_stays_null() -> None:
     fields = {"WHMCS_Order_ID__c": 7, "a": None, "b": "x", "c": True, "d": Decimal("1.5")}
-    assert client._sendable(fields) == {"WHMCS_Order_ID__c": "7", "a": None, "b": "x", "c": True, "d": "1.5"}
+    assert records.sendable(fields) == {"WHMCS_Order_ID__c": "7", "a": None, "b": "x", "c": True, "d": "1.5"}
 
 
 def test_the_org_in_the_identity_address() -> None:
     identity = "https://login.salesforce.com/id/00D50000000IZ3ZEAW/00550000001fg5OAAQ"
-    assert client._organization_of(identity) == "00D50000000IZ3ZEAW"
-    assert client._organization_of("https://login.salesforce.com/id/") is None
-    assert client._organization_of(None) is None
+    assert auth.organization_of(identity) == "00D50000000IZ3ZEAW"
+    assert auth.organization_of("https://login.salesforce.com/id/") is None
+    assert auth.organization_of(None) is None
 
 
 ERROR = {"errorCode": "X", "message": "m", "fields": []}
@@ -92,10 +92,10 @@ TREE_ERROR = {"statusCode": "DUPLICATE_VALUE", "message": "m", "fields": []}
     ],
 )
 def test_errors_in_every_shape(content: Any, found: list[Any]) -> None:
-    assert client._errors(content) == found
+    assert errors.errors_in(content) == found
 
 
 def test_records_hold_no_person_in_their_repr() -> None:
-    contact = client.Contact("003", "001", "canary", None, "canary", "canary", "canary@example.com")
-    token = client.Token("canary", "https://x.my.salesforce.com")
+    contact = records.Contact("003", "001", "canary", None, "canary", "canary", "canary@example.com")
+    token = auth.Token("canary", "https://x.my.salesforce.com")
     assert "canary" not in f"{contact!r}{token!r}"

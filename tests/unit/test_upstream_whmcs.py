@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.clients.whmcs import client
-from portal.clients.whmcs.client import WhmcsClient, php_array
+from portal.clients.whmcs import records
+from portal.clients.whmcs.client import WhmcsClient
+from portal.clients.whmcs.records import php_array
 from portal.domain.model import WhmcsOrder, WhmcsService
 from portal.settings import Settings
 from sandbox.whmcs.php import unserialize
@@ -48,7 +49,7 @@ def test_php_reads_back_what_was_written(values: dict[str, str]) -> None:
     ],
 )
 def test_rows_in_every_shape(container: Any, ids: list[int]) -> None:
-    assert [row["id"] for row in client._rows(container, "order")] == ids
+    assert [row["id"] for row in records.rows(container, "order")] == ids
 
 
 def test_an_order_as_whmcs_documents_it() -> None:
@@ -68,7 +69,7 @@ def test_an_order_as_whmcs_documents_it() -> None:
             ]
         },
     }
-    assert client._order(row) == WhmcsOrder(
+    assert records.to_order(row) == WhmcsOrder(
         id="1",
         client_id="1",
         status="Active",
@@ -93,15 +94,15 @@ def test_an_order_as_whmcs_documents_it() -> None:
     ],
 )
 def test_an_orders_invoice(row: dict[str, Any], invoice: str | None, known: bool) -> None:
-    order = client._order(row)
+    order = records.to_order(row)
     assert (order.invoice_id, order.invoice_known) == (invoice, known)
 
 
 def test_lines_not_told_are_not_lines_not_there() -> None:
-    assert client._order({"id": 1}).line_item_count is None
-    assert client._order({"id": 1, "lineitems": ""}).line_item_count == 0
-    assert client._order({"id": 1, "lineitems": {"lineitem": ""}}).line_item_count == 0
-    assert client._order({"id": 1, "notes": None}).notes == ""
+    assert records.to_order({"id": 1}).line_item_count is None
+    assert records.to_order({"id": 1, "lineitems": ""}).line_item_count == 0
+    assert records.to_order({"id": 1, "lineitems": {"lineitem": ""}}).line_item_count == 0
+    assert records.to_order({"id": 1, "notes": None}).notes == ""
 
 
 def test_a_service_leaves_its_password_behind() -> None:
@@ -120,7 +121,7 @@ def test_a_service_leaves_its_password_behind() -> None:
         "nextduedate": "0000-00-00",
         "customfields": {"customfield": [{"id": "101", "name": "Mark", "value": 7}]},
     }
-    service = client._service(row)
+    service = records.to_service(row)
     assert service == WhmcsService(
         id="1",
         order_id="1",
@@ -133,7 +134,7 @@ def test_a_service_leaves_its_password_behind() -> None:
         custom_fields={"Mark": "7"},
     )
     assert "canary" not in repr(service)
-    assert client._service({"id": 1}).quantity is None
+    assert records.to_service({"id": 1}).quantity is None
 
 
 @pytest.mark.parametrize(
@@ -150,16 +151,16 @@ def test_a_service_leaves_its_password_behind() -> None:
     ],
 )
 def test_a_products_cycles(row: dict[str, Any], cycles: set[str]) -> None:
-    assert client._product(row).cycles == cycles
+    assert records.to_product(row).cycles == cycles
 
 
 def test_ids_in_every_shape() -> None:
-    assert client._ids("1,2") == ("1", "2")
-    assert client._ids("1, ,0,") == ("1",)
-    assert client._ids(7) == ("7",)
-    assert client._ids([7, "8"]) == ("7", "8")
-    assert client._ids("") == client._ids(None) == ()
-    assert client._first_id({"a": 0, "b": "007"}, "a", "b") == "7"
+    assert records.ids("1,2") == ("1", "2")
+    assert records.ids("1, ,0,") == ("1",)
+    assert records.ids(7) == ("7",)
+    assert records.ids([7, "8"]) == ("7", "8")
+    assert records.ids("") == records.ids(None) == ()
+    assert records.first_id({"a": 0, "b": "007"}, "a", "b") == "7"
 
 
 JSON = st.recursive(
@@ -181,10 +182,10 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_no_answer_breaks_the_reader(value: Any) -> None:
-    for row in client._rows(value, "order"):
-        client._order(row)
-        client._service(row)
-        client._product(row)
+    for row in records.rows(value, "order"):
+        records.to_order(row)
+        records.to_service(row)
+        records.to_product(row)
 
 
 def test_no_call_outlasts_the_time_whmcs_can_take(tmp_path: Any) -> None:

@@ -1,0 +1,111 @@
+"""What is asked of Salesforce, in SOQL: only standard fields and the portal's own custom ones, so that any org with the
+portal's package answers it. Every value goes through `format_soql`, which quotes it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from simple_salesforce.format import format_soql
+
+from portal.clients.salesforce.records import OrderSummary
+from portal.domain.ids import salesforce_id_18
+
+_ORDER_FIELDS: Final = (
+    "SELECT Id, OrderNumber, Status, AccountId, Account.Name, Account.WHMCS_Client_ID__c, Provisioning_Status__c, "
+    "WHMCS_Order_ID__c, Last_Provisioning_At__c, Portal_Reference__c, TotalAmount, "
+    "(SELECT Id, Quantity, UnitPrice, Domain__c, Hostname__c, Product2.Name, Product2.WH_Product_ID__c, "
+    "Product2.Billing_Cycle__c FROM OrderItems)"
+)
+_ORDER: Final = _ORDER_FIELDS + " FROM Order WHERE Id = {}"
+_CHANGED: Final = _ORDER_FIELDS + ", CreatedDate, LastModifiedDate FROM Order"
+_SUMMARY: Final = (
+    "SELECT Id, OrderNumber, Status, Provisioning_Status__c, Provisioning_Error_Code__c, WHMCS_Order_ID__c, "
+    "Last_Provisioning_At__c, Portal_Reference__c, CreatedDate, TotalAmount, "
+    "(SELECT Quantity, Product2.Name FROM OrderItems) FROM Order"
+)
+
+
+def order(sf_order_id: str) -> str:
+    """One order with its account and items. `sf_order_id`: 18 characters."""
+    return _soql(_ORDER, sf_order_id)
+
+
+def contact_of_account(account_id: str) -> str:
+    """An account's oldest contact with an e-mail address, and what AddClient wants of the account."""
+    return _soql(
+        "SELECT Id, FirstName, LastName, Email, Phone, Account.Name, Account.Phone, Account.BillingStreet, "
+        "Account.BillingCity, Account.BillingState, Account.BillingPostalCode, Account.BillingCountry "
+        "FROM Contact WHERE AccountId = {} AND Email != null ORDER BY CreatedDate, Id LIMIT 1",
+        account_id,
+    )
+
+
+def accounts_with_email(email: str) -> str:
+    """The accounts that have a contact of this address."""
+    return _soql("SELECT AccountId FROM Contact WHERE Email = {} AND AccountId != null", email)
+
+
+def contacts_by_email(email: str) -> str:
+    """The contacts of this address that belong to an account, most recently changed first."""
+    return _soql(
+        "SELECT Id, FirstName, LastName, Email, AccountId, Account.Name, Account.WHMCS_Client_ID__c "
+        "FROM Contact WHERE Email = {} AND AccountId != null ORDER BY LastModifiedDate DESC",
+        email,
+    )
+
+
+def requested_orders(limit: int) -> str:
+    """Ids of orders whose provisioning was asked for, oldest change first."""
+    return _soql(
+        "SELECT Id FROM Order WHERE Provisioning_Status__c = 'Requested' ORDER BY LastModifiedDate LIMIT {}",
+        int(limit),
+    )
+
+
+def catalogue(pricebook_id: str) -> str:
+    """Active entries of active products of a pricebook, by name. Raises ValueError for what is no Salesforce id."""
+    return _soql(
+        "SELECT Id, UnitPrice, Product2Id, Product2.Name, Product2.Description, Product2.Family, "
+        "Product2.WH_Product_ID__c, Product2.Billing_Cycle__c FROM PricebookEntry "
+        "WHERE Pricebook2Id = {} AND IsActive = true AND Product2.IsActive = true ORDER BY Product2.Name",
+        salesforce_id_18(pricebook_id),
+    )
+
+
+def order_by_reference(reference: str) -> str:
+    """The order of a Portal_Reference__c."""
+    return _soql("SELECT Id FROM Order WHERE Portal_Reference__c = {} LIMIT 1", reference)
+
+
+def orders_of_account(account_id: str, limit: int, before: OrderSummary | None) -> str:
+    """An account's orders, newest first, `limit` of them after `before`, the last one of the page before."""
+    soql = _soql(_SUMMARY + " WHERE AccountId = {}", salesforce_id_18(account_id))
+    if before is not None:
+        then = literal(before.created_at)
+        soql += _soql(f" AND (CreatedDate < {then} OR (CreatedDate = {then} AND Id < {{}}))", before.id)
+    return soql + _soql(" ORDER BY CreatedDate DESC, Id DESC LIMIT {}", int(limit))
+
+
+def orders_changed_since(moment: float, limit: int, after_id: str) -> str:
+    """Orders changed at or after `moment` (seconds since 1970), oldest first; of that very moment those after an id."""
+    since = literal(moment)
+    if after_id:
+        where = _soql(f" WHERE LastModifiedDate > {since} OR (LastModifiedDate = {since} AND Id > {{}})", after_id)
+    else:
+        where = f" WHERE LastModifiedDate >= {since}"
+    return _CHANGED + where + _soql(" ORDER BY LastModifiedDate, Id LIMIT {}", int(limit))
+
+
+def literal(moment: float) -> str:
+    """A moment (seconds since 1970) as SOQL writes it: SOQL and SOSL Reference, "Date Formats and Date Literals".
+
+    Fractions only where there are some: Salesforce's own dates have whole seconds.
+    """
+    when = datetime.fromtimestamp(round(moment, 3), UTC)
+    return when.isoformat(timespec="milliseconds" if when.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def _soql(text: str, *values: str | int) -> str:
+    return str(format_soql(text, *values))

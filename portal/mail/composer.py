@@ -1,0 +1,80 @@
+"""What the mails say: text and HTML, made of a template of templates/mail/ and what a row of the outbox holds.
+
+No row holds a link: whoever reads the ledger could use it. Links are made here, when the mail is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from portal.settings import Settings
+from portal.web import theme
+from portal.web.formatting import cycle_words, money
+from portal.web.signing import Links
+
+TEMPLATES: Final = Path(__file__).resolve().parents[2] / "templates" / "mail"
+
+#: Templates whose reader gets a link to the order they are about.
+_WITH_ORDER_LINK: Final = frozenset({"received", "provisioned", "needs_you", "order_link"})
+
+
+class Composer:
+    """Makes messages in the brand's name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._links = Links(settings)
+        self._accent = theme.readable(settings.brand_accent, theme.LIGHT_SURFACES, "#000000")
+        self._templates = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=select_autoescape(("html",)),
+        )
+        self._templates.filters |= {"money": money, "cycle": cycle_words}
+
+    def compose(self, payload: Mapping[str, Any], *, now: float) -> EmailMessage:
+        """The message of {"to", "template", "context", "message_id"}; mails about an order also hold "account_id".
+
+        `message_id`: what stands before the @ of the Message-ID; `now`: seconds since 1970, the mail's date, from which
+        its links age. Raises KeyError for a payload that lacks one of these, jinja2.TemplateError for an unknown
+        template or a context that lacks what it shows.
+        """
+        settings = self._settings
+        template = str(payload["template"])
+        context: dict[str, Any] = {
+            "brand": settings.brand_name,
+            "support": settings.brand_support_email,
+            "review_time": settings.brand_review_time,
+            "accent": (self._accent, theme.ink_on(self._accent)),
+            "base_url": settings.portal_base_url,
+            **payload.get("context", {}),
+        }
+        if template in _WITH_ORDER_LINK:
+            context["order_url"] = self._links.order(
+                reference=context["reference"], account_id=str(payload["account_id"]), now=now
+            )
+        text = self._templates.get_template(f"{template}.txt").render(context)
+        subject, _, body = text.partition("\n")
+        context["subject"] = subject.strip()
+        message = EmailMessage()
+        message["Subject"] = subject.strip()
+        message["From"] = Address(settings.brand_name, addr_spec=settings.mail_from)
+        message["To"] = str(payload["to"])
+        message["Reply-To"] = settings.brand_support_email
+        message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
+        message["Message-ID"] = f"<{payload['message_id']}@{settings.mail_from.rpartition('@')[2]}>"
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(body.strip() + "\n")
+        html = self._templates.get_template(f"{template}.html").render(context)
+        message.add_alternative(html, subtype="html")
+        return message

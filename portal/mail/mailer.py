@@ -1,0 +1,64 @@
+"""Sends what the outbox holds for customers. A sign-in mail is only made here, away from the request that asked for it:
+so neither answer nor timing tells whether an address is known, and no ledger row ever holds a link.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from portal.mail.composer import Composer
+from portal.services import Services
+from portal.web.signing import Links
+
+log = logging.getLogger("portal.mail")
+
+
+class Mailer:
+    """Sends rows of the outbox's kind `mail`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._links = Links(services.settings)
+        self._composer = Composer(services.settings)
+
+    def send(self, payload: Mapping[str, Any]) -> None:
+        """Send one: {"template": "sign_in", "address"}, or what `Composer.compose` takes.
+
+        Raises UpstreamError: `permanent` ones needn't be tried again. Of an address Salesforce doesn't know, no mail.
+        """
+        if payload["template"] == "sign_in":
+            sign_in = self._sign_in_payload(str(payload["address"]))
+            if sign_in is None:
+                log.info("A sign-in link was asked for an address Salesforce doesn't know")
+                return
+            payload = sign_in
+        self._services.smtp.send(self._composer.compose(payload, now=self._services.now()))
+        log.info("Mail sent", extra={"template": payload["template"], "messageId": payload["message_id"]})
+
+    def _sign_in_payload(self, address: str) -> dict[str, Any] | None:
+        """A link for each account the address is a Contact of; None for an address that is none."""
+        accounts = {
+            contact.account_id: contact  # of two in one account the newer
+            for contact in reversed(self._services.salesforce.contacts_by_email(address))
+        }
+        if not accounts:
+            return None
+        now = self._services.now()
+        links = [
+            {
+                "account": contact.account_name,
+                "url": self._links.sign_in(
+                    email=address, contact_id=contact.id, account_id=contact.account_id, now=now
+                ),
+            }
+            for contact in accounts.values()
+        ]
+        return {
+            "to": address,
+            "template": "sign_in",
+            "context": {"links": links},
+            "message_id": f"sign-in.{secrets.token_hex(12)}",
+        }
