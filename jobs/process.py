@@ -121,7 +121,7 @@ class WorkerProcess:
             begun = time.monotonic()
             try:
                 with self.services.ledger.write() as connection:
-                    alive = workers.count_heartbeat(connection, self.worker_id)
+                    alive = workers.count_heartbeat(connection, self.worker_id, now=self.services.now())
             except PortalError:
                 continue  # the ledger is away: it takes nobody over meanwhile, and we send nothing after the TTL
             except Exception:

@@ -1,6 +1,6 @@
 """Carries the ledger's outbox: write-backs to Salesforce in one thread, mails and alerts in another.
 
-A hung mail server holds no order back, and an order's write-backs go in the order they were written.
+A hung mail server holds no order back. A write-back tells how the order stands when it is sent.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ import logging
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.engine import Connection
 
 from jobs.process import WorkerProcess
 from portal.domain.model import JsonObject, UpstreamError
+from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
-from portal.fulfillment.audit import present_fields
-from portal.ledger import fulfillments, outbox
+from portal.ledger import events, fulfillments, outbox
 from portal.ledger.outbox import Message
 from portal.mail.mailer import Mailer
 from portal.services import Services
@@ -30,8 +33,36 @@ log = logging.getLogger("jobs.relay")
 POLL_SECONDS = 0.3
 BATCH = 200  # what one composite call to Salesforce takes
 CLAIM_SECONDS = 60.0
-LONGEST_PAUSE = 60.0  # seconds between two tries of one message
-REFUSALS = 6  # a message refused so often for good isn't tried again
+LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesforce is in trouble
+LONGEST_AFTER_REFUSAL = 900.0  # the same where it was refused, and of mails and alerts
+REFUSALS = 6  # so often a message that can never be taken is tried
+REVIVE_EVERY = 10.0  # seconds
+GONE_AFTER = 86_400.0  # seconds for which a record that isn't found may come back
+
+#: Its codes for faults of the set-up: the first write-back that gets through shows that they are mended.
+SETUP_CODES: Final = frozenset(
+    {
+        "INSUFFICIENT_ACCESS_OR_READONLY",
+        "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
+        "INVALID_FIELD_FOR_INSERT_UPDATE",
+        "INVALID_FIELD",
+        "INVALID_TYPE",
+        "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST",
+        "STORAGE_LIMIT_EXCEEDED",
+        "API_DISABLED_FOR_ORG",
+        "API_CURRENTLY_DISABLED",
+        "ENTITY_IS_LOCKED",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What Salesforce was to take of an order, and of which attempt."""
+
+    fields: JsonObject
+    standing: Standing
+    attempt: int
 
 
 def run(services: Services, worker_id: str) -> None:
@@ -78,56 +109,59 @@ class Relay:
 
     def __init__(self, services: Services, worker_id: str) -> None:
         self._services = services
+        self._worker_id = worker_id
         self._mailer = Mailer(services)
-        self._incarnation = worker_id
-        self._resyncs: dict[int, float] = {}  # assertion → the moment of the state it tells
+        self._revived_at = float("-inf")
 
     # --- write-backs ---
 
     def write_back(self) -> int:
-        """Send due write-backs, many in one call; of one order only its earliest."""
+        """Tell Salesforce how the due orders stand now, many in one call; of one order once, however many are due."""
+        messages = self._claim("salesforce", BATCH)
+        accounts = [each for each in messages if "account" in each.payload]
+        for message in accounts:
+            self._settle([message], self._tell_account(message))
+        by_order: dict[str, list[Message]] = {}
+        for message in messages:
+            if message not in accounts:
+                by_order.setdefault(message.subject, []).append(message)
+        if by_order:
+            self._tell_orders(by_order)
+        return len(messages)
+
+    def _tell_orders(self, by_order: dict[str, list[Message]]) -> None:
         services = self._services
-        claimed = self._claim("salesforce", BATCH)
-        claimed += self._claim("resync", BATCH - len(claimed)) if len(claimed) < BATCH else []
-        updates: list[tuple[Message, JsonObject]] = []
-        for message in claimed:
-            fields = self._fields(message)
-            if "account" in message.payload:
-                self._settle(message, self._tell_account(message))
-            elif fields is None:
-                self._settle(message, None)
-            else:
-                updates.append((message, fields))
-        if len(updates) == 1:
-            self._settle(updates[0][0], self._tell_order(*updates[0]))
-        elif updates:
-            try:
-                results = services.salesforce.update_orders([(m.subject, fields) for m, fields in updates])
-            except UpstreamError as error:
-                results = [error] * len(updates)
-            for (message, _), outcome in zip(updates, results, strict=True):
-                self._settle(message, outcome)
-        return len(claimed)
+        now = services.now()
+        told: list[tuple[str, Told]] = []
+        with services.ledger.write() as connection:
+            held = outbox.claim_held(
+                connection, [each.id for some in by_order.values() for each in some], self._worker_id, now=now
+            )
+            fulfillments.note_write(connection, list(by_order), now=now)
+            for sf_order_id, messages in by_order.items():
+                standing, row = fulfillments.standing(connection, sf_order_id)
+                fields = order_fields(standing, now=now)
+                if all(each.id not in held for each in messages):
+                    continue  # another process has taken them over: what we know may be older than what it tells
+                if fields is None:
+                    self._sent(connection, messages)
+                else:
+                    told.append((sf_order_id, Told(fields, standing, row.attempt if row else 0)))
+        outcomes = self._update([(sf_order_id, each.fields) for sf_order_id, each in told])
+        for (sf_order_id, each), outcome in zip(told, outcomes, strict=True):
+            self._settle(by_order[sf_order_id], outcome, each)
 
-    def _fields(self, message: Message) -> JsonObject | None:
-        """What to write: what was decided then, or for an assertion the order's state as it is now."""
-        if message.kind != "resync":
-            fields = message.payload["fields"]
-            assert isinstance(fields, dict)
-            return fields
-        with self._services.ledger.read() as connection:
-            row = fulfillments.get(connection, message.subject)
-        if row is None:
-            return None
-        self._resyncs[message.id] = row.updated_at
-        return present_fields(row, self._services.now())
-
-    def _tell_order(self, message: Message, fields: JsonObject) -> UpstreamError | None:
+    def _update(self, updates: list[tuple[str, JsonObject]]) -> list[UpstreamError | None]:
+        """One call for all; for each, None or what was wrong with it."""
+        if not updates:
+            return []
         try:
-            self._services.salesforce.update_order(message.subject, fields)
+            if len(updates) > 1:
+                return self._services.salesforce.update_orders(updates)
+            self._services.salesforce.update_order(*updates[0])
         except UpstreamError as error:
-            return error
-        return None
+            return [error] * len(updates)
+        return [None]
 
     def _tell_account(self, message: Message) -> UpstreamError | None:
         try:
@@ -141,10 +175,9 @@ class Relay:
 
     def mail(self) -> int:
         """Send one due mail and one due alert."""
-        services = self._services
-        senders: dict[str, Callable[[JsonObject], None]] = {
+        senders: dict[str, Callable[[dict[str, Any]], None]] = {
             "mail": self._mailer.send,
-            "alert": lambda payload: send_alert(services, payload),
+            "alert": partial(send_alert, self._services),
         }
         count = 0
         for kind, send in senders.items():
@@ -153,9 +186,9 @@ class Relay:
                 try:
                     send(message.payload)
                 except UpstreamError as error:
-                    self._settle(message, error)
+                    self._settle([message], error)
                 else:
-                    self._settle(message, None)
+                    self._settle([message], None)
         return count
 
     # --- what became of a message ---
@@ -166,50 +199,80 @@ class Relay:
         with services.ledger.read() as connection:
             if not outbox.due(connection, kind, now=now, limit=1):
                 return []
-        claimed: list[Message] = []
         with services.ledger.write() as connection:
-            for message in outbox.due(connection, kind, now=now, limit=limit):
-                if any(message.subject == other.subject for other in claimed):
-                    continue
-                if kind == "salesforce" and outbox.earlier_pending(connection, message.id, kind, message.subject):
-                    continue
-                if kind == "resync" and outbox.earlier_pending(connection, None, "salesforce", message.subject):
-                    continue  # what is still to be told comes first
-                if outbox.claim(connection, message.id, self._incarnation, now=now, until=now + CLAIM_SECONDS):
-                    claimed.append(message)
-        return claimed
+            return [
+                message
+                for message in outbox.due(connection, kind, now=now, limit=limit)
+                if outbox.claim(connection, message.id, self._worker_id, now=now, until=now + CLAIM_SECONDS)
+            ]
 
-    def _settle(self, message: Message, error: UpstreamError | None) -> None:
+    def _settle(self, messages: list[Message], error: UpstreamError | None, told: Told | None = None) -> None:
+        """Write what became of messages about one subject; `told`: what Salesforce was to take of an order."""
         services = self._services
-        extra: dict[str, Any] = {"kind": message.kind, "sfOrderId": message.subject, "outboxId": message.id}
-        salesforce = message.kind in ("salesforce", "resync")
-        if salesforce:
-            extra["status"] = message.payload.get("fields", {}).get("Provisioning_Status__c", "as it is")
+        first = messages[0]
+        extra: dict[str, Any] = {"kind": first.kind, "sfOrderId": first.subject, "outboxId": first.id}
         with services.ledger.write() as connection:
-            if error is None and not self._overtaken(connection, message):
-                outbox.sent(connection, message.id, now=services.now())
-                if message.kind == "salesforce" and "fields" in message.payload:
-                    fulfillments.note_salesforce_status(connection, message.subject, extra["status"])
-            elif error is None:
-                outbox.again(connection, message.id, due_at=services.now(), error="the order changed meanwhile")
-            elif error.permanent and message.tries + 1 >= REFUSALS:
-                outbox.dead(connection, message.id, error=str(error))
-            else:
-                pause = min(2.0**message.tries, LONGEST_PAUSE) * random.uniform(0.8, 1.2)
-                due_at = services.now() + max(pause, error.retry_after or 0.0)
-                outbox.again(connection, message.id, due_at=due_at, error=str(error))
-        if not salesforce:
             if error is not None:
-                log.error("Message not sent", extra=extra | {"error": str(error)})
-        elif error is None:
-            log.info("Order status updated in Salesforce", extra=extra)
+                for message in messages:
+                    self._refused(connection, message, error)
+            elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
+                for message in messages:  # it changed while it was told: say it again
+                    outbox.again(connection, message.id, due_at=services.now(), error="the order changed meanwhile")
+            else:
+                self._sent(connection, messages)
+                if told is not None:
+                    status = told.fields["Provisioning_Status__c"]
+                    fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
+                self._revive(connection, first)
+        if told is not None:
+            extra["status"] = told.fields["Provisioning_Status__c"]
+        if error is None:
+            if first.kind == "salesforce":
+                log.info("Order status updated in Salesforce", extra=extra)
         elif error.code != "circuit_open":
-            log.error("Failed to update order status in Salesforce", extra=extra | {"error": str(error)})
+            what = "Failed to update order status in Salesforce" if first.kind == "salesforce" else "Message not sent"
+            log.error(what, extra=extra | {"error": str(error)})
 
-    def _overtaken(self, connection: Connection, message: Message) -> bool:
-        """Whether the order changed while an assertion of its state was under way: then it must be said again."""
-        moment = self._resyncs.pop(message.id, None)
-        if moment is None:
-            return False
-        row = fulfillments.get(connection, message.subject)
-        return row is not None and row.updated_at != moment
+    def _sent(self, connection: Connection, messages: list[Message]) -> None:
+        for message in messages:
+            outbox.sent(connection, message.id, now=self._services.now())
+
+    def _refused(self, connection: Connection, message: Message, error: UpstreamError) -> None:
+        """Try again, ever more seldom, without end, unless this very message can never be taken.
+
+        What refuses it for good may be mended all the same: a permission, a field, a lock. Only an order or an address
+        that isn't there is no matter of time.
+        """
+        now = self._services.now()
+        if message.kind == "salesforce":
+            gone = error.code == "NOT_FOUND" and now - message.created_at > GONE_AFTER  # or hidden from us for a while
+            hopeless = gone or error.code == "ENTITY_IS_DELETED"
+        else:
+            hopeless = error.permanent
+        if hopeless and message.tries + 1 >= REFUSALS:
+            outbox.dead(connection, message.id, error=str(error))
+            events.record(
+                connection,
+                "message_given_up",
+                now=now,
+                subject=message.subject,
+                detail={"kind": message.kind, "outboxId": message.id, "error": str(error)[:255]},
+            )
+            return
+        if error.code == "circuit_open":
+            pause = error.retry_after or 1.0
+        else:
+            longest = LONGEST_PAUSE if not error.permanent and message.kind == "salesforce" else LONGEST_AFTER_REFUSAL
+            pause = min(2.0 ** min(message.tries, 16), longest) * random.uniform(0.8, 1.2)
+        due_at = now + max(pause, error.retry_after or 0.0)
+        outbox.again(connection, message.id, due_at=due_at, error=str(error), code=error.code)
+
+    def _revive(self, connection: Connection, message: Message) -> None:
+        """This one got through: what was refused for its last reason, or for a fault of the set-up, is due now."""
+        codes = {message.error_code} if message.error_code else set()
+        moment = time.monotonic()
+        if message.kind == "salesforce" and moment - self._revived_at > REVIVE_EVERY:
+            codes |= SETUP_CODES
+            self._revived_at = moment
+        if codes:
+            outbox.revive(connection, message.kind, sorted(codes), now=self._services.now())

@@ -88,11 +88,12 @@ class Sweep:
             if time.monotonic() - self._looked > HANGING_SECONDS:
                 continue
             with contextlib.suppress(PortalError), self.services.ledger.write() as connection:
-                workers.count_heartbeat(connection, self.worker_id)  # the next round sees whether we were declared dead
+                # The next round sees whether we were declared dead.
+                workers.count_heartbeat(connection, self.worker_id, now=self.services.now())
 
     def _beat(self) -> None:
         with self.services.ledger.write() as connection:
-            if workers.count_heartbeat(connection, self.worker_id):
+            if workers.count_heartbeat(connection, self.worker_id, now=self.services.now()):
                 return
         log.warning("This sweep was declared dead: it starts anew")
         self.worker_id = new_worker_id()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from redis import Redis
+from sqlalchemy.engine import Connection
 
 from portal.clients.circuit_breaker import Breaker
 from portal.clients.concurrency import InFlightLimit
@@ -15,9 +16,9 @@ from portal.clients.http import Hooks, SendChecks
 from portal.clients.salesforce.client import SalesforceClient
 from portal.clients.smtp import SmtpTransport
 from portal.clients.whmcs.client import WhmcsClient
-from portal.domain.model import UpstreamError
+from portal.domain.model import ErrorCode, UpstreamError
 from portal.errors import PortalError
-from portal.ledger import installation
+from portal.ledger import installation, queueing
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
 from portal.queue.embedded import ensure_valkey
@@ -93,6 +94,12 @@ class WrongInstallation(PortalError):
     """The ledger belongs to another Salesforce org or WHMCS than the one configured."""
 
 
+def _wake(code: ErrorCode, settings: Settings) -> Callable[[Connection], object]:
+    """Lets the orders that waited for a side go on when it answers again: spread over time, no herd after an outage."""
+    per_second = float(settings.whmcs_max_in_flight)
+    return lambda connection: queueing.wake_waiting(connection, code, now=time.time(), per_second=per_second)
+
+
 def build_services(settings: Settings) -> Services:
     """Build everything; connects to nothing yet, so that a server may fork afterwards."""
     if settings.ledger_url.startswith("sqlite"):
@@ -104,8 +111,10 @@ def build_services(settings: Settings) -> Services:
         redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10
     )
     send_checks = SendChecks()
-    whmcs_breaker = Breaker(ledger, "whmcs", now=time.time)
-    salesforce_breaker = Breaker(ledger, "salesforce", now=time.time)
+    whmcs_breaker = Breaker(ledger, "whmcs", now=time.time, recovered=_wake(ErrorCode.WHMCS_UNAVAILABLE, settings))
+    salesforce_breaker = Breaker(
+        ledger, "salesforce", now=time.time, recovered=_wake(ErrorCode.SALESFORCE_UNAVAILABLE, settings)
+    )
     return Services(
         settings=settings,
         ledger=ledger,

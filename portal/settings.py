@@ -152,6 +152,11 @@ class Settings:
         (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0),
         doc="seconds before each retry of a transient failure; after the last the order is Failed",
     )
+    whmcs_audit_schedule: tuple[float, ...] = _setting(
+        kind.schedule,
+        (3600.0, 86_400.0, 604_800.0, 2_592_000.0),
+        doc="seconds after which a provisioned order is looked at in WHMCS again; the last one repeats",
+    )
     fulfillment_slots: int = _setting(kind.whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
     # Mail and alerts
     smtp_url: str | None = _setting(

@@ -11,6 +11,8 @@ import random
 import time
 from collections.abc import Callable
 
+from sqlalchemy.engine import Connection
+
 from portal.domain.model import PortalError, UpstreamError
 from portal.ledger import circuits
 from portal.ledger.engine import Ledger
@@ -28,11 +30,22 @@ LOOK_EVERY = 1.0  # seconds between two looks at what others found out
 class Breaker:
     """One upstream's breaker in one process."""
 
-    def __init__(self, ledger: Ledger, name: str, *, now: Callable[[], float]) -> None:
-        """`name`: the upstream's row in the ledger; `now`: the clock, in seconds since 1970."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        name: str,
+        *,
+        now: Callable[[], float],
+        recovered: Callable[[Connection], object] = lambda _connection: None,
+    ) -> None:
+        """`name`: the upstream's row in the ledger; `now`: the clock, in seconds since 1970.
+
+        recovered: called in the transaction that closes the circuit, so that who waited for this side goes on.
+        """
         self._ledger = ledger
         self._name = name
         self._now = now
+        self._recovered = recovered
         self._open: circuits.Upstream | None = None
         self._failures = 0
         self._looked = -LOOK_EVERY
@@ -84,7 +97,8 @@ class Breaker:
         if not self._failures and time.monotonic() - self._noted_ok < OK_EVERY:
             return
         with self._ledger.write() as connection:
-            circuits.note_ok(connection, self._name, now=self._now())
+            if circuits.note_ok(connection, self._name, now=self._now()):
+                self._recovered(connection)
         if self._open:
             log.info("Upstream answers again", extra={"upstream": self._name})
         self._failures, self._open, self._noted_ok = 0, None, time.monotonic()

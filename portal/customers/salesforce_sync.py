@@ -6,12 +6,18 @@ because Salesforce tells changes to the second.
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
+from sqlalchemy.engine import Connection
+
 from portal.clients.salesforce.records import OrderChange
-from portal.domain.model import CustomerStatus
-from portal.ledger import installation, order_sync, orders
+from portal.domain.ids import whmcs_id
+from portal.domain.model import CustomerStatus, SalesforceOrder
+from portal.ledger import fulfillments, installation, order_sync, orders
 from portal.services import Services
+
+log = logging.getLogger("portal.customers.salesforce_sync")
 
 #: One query's worth, and how many of them one round reads at most: a new ledger catches up over several rounds.
 PAGE: Final = 500
@@ -49,7 +55,8 @@ def _learn(services: Services, changes: list[OrderChange]) -> None:
     for start in range(0, len(changes), 50):
         with services.ledger.write() as connection:
             for change in changes[start : start + 50]:
-                status, reason = customer_status_of(change)
+                copied = _copied(connection, change)
+                status, reason = customer_status_of(change, copied=copied)
                 if status is not None:
                     order_sync.sync(
                         connection,
@@ -59,12 +66,49 @@ def _learn(services: Services, changes: list[OrderChange]) -> None:
                         status=status,
                         reason=reason,
                     )
+                if status is not CustomerStatus.CANCELLED and not copied:
+                    _remind(connection, change.order, now=services.now())
 
 
-def customer_status_of(change: OrderChange) -> tuple[CustomerStatus | None, str | None]:
-    """What a customer is told of an order this ledger hasn't fulfilled itself, and why; (None, None): nothing yet."""
+def _copied(connection: Connection, change: OrderChange) -> bool:
+    """Whether what the order shows of provisioning is another's: a clone has the fields of the order it was made of."""
+    order = change.order
+    if order.last_provisioning_at is not None and order.last_provisioning_at < change.created_at:
+        return True
+    if not order.whmcs_order_id:
+        return False
+    owner = fulfillments.by_elected(connection, whmcs_id(order.whmcs_order_id))
+    return owner is not None and owner.sf_order_id != order.id
+
+
+def _remind(connection: Connection, order: SalesforceOrder, *, now: float) -> None:
+    """Salesforce shows the order in the portal's hands or done, and this ledger has forgotten why: it was restored."""
+    row = fulfillments.get(connection, order.id)
+    provisioned = order.provisioning_status == CustomerStatus.PROVISIONED
+    in_hands = order.provisioning_status == CustomerStatus.ACTIVATING or _accepted_by_guide(order)
+    if row is None:
+        forgotten = in_hands
+    else:
+        told_at, written_at = order.last_provisioning_at, row.salesforce_written_at
+        later = told_at is not None and (written_at is None or told_at > written_at + 1.0)
+        forgotten = later and (in_hands or provisioned)
+    if forgotten and fulfillments.request_forgotten(connection, order.id, now=now, provisioned=provisioned):
+        log.warning("An order that this ledger had forgotten goes on", extra={"sfOrderId": order.id})
+
+
+def _accepted_by_guide(order: SalesforceOrder) -> bool:
+    """The guide's own Apex shows "Failed" and "HTTP 202" for what the portal has accepted and isn't done with."""
+    shown = (order.provisioning_status, order.provisioning_error_code, order.provisioning_error_message)
+    return shown == (CustomerStatus.FAILED, None, "HTTP 202")
+
+
+def customer_status_of(change: OrderChange, *, copied: bool = False) -> tuple[CustomerStatus | None, str | None]:
+    """What a customer is told of an order this ledger hasn't fulfilled itself, and why; (None, None): nothing yet.
+
+    copied: what it shows of provisioning is another order's.
+    """
     status = change.order.status.casefold()
-    provisioning = change.order.provisioning_status
+    provisioning = None if copied else change.order.provisioning_status
     if status in _REJECTED:
         return CustomerStatus.CANCELLED, orders.UNWANTED
     if status in _CANCELLED or provisioning == CustomerStatus.CANCELLED.value:

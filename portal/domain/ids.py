@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
@@ -33,6 +35,21 @@ def _with_case(body: str, suffix: str) -> str:
         upper = _SUFFIX.index(suffix[index // 5]) >> (index % 5) & 1
         letters.append(letter.upper() if upper else letter.lower())
     return "".join(letters)
+
+
+def whmcs_id(text: str) -> str:
+    """A WHMCS id as it is kept: "012" is "12". What is no number stays as it is, without the space around it."""
+    text = text.strip()
+    return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
+
+
+def other_reference(text: str, sf_order_id: str) -> str | None:
+    """Another Salesforce order's reference in `text` (a WHMCS order's notes, a custom field); None: there is none."""
+    for token in text.split():
+        match = re.fullmatch(r"sfOrderId=(\S+)", token)
+        if match and match.group(1) != sf_order_id:
+            return match.group(1)
+    return None
 
 
 def external_reference(sf_order_id: str) -> str:

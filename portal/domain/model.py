@@ -42,6 +42,16 @@ class State(StrEnum):
 FINISHED_STATES: Final = frozenset({State.PROVISIONED, State.FAILED, State.NEEDS_DECISION})
 
 
+def customer_status(state: State | str) -> CustomerStatus:
+    """What a customer is told of a fulfillment in this state.
+
+    One that needs a decision is Activating to them: somebody is looking into it.
+    """
+    if state == State.PROVISIONED:
+        return CustomerStatus.PROVISIONED
+    return CustomerStatus.FAILED if state == State.FAILED else CustomerStatus.ACTIVATING
+
+
 class Step(StrEnum):
     """The seven steps of a fulfillment, in their order, as the runbook's logging cheatsheet names them."""
 
@@ -116,7 +126,10 @@ class SalesforceOrder:
     currency: str | None = None
     total: str | None = None
     contact: Mapping[str, str] = field(default_factory=dict, repr=False)  # for AddClient
-    attempted_before: bool = False  # Last_Provisioning_At__c is set: some ledger has told of an attempt
+    created_at: float | None = None  # CreatedDate, seconds since 1970
+    provisioning_error_code: str | None = None
+    provisioning_error_message: str | None = None
+    last_provisioning_at: float | None = None  # Last_Provisioning_At__c: some ledger has told of an attempt then
 
 
 # --- WHMCS' side ---------------------------------------------------------------------------------------
@@ -156,6 +169,7 @@ class WhmcsOrder:
     invoice_known: bool  # False where the row has no invoiceid at all
     service_ids: tuple[str, ...]  # `relid` of its product lines
     line_item_count: int | None = None
+    placed_at: float | None = None  # `date`, read as UTC: WHMCS tells it in a time zone of its own
 
 
 @dataclass(frozen=True)
@@ -170,7 +184,7 @@ class WhmcsService:
     status: str
     name: str = ""
     domain: str = ""
-    custom_fields: Mapping[str, str] = field(default_factory=dict)
+    custom_fields: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,21 @@ drives these very functions through every interleaving of three runs that may pa
 
 The rules (docs/reliability.md tells why):
 - One order is elected, once, by a conditional write. Only it is ever accepted; only others are ever cancelled.
-- Whenever an AddOrder may have happened that the ledger can't tell the outcome of, look before creating; not finding
-  is conclusive only once nothing sent earlier can take effect any more.
+- Before every AddOrder, look: the ledger itself may be older than the world (restored, or a replica promoted without
+  the last commits). Not finding is conclusive at once where the ledger knows of no AddOrder, else only when nothing
+  sent earlier can take effect any more.
+- What is accepted, and what is called Provisioned, has the products, quantities, cycles and domains asked for, however
+  the order was found; an order that Salesforce names is a claim to be checked.
 - What only a person can know waits for a person.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from portal.domain.mapping import normalise_cycle
-from portal.domain.model import ErrorCode, OrderLine, WhmcsOrder, WhmcsService
+from portal.domain.model import ErrorCode, WhmcsOrder, WhmcsService
 
 #: A call is on its way at most this many seconds after its intent was written: PREPARE_WINDOW until the last look at
 #: the clock, and what a process may be stopped afterwards without missing its heartbeats (3 s), which stops the call.
@@ -48,6 +49,7 @@ class Facts:
     accept_open: bool = False
     accept_in_doubt_until: float | None = None
     active: bool = False  # the elected order was accepted
+    confirmed: bool = False  # a person named the elected order, knowing how it differs
 
     def adopting(self, order_id: str) -> Facts:
         """Salesforce names the WHMCS order already."""
@@ -72,7 +74,9 @@ class Candidate:
     """A WHMCS order that bears our mark (or that AddOrder told us of), as a look saw it."""
 
     order: WhmcsOrder
-    complete: bool  # has the products, quantities and cycles asked for, and its invoice
+    complete: bool  # has the products, quantities, cycles and domains asked for, and its invoice
+    services: tuple[WhmcsService, ...] | None = None  # where the look has read them
+    difference: str | None = None  # how its services differ from what was asked for, where they have been read
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ class Seen:
     look: Look | None = None
     order: WhmcsOrder | None = None  # the elected or adopted order
     order_read: bool = False
-    services: tuple[WhmcsService, ...] | None = None  # of the elected order
+    services: tuple[WhmcsService, ...] | None = None  # of the elected or adopted order
+    difference: str | None = None  # how these differ from what was asked for, in words
+    claim_fault: str | None = None  # why the order that Salesforce names can't be this one, in words
     accept_error: str | None = None  # AcceptOrder's definite refusal in this run
     cancelled: frozenset[str] = frozenset()  # strays this run has cancelled
 
@@ -101,17 +107,22 @@ class Seen:
 
     def with_look(self, look: Look, elected: str | None) -> Seen:
         """After LOOK; it has read the elected order, too."""
-        order = next((each.order for each in look.marked if each.order.id == elected), None)
+        mine = next((each for each in look.marked if each.order.id == elected), None)
         seen = replace(self, look=look)
-        return seen if order is None else replace(seen, order=order, order_read=True, services=None)
+        if mine is None:
+            return seen
+        return replace(seen, order=mine.order, order_read=True, services=mine.services, difference=mine.difference)
+
+    def with_services(self, services: tuple[WhmcsService, ...], difference: str | None) -> Seen:
+        """After READ_SERVICES."""
+        return replace(self, services=services, difference=difference)
 
     def after_election(self, elected: str) -> Seen:
         """After ELECT: what was read of another order doesn't count."""
-        if self.look is not None:
-            return replace(self, order=None, order_read=False, services=None).with_look(self.look, elected)
-        if self.order is None or self.order.id != elected:
-            return replace(self, order=None, order_read=False, services=None)
-        return self
+        if self.look is None and self.order is not None and self.order.id == elected:
+            return self
+        unread = replace(self, order=None, order_read=False, services=None, difference=None)
+        return unread if self.look is None else unread.with_look(self.look, elected)
 
     def after_cancel(self, order_id: str) -> Seen:
         """After CANCEL_STRAY: look again."""
@@ -164,13 +175,13 @@ def decide_create(facts: Facts, seen: Seen, *, now: float, references_readable: 
         return Action(Do.DONE)
     if facts.adopt is not None:
         return _adopt(facts.adopt, seen)
-    if facts.history_complete and facts.add_attempts == 0:
-        return Action(Do.CREATE)
     if seen.look is None:
         return Action(Do.LOOK)
     choice = elect_among(seen.look.marked)
     if isinstance(choice, Action):
         return choice
+    if facts.confirmed and facts.add_attempts == 0:
+        return Action(Do.CREATE)  # a person has seen what there is, and ordered a new one
     still_possible = facts.add_in_doubt_until is not None and seen.look.started_at < facts.add_in_doubt_until
     if seen.look.marked:  # marked ones, but none that can be elected: half-built, or withdrawn by somebody
         if still_possible:
@@ -178,7 +189,8 @@ def decide_create(facts: Facts, seen: Seen, *, now: float, references_readable: 
         return Action(Do.NEED_DECISION, why=_unelectable(seen.look.marked))
     if still_possible:
         return _wait(facts.add_in_doubt_until, "it isn't certain yet whether WHMCS made the order")
-    if facts.add_attempts and (references_readable is False or (references_readable is None and seen.look.unmarked)):
+    attempted = facts.add_attempts or not facts.history_complete
+    if attempted and (references_readable is False or (references_readable is None and seen.look.unmarked)):
         return Action(
             Do.NEED_DECISION,
             why="WHMCS doesn't give the order's mark back, so whether AddOrder made it can't be told by machine: "
@@ -188,16 +200,28 @@ def decide_create(facts: Facts, seen: Seen, *, now: float, references_readable: 
 
 
 def _adopt(order_id: str, seen: Seen) -> Action:
+    """Salesforce names the order. A copied Salesforce order (a clone) carries the id of another's: check the claim."""
     if not seen.order_read:
         return Action(Do.READ_ORDER, order_id)
     if seen.order is None:
-        return Action(Do.NEED_DECISION, why=f"Salesforce names WHMCS order {order_id}, which WHMCS doesn't have")
+        return _claim_refused(order_id, "WHMCS doesn't have")
     if seen.order.status not in (ACTIVE, PENDING):
-        return Action(
-            Do.NEED_DECISION,
-            why=f"Salesforce names WHMCS order {order_id}, which is {seen.order.status} in WHMCS",
-        )
+        return _claim_refused(order_id, f"is {seen.order.status} in WHMCS")
+    if seen.services is None:
+        return Action(Do.READ_SERVICES, order_id)
+    if seen.claim_fault is not None:
+        return _claim_refused(order_id, seen.claim_fault)
+    if seen.difference is not None:
+        return _claim_refused(order_id, f"isn't what was ordered: {seen.difference}")
     return Action(Do.ELECT, order_id)
+
+
+def _claim_refused(order_id: str, fault: str) -> Action:
+    return Action(
+        Do.NEED_DECISION,
+        why=f"Salesforce names WHMCS order {order_id}, which {fault}. Clear WHMCS_Order_ID__c and provision again, or "
+        "adopt the order on purpose",
+    )
 
 
 def elect_among(marked: Sequence[Candidate]) -> Action | None:
@@ -222,6 +246,11 @@ def decide_accept(facts: Facts, seen: Seen, *, now: float) -> Action:
     about_others = _others(elected, seen)
     if about_others is not None:
         return about_others
+    if seen.look is not None:
+        # As long as it is Pending, a run that this ledger has forgotten may yet accept it.
+        left = [c.order.id for c in seen.look.marked if c.order.status == PENDING and c.order.id != elected]
+        if left:
+            return Action(Do.NEED_DECISION, why=f"WHMCS doesn't cancel this order's second WHMCS order {left[0]}")
     if not seen.order_read:
         return Action(Do.READ_ORDER, elected)
     if seen.order is None:
@@ -232,6 +261,13 @@ def decide_accept(facts: Facts, seen: Seen, *, now: float) -> Action:
         return Action(Do.NEED_DECISION, why=f"WHMCS order {elected} is {seen.order.status} in WHMCS")
     if facts.accept_open and facts.accept_in_doubt_until is not None and now < facts.accept_in_doubt_until:
         return _wait(facts.accept_in_doubt_until, "WHMCS may still be accepting the order")
+    if not _confirmed(facts):
+        if seen.services is None:
+            return Action(Do.READ_SERVICES, elected)
+        if seen.difference is not None:
+            if facts.add_open and facts.add_in_doubt_until is not None and now < facts.add_in_doubt_until:
+                return _wait(facts.add_in_doubt_until, "WHMCS may still be making the order")
+            return _incomplete(elected, seen.difference)
     if seen.accept_error is not None:
         return Action(Do.FAIL, code=ErrorCode.WHMCS_ACCEPT_ORDER_FAILED, why=seen.accept_error)
     return Action(Do.ACCEPT, elected)
@@ -241,7 +277,7 @@ def _services(facts: Facts, seen: Seen, *, now: float, elected: str) -> Action:
     if seen.services is None:
         return Action(Do.READ_SERVICES, elected)
     idle = [service for service in seen.services if service.status not in LIVE_SERVICE]
-    if seen.services and not idle:
+    if seen.services and not idle and (seen.difference is None or _confirmed(facts)):
         return Action(Do.DONE)
     if facts.accept_open and facts.accept_in_doubt_until is not None and now < facts.accept_in_doubt_until:
         return _wait(facts.accept_in_doubt_until, "WHMCS may still be setting up the services")
@@ -251,12 +287,28 @@ def _services(facts: Facts, seen: Seen, *, now: float, elected: str) -> Action:
             code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE,
             why=f"WHMCS order {elected} is Active, but WHMCS shows no service of it",
         )
+    if not idle:
+        assert seen.difference is not None
+        return _incomplete(elected, seen.difference)
     names = ", ".join(f"{each.id} ({each.name or 'product ' + each.pid}: {each.status})" for each in idle)
     reason = f"; WHMCS said: {seen.accept_error}" if seen.accept_error else ""
     return Action(
         Do.NEED_DECISION,
         code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE,
         why=f"WHMCS order {elected} is Active, but not its service {names}{reason}",
+    )
+
+
+def _confirmed(facts: Facts) -> bool:
+    """Whether a person named this very order: they know how it differs."""
+    return facts.confirmed and facts.adopt == facts.elected
+
+
+def _incomplete(elected: str, difference: str) -> Action:
+    return Action(
+        Do.NEED_DECISION,
+        why=f"WHMCS order {elected} isn't what was ordered: {difference}. Put it right in WHMCS and adopt it, or "
+        "cancel it there and order a new one",
     )
 
 
@@ -293,9 +345,15 @@ def taken_over(facts: Facts) -> Facts:
     return replace(facts, history_complete=False, duplicate_possible=facts.duplicate_possible or facts.add_open)
 
 
-def after_election(facts: Facts, elected: str) -> Facts:
-    """What is remembered once one is elected."""
-    return replace(facts, elected=elected, add_open=False, answered=None)
+def after_election(facts: Facts, elected: str, *, found: bool) -> Facts:
+    """What is remembered once one is elected. found: it was there, rather than made by this run's own AddOrder.
+
+    Who finds an order may have found it beside others, or beside one that a forgotten run is about to accept: they
+    are looked for again before anything is accepted.
+    """
+    return replace(
+        facts, elected=elected, add_open=False, answered=None, duplicate_possible=facts.duplicate_possible or found
+    )
 
 
 def taken_up(facts: Facts) -> Facts:
@@ -338,38 +396,6 @@ def conclude(before: Facts, intended: Facts, action: Action, outcome: Outcome, o
 def elects_at_once(before: Facts) -> bool:
     """Whether AddOrder's answer may be elected without a look: nothing else can have made an order."""
     return before.history_complete and before.add_attempts == 0
-
-
-# --- completeness --------------------------------------------------------------------------------------
-
-
-def is_complete(order: WhmcsOrder, services: Sequence[WhmcsService], lines: Sequence[OrderLine]) -> bool:
-    """Whether an order found in WHMCS has everything that was asked for: products, quantities, cycles, invoice.
-
-    A quantity may be one service each or one service with a quantity; a WHMCS before 8.12 tells none, then every
-    product asked for must be there.
-    """
-    if order.invoice_known and order.invoice_id is None and _amount(order.amount) > 0:
-        return False
-    mine = [service for service in services if service.order_id == order.id]
-    asked: Counter[tuple[str, str]] = Counter()
-    for line in lines:
-        asked[line.pid, line.billing_cycle] += line.quantity
-    found: Counter[tuple[str, str]] = Counter()
-    for service in mine:
-        found[service.pid, normalise_cycle(service.billing_cycle) or service.billing_cycle] += max(
-            service.quantity or 1, 1
-        )
-    if any(service.quantity is None for service in mine):
-        return found.keys() == asked.keys()
-    return found == asked
-
-
-def _amount(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
 
 
 def _numeric(order_id: str) -> tuple[int, str]:

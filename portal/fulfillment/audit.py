@@ -1,36 +1,45 @@
-"""What is set right after the fact: audits of ended orders that may have a second WHMCS order, and requests of
-Salesforce that never reached us."""
+"""What is set right after the fact: looks at WHMCS after an order has ended, planned ones and those a hint brought on.
+
+They find a second order that a call sent long ago made, what staff changed in WHMCS without telling anybody, and a
+payment method for which an order waited. Their cost is bounded: WHMCS_AUDIT_SCHEDULE plans them ever further apart.
+"""
 
 from __future__ import annotations
 
 import logging
-
-import sqlalchemy as sa
+from collections.abc import Sequence
 
 from portal.domain.model import (
-    FINISHED_STATES,
     CustomerStatus,
     ErrorCode,
     LeaseLost,
     NeedsDecision,
     State,
     UpstreamError,
+    WhmcsService,
 )
-from portal.domain.protocol import LIVE_SERVICE, Do, decide_audit
+from portal.domain.protocol import ACTIVE, LIVE_SERVICE, Do, decide_audit
 from portal.fulfillment.executor import cancel_stray, look
-from portal.fulfillment.run import AUDITS, Run, RunContext, Waiting, write_back_fields
-from portal.ledger import audits, events, fulfillments, orders, outbox
+from portal.fulfillment.run import Run, RunContext, WaitUntil
+from portal.fulfillment.steps import can_pay
+from portal.ledger import audits, decisions, events, fulfillments, orders, payment_hints
 from portal.ledger.fulfillments import Fulfillment
-from portal.ledger.schema import fulfillments as fulfillments_table
 
 log = logging.getLogger("portal.fulfillment")
 
 #: An audit that was begun and not ended is done again after so many seconds.
 AUDIT_CLAIM = 120.0
 
+#: Seconds after the possible late commit of an AddOrder at which an order that may have a duplicate is looked at.
+DUPLICATE_AUDITS = (0.0, 3600.0, 86_400.0)
+
+#: WHMCS' words for an order, and for a service, that is over.
+ENDED_ORDER = frozenset({"Cancelled", "Fraud"})
+ENDED_SERVICE = frozenset({"Cancelled", "Terminated", "Fraud"})
+
 
 def audit(context: RunContext, sf_order_id: str) -> bool:
-    """Do an ended order's audit if it is due: cancel strays, and find what only a person can decide.
+    """Do an ended order's audit if it is due: cancel strays, follow the elected order, find what a person must decide.
 
     Returns whether there was one to do. Where WHMCS can't be asked, or mustn't be written to, it is done again later.
     """
@@ -41,26 +50,43 @@ def audit(context: RunContext, sf_order_id: str) -> bool:
             return False
         if not audits.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
             return False
-    if row.plan is None or "clientId" not in row.plan:
-        _settle(context, row, again=False)
-        return True
-    run = Run(context, row, set())
     try:
-        _look_after(run)
-        _follow_elected(run, row)
+        if row.state is State.FAILED and row.error_code == ErrorCode.PAYMENT_METHOD_MISSING:
+            _ask_for_payment_method(context, row)
+        elif row.plan is not None and "clientId" in row.plan:
+            run = Run(context, row, set())
+            if _doubtful(row) or row.audits == 0:
+                _look_after(run)
+            _follow_elected(run, row)
     except NeedsDecision as doubt:
-        _doubt(context, row, doubt)
+        log.error("Order needs a decision", extra={"sfOrderId": row.sf_order_id, "error": doubt.message})
+        with context.ledger.write() as connection:
+            audits.doubt(connection, row, doubt.code, doubt.message, now=context.now())
         return True
     except LeaseLost:
         return True  # somebody asked for the order again meanwhile: its new run looks for itself
-    except (UpstreamError, Waiting) as trouble:
+    except (UpstreamError, WaitUntil) as trouble:
         log.warning("Audit put off", extra={"sfOrderId": sf_order_id, "error": str(trouble)})
-        later = trouble.until if isinstance(trouble, Waiting) else context.now() + (trouble.retry_after or 15.0)
+        later = trouble.until if isinstance(trouble, WaitUntil) else context.now() + (trouble.retry_after or 15.0)
         with context.ledger.write() as connection:
-            _audit_at(connection, row, later, row.audits)
+            audits.settle(connection, row, due_at=later, audits=row.audits)
         return True
-    _settle(context, row, again=True)
+    _settle(context, row)
     return True
+
+
+def _ask_for_payment_method(context: RunContext, row: Fulfillment) -> None:
+    """A client is said to have a payment method now: ask WHMCS once, and let all of the client's orders go on."""
+    client_id = row.client_id or ""
+    with context.ledger.write() as connection:
+        payment_hints.note_asked(connection, client_id, now=context.now())
+    if not can_pay(context, client_id):
+        return
+    with context.ledger.write() as connection:
+        for sf_order_id in fulfillments.failed_for_payment_method(connection, client_id):
+            decisions.resume(
+                connection, sf_order_id, now=context.now(), actor="whmcs", why="a payment method was added"
+            )
 
 
 def _look_after(run: Run) -> None:
@@ -80,33 +106,50 @@ def _look_after(run: Run) -> None:
 
 
 def _follow_elected(run: Run, row: Fulfillment) -> None:
-    """What became of the elected order in WHMCS after the fulfillment had ended there."""
-    order = run.seen.order
-    if order is None:
+    """What became of the elected order in WHMCS, and of its services, after the fulfillment had ended there."""
+    if row.elected_whmcs_id is None:
         return
+    order = run.seen.order if run.seen.order_read else None
+    if order is None:  # not found by its reference (adopted, or WHMCS doesn't keep it), or cancelled beside others
+        order = run.context.whmcs.order(row.elected_whmcs_id)
+    status = "deleted" if order is None else order.status
+    services = [s for s in run.context.whmcs.services(run.client_id) if s.order_id == row.elected_whmcs_id]
     now = run.context.now()
-    if row.state is State.PROVISIONED and order.status in ("Cancelled", "Fraud"):
-        log.warning(
-            "A provisioned order was cancelled in WHMCS",
-            extra={"sfOrderId": row.sf_order_id, "whmcsOrderId": order.id, "status": order.status},
-        )
+    with run.context.ledger.write() as connection:
+        seen = {service.id: service.status for service in services}
+        gone = {each: "Deleted" for each in row.service_ids if each not in seen}
+        audits.note_services(connection, row.sf_order_id, seen | gone, now=now)
+    if row.state is State.PROVISIONED:
+        _follow_provisioned(run, row, status, services)
+        return
+    set_up = bool(services) and all(service.status in LIVE_SERVICE for service in services)
+    if set_up and row.state is State.NEEDS_DECISION and row.error_code == ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
+        # Somebody has set the service up in WHMCS since: nothing is left to decide.
         with run.context.ledger.write() as connection:
-            if orders.set_cancelled_in_whmcs(connection, row.sf_order_id, now=now):
-                events.record(
-                    connection,
-                    "cancelled_in_whmcs",
-                    now=now,
-                    subject=row.sf_order_id,
-                    detail={"whmcsOrderId": order.id, "status": order.status},
-                )
-                fields = {"Provisioning_Status__c": CustomerStatus.CANCELLED.value}
-                outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
-    elif row.state is State.NEEDS_DECISION and row.error_code == ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
-        # Somebody may have set the service up in WHMCS since: then nothing is left to decide.
-        services = [s for s in run.context.whmcs.services(run.client_id) if s.order_id == order.id]
-        if services and all(service.status in LIVE_SERVICE for service in services):
-            with run.context.ledger.write() as connection:
-                fulfillments.start_again(connection, row, now=now, requested_by="whmcs")
+            fulfillments.start_again(connection, row, now=now, requested_by="whmcs")
+
+
+def _follow_provisioned(run: Run, row: Fulfillment, status: str, services: Sequence[WhmcsService]) -> None:
+    """A provisioned order that is over in WHMCS is Cancelled to its customer and in Salesforce; one that is live again
+    is Provisioned again."""
+    over = status in ENDED_ORDER or status == "deleted"
+    over = over or (bool(row.service_ids) and all(each.status in ENDED_SERVICE for each in services))
+    live = status == ACTIVE and any(service.status in LIVE_SERVICE for service in services)
+    now = run.context.now()
+    with run.context.ledger.write() as connection:
+        if over:
+            changed, kind = orders.set_cancelled_in_whmcs(connection, row.sf_order_id, now=now), "cancelled_in_whmcs"
+        else:
+            changed, kind = live and orders.set_live_again(connection, row.sf_order_id, now=now), "live_again_in_whmcs"
+        if not changed and not (over and row.salesforce_status != CustomerStatus.CANCELLED):
+            return  # nothing new, and Salesforce shows it
+        detail = {"whmcsOrderId": row.elected_whmcs_id, "status": status}
+        events.record(connection, kind, now=now, subject=row.sf_order_id, detail=detail)
+        fulfillments.plan_resync(connection, row.sf_order_id, now=now, due_at=now)
+    log.warning(
+        "A provisioned order was cancelled in WHMCS" if over else "A cancelled order is live again in WHMCS",
+        extra={"sfOrderId": row.sf_order_id, "whmcsOrderId": row.elected_whmcs_id, "status": status},
+    )
 
 
 def _verify_cancelled(run: Run, order_id: str) -> None:
@@ -132,73 +175,48 @@ def _verify_cancelled(run: Run, order_id: str) -> None:
                 )
 
 
-def _settle(context: RunContext, row: Fulfillment, *, again: bool) -> None:
-    """Note an audit as done, say the present state to Salesforce once more, and plan the next audit.
+def _settle(context: RunContext, row: Fulfillment) -> None:
+    """Note an audit as done, tell Salesforce the present state once more after the first, and plan the next.
 
     An audit that a hint from WHMCS brought on early stands in for none of the planned ones: what they wait for may
     not have happened yet.
     """
     now = context.now()
-    planned = _planned(context, row) if again else None
-    early = planned is not None and now < planned[row.audits]
-    audits = row.audits if early or planned is None else row.audits + 1
-    next_at = planned[audits] if planned is not None and audits < len(planned) else None
+    planned = _planned(context, row)
+    early = planned is not None and now < planned[0]
+    done = row.audits if early or planned is None else row.audits + 1
+    if planned is None:
+        due_at = None
+    elif early:
+        due_at = planned[0]
+    else:
+        due_at = max(planned[1], now) if planned[1] is not None else None
     with context.ledger.write() as connection:
-        _audit_at(connection, row, next_at, audits)
-        if planned is not None and row.audits == 0 and not early:
+        audits.settle(connection, row, due_at=due_at, audits=done)
+        if _doubtful(row) and row.audits == 0 and not early:
             # A write-back that a stopped process sent late may have overtaken ours.
             fulfillments.plan_resync(connection, row.sf_order_id, now=now, due_at=now)
 
 
-def _planned(context: RunContext, row: Fulfillment) -> tuple[float, ...] | None:
-    """When an order that may have a second WHMCS order is to be audited; None when none can be, or all are done."""
-    doubtful = row.duplicate_possible or row.add_open
-    if not doubtful or row.audits >= len(AUDITS):
+def _doubtful(row: Fulfillment) -> bool:
+    """Whether WHMCS may have more orders of this one than the elected."""
+    return row.duplicate_possible or row.add_open
+
+
+def _planned(context: RunContext, row: Fulfillment) -> tuple[float, float | None] | None:
+    """When the audit that is next in the plan is due, and the one after it; None where none is planned."""
+    schedule = context.settings.whmcs_audit_schedule
+    ended = row.finished_at or 0.0
+    moments: list[float] = []
+    if _doubtful(row):
+        first = max(ended, row.add_in_doubt_until or 0.0) + context.settings.whmcs_max_request_seconds
+        moments = [first + later for later in DUPLICATE_AUDITS]
+    if row.elected_whmcs_id is not None:
+        begin = moments[-1] if moments else ended
+        for pause in schedule:
+            moments.append(begin + pause)
+        while len(moments) < row.audits + 2:
+            moments.append(moments[-1] + schedule[-1])
+    if row.audits >= len(moments):
         return None
-    first = max(row.finished_at or 0.0, row.add_in_doubt_until or 0.0) + context.settings.whmcs_max_request_seconds
-    return tuple(first + later for later in AUDITS)
-
-
-def _audit_at(connection: sa.Connection, row: Fulfillment, at: float | None, audits: int) -> None:
-    connection.execute(
-        sa.update(fulfillments_table)
-        .where(
-            fulfillments_table.c.sf_order_id == row.sf_order_id,
-            fulfillments_table.c.fence == row.fence,
-            fulfillments_table.c.state.in_(FINISHED_STATES),
-        )
-        .values(audit_due_at=at, audits=audits)
-    )
-
-
-def _doubt(context: RunContext, row: Fulfillment, doubt: NeedsDecision) -> None:
-    """An ended order turns out to need a person."""
-    now = context.now()
-    log.error("Order needs a decision", extra={"sfOrderId": row.sf_order_id, "error": doubt.message})
-    with context.ledger.write() as connection:
-        done = connection.execute(
-            sa.update(fulfillments_table)
-            .where(fulfillments_table.c.sf_order_id == row.sf_order_id, fulfillments_table.c.fence == row.fence)
-            .values(
-                state=State.NEEDS_DECISION,
-                error_code=doubt.code,
-                error_message=doubt.message[:255],
-                audit_due_at=None,
-                updated_at=now,
-            )
-        )
-        if done.rowcount == 1:
-            orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now=now, error_code=doubt.code)
-            fields = write_back_fields(CustomerStatus.FAILED, now, row.elected_whmcs_id, doubt.code, doubt.message)
-            outbox.put(connection, "salesforce", row.sf_order_id, {"fields": fields}, now=now)
-
-
-def present_fields(row: Fulfillment, now: float) -> dict[str, object] | None:
-    """What Salesforce is to show of a fulfillment as it stands; None when there is nothing it could be shown on."""
-    if row.state == State.PROVISIONED:
-        return write_back_fields(CustomerStatus.PROVISIONED, now, row.elected_whmcs_id, None, None)
-    if row.state in (State.FAILED, State.NEEDS_DECISION):
-        if row.error_code == "ORDER_NOT_FOUND":
-            return None
-        return write_back_fields(CustomerStatus.FAILED, now, row.elected_whmcs_id, row.error_code, row.error_message)
-    return write_back_fields(CustomerStatus.ACTIVATING, now, None, None, None)
+    return moments[row.audits], moments[row.audits + 1] if row.audits + 1 < len(moments) else None

@@ -9,6 +9,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from sqlalchemy.engine import Connection
+
+from portal.domain.completeness import claim_fault, difference, is_complete
 from portal.domain.ids import bears_reference, external_reference
 from portal.domain.model import ErrorCode, FulfillmentFailed, NeedsDecision, UpstreamError, WhmcsOrder, WhmcsService
 from portal.domain.protocol import (
@@ -26,26 +29,28 @@ from portal.domain.protocol import (
     conclude,
     elects_at_once,
     intend,
-    is_complete,
 )
-from portal.fulfillment.run import Run, Waiting
+from portal.fulfillment.run import Run, WaitUntil
 from portal.ledger import events, fulfillments, installation, runs
 
 log = logging.getLogger("portal.fulfillment")
+
+#: Seconds for which what Salesforce said of an order is taken as approved.
+APPROVAL_KEPT = 60.0
 
 #: Seconds for which a product's custom fields are taken as read.
 PRODUCTS_KEPT = 300.0
 
 
 def execute(run: Run, decide: Callable[[float], Action]) -> None:
-    """Do what is decided until it is DONE. Raises Waiting, FulfillmentFailed, NeedsDecision, UpstreamError."""
+    """Do what is decided until it is DONE. Raises WaitUntil, FulfillmentFailed, NeedsDecision, UpstreamError."""
     while True:
         action = decide(run.context.now())
         if action.do is Do.DONE:
             return
         if action.do is Do.WAIT:
             assert action.until is not None
-            raise Waiting(action.until, action.why)
+            raise WaitUntil(action.until, action.why)
         if action.do is Do.FAIL:
             raise FulfillmentFailed(action.code, action.why)
         if action.do is Do.NEED_DECISION:
@@ -61,8 +66,8 @@ def execute(run: Run, decide: Callable[[float], Action]) -> None:
 def _read_order(run: Run, action: Action) -> None:
     assert action.order_id is not None
     order = run.context.whmcs.order(action.order_id)
-    if order is not None and order.client_id not in ("", run.client_id):
-        # Named by Salesforce or by a person: a slip of the pen must not set up, and bill, somebody else's order.
+    if order is not None and order.client_id not in ("", run.client_id) and run.facts.elected is not None:
+        # Named by a person: a slip of the pen must not set up, and bill, somebody else's order.
         raise NeedsDecision(
             f"WHMCS order {order.id} belongs to WHMCS client {order.client_id}, this order to client {run.client_id}"
         )
@@ -137,7 +142,7 @@ def look(run: Run) -> Look:
         spoken_for = fulfillments.elected_elsewhere(connection, run.id, others)
     found = Look(
         started_at=started_at,
-        marked=tuple(Candidate(row, is_complete(row, services or (), run.lines)) for row in marked),
+        marked=tuple(_candidate(run, row, services) for row in marked),
         unmarked=tuple(each for each in others if each not in spoken_for),
     )
     log.info(
@@ -145,6 +150,13 @@ def look(run: Run) -> Look:
         extra={"sfOrderId": run.id, "orders": len(rows), "marked": [row.id for row in marked]},
     )
     return found
+
+
+def _candidate(run: Run, order: WhmcsOrder, services: list[WhmcsService] | None) -> Candidate:
+    if services is None:
+        return Candidate(order, complete=False)
+    mine = tuple(service for service in services if service.order_id == order.id)
+    return Candidate(order, is_complete(order, services, run.lines), mine, difference(mine, run.lines))
 
 
 def _field_bears_reference(service: WhmcsService, field: str, sf_order_id: str) -> bool:
@@ -161,8 +173,26 @@ def _read_services(run: Run, action: Action) -> None:
     only = known[0] if len(known) == 1 else None
     rows = run.context.whmcs.services(run.client_id, only)
     mine = tuple(row for row in rows if row.order_id == action.order_id or (not row.order_id and row.id in known))
-    run.seen = replace(run.seen, services=mine)
-    _learn_about_field(run, mine)
+    run.seen = run.seen.with_services(mine, difference(mine, run.lines))
+    if run.facts.elected is None and order is not None:
+        run.seen = replace(run.seen, claim_fault=_claim_fault(run, order, mine))
+    else:
+        _learn_about_field(run, mine)
+
+
+def _claim_fault(run: Run, order: WhmcsOrder, services: tuple[WhmcsService, ...]) -> str | None:
+    with run.context.ledger.read() as connection:
+        taken = fulfillments.by_elected(connection, order.id)
+    if taken is not None and taken.sf_order_id != run.id:
+        return f"is Salesforce order {taken.sf_order_id} already"
+    return claim_fault(
+        order,
+        services,
+        sf_order_id=run.id,
+        client_id=run.client_id,
+        ordered_at=run.plan["order"].get("created_at"),
+        reference_field=run.context.settings.whmcs_marker_custom_field,
+    )
 
 
 # --- changing WHMCS ------------------------------------------------------------------------------------
@@ -171,6 +201,9 @@ def _read_services(run: Run, action: Action) -> None:
 def _create(run: Run, action: Action) -> None:
     custom_fields = _reference_fields(run)
     with run.context.whmcs_slot():  # before the intent: a call must leave soon after it
+        if run.validated_at is None or run.context.now() - run.validated_at > APPROVAL_KEPT:
+            # What is created is what is approved now: the run that takes it up next asks Salesforce again.
+            raise WaitUntil(run.context.now(), "what Salesforce said of the order is too old by now")
         _add_order(run, action, custom_fields)
 
 
@@ -206,8 +239,8 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     with run.context.ledger.write() as connection:
         run.save_facts(connection, facts, service_ids=list(added.service_ids))
         if elects_at_once(before):
-            elected = runs.elect(connection, run.id, run.fence, added.order_id, now=run.context.now())
-            facts = after_election(facts, elected)
+            elected = _elected(connection, run, added.order_id)
+            facts = after_election(facts, elected, found=False)
     run.facts, run.service_ids = facts, list(added.service_ids)
     run.context.fault_point("add_order:recorded")
 
@@ -228,16 +261,20 @@ def _reference_fields(run: Run) -> dict[str, dict[str, str]]:
 def _elect(run: Run, action: Action) -> None:
     assert action.order_id is not None
     with run.context.ledger.write() as connection:
-        taken = fulfillments.by_elected(connection, action.order_id)
-        if taken is not None and taken.sf_order_id != run.id:
-            raise NeedsDecision(f"WHMCS order {action.order_id} is already Salesforce order {taken.sf_order_id}")
-        elected = runs.elect(connection, run.id, run.fence, action.order_id, now=run.context.now())
-        facts = after_election(run.facts, elected)
+        elected = _elected(connection, run, action.order_id)
+        facts = after_election(run.facts, elected, found=True)
         run.save_facts(connection, facts)
     run.facts = facts
     run.seen = run.seen.after_election(elected)
     log.info("Elected the WHMCS order", extra={"sfOrderId": run.id, "whmcsOrderId": elected})
     run.context.fault_point("elected")
+
+
+def _elected(connection: Connection, run: Run, whmcs_order_id: str) -> str:
+    taken = fulfillments.by_elected(connection, whmcs_order_id)
+    if taken is not None and taken.sf_order_id != run.id:
+        raise NeedsDecision(f"WHMCS order {whmcs_order_id} is already Salesforce order {taken.sf_order_id}")
+    return runs.elect(connection, run.lease, whmcs_order_id, now=run.context.now())
 
 
 def _cancel_stray(run: Run, action: Action) -> None:

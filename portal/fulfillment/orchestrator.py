@@ -16,9 +16,10 @@ from portal.domain.model import (
     UpstreamError,
 )
 from portal.fulfillment import steps
-from portal.fulfillment.run import Run, RunContext, Waiting
+from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.ledger import runs
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
+from portal.ledger.fulfillments import Fulfillment
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -40,7 +41,7 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     """
     with context.ledger.write() as connection:
         row = runs.claim(connection, sf_order_id, context.worker_id, now=context.now())
-        done = runs.steps_done(connection, sf_order_id, row.attempt) if row else set()
+        done = _still_done(row, runs.steps_done(connection, sf_order_id, row.attempt)) if row else set()
     if row is None:
         return None
     log.info(
@@ -62,7 +63,7 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
         return _failed(run, State.FAILED, failure.code, failure.message)
     except NeedsDecision as doubt:
         return _failed(run, State.NEEDS_DECISION, doubt.code, doubt.message)
-    except Waiting as waiting:
+    except WaitUntil as waiting:
         return _waiting(run, waiting.until, waiting.why, uncertain=True)
     except UpstreamError as error:
         return _upstream_error(run, error)
@@ -80,6 +81,14 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     return Ended(State.PROVISIONED)
 
 
+def _still_done(row: Fulfillment, done: set[str]) -> set[str]:
+    """The steps that needn't be done again. Before the first AddOrder what was checked is checked anew: what is created
+    is what is approved now, and meanwhile hours may have passed."""
+    if row.add_attempts or row.elected_whmcs_id is not None:
+        return done
+    return done & {Step.SF_STATUS_UPDATE}
+
+
 def _failed(run: Run, state: State, code: ErrorCode, message: str) -> Ended:
     log.error(
         "Order fulfillment failed" if state is State.FAILED else "Order needs a decision",
@@ -89,12 +98,12 @@ def _failed(run: Run, state: State, code: ErrorCode, message: str) -> Ended:
     return Ended(state, code, message)
 
 
-def _waiting(run: Run, until: float, why: str, *, uncertain: bool) -> Ended:
+def _waiting(run: Run, until: float, why: str, *, uncertain: bool, code: ErrorCode | None = None) -> Ended:
     log.info(
         "Order waits",
         extra={"sfOrderId": run.id, "step": run.current, "seconds": round(until - run.context.now(), 1), "why": why},
     )
-    run.reschedule(until, why, uncertain=uncertain)
+    run.reschedule(until, why, uncertain=uncertain, code=code)
     return Ended(State.WAITING, message=why)
 
 
@@ -116,7 +125,7 @@ def _upstream_error(run: Run, error: UpstreamError) -> Ended:
     pause = schedule[max(run.tries, 1) - 1] * random.uniform(0.8, 1.2)
     if error.retry_after is not None:
         pause = error.retry_after if error.code == "circuit_open" else max(pause, error.retry_after)
-    return _waiting(run, now + pause, str(error), uncertain=error.unknown)
+    return _waiting(run, now + pause, str(error), uncertain=error.unknown, code=_code_of_outage(error.upstream))
 
 
 def _code_of_refusal(step: Step | None) -> ErrorCode:

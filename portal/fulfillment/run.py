@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -30,7 +29,8 @@ from portal.domain.model import (
 )
 from portal.domain.ports import SalesforcePort, WhmcsPort
 from portal.domain.protocol import Facts, Seen, taken_up
-from portal.ledger import counters, installation, orders, outbox, runs
+from portal.domain.write_back import Standing, order_fields, status_in_salesforce
+from portal.ledger import fulfillments, installation, outbox, payment_hints, runs
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
 from portal.settings import Settings
@@ -40,11 +40,11 @@ log = logging.getLogger("portal.fulfillment")
 #: How long one write-back may take before another process may send it too, in seconds.
 WRITE_BACK_CLAIM = 45.0
 
-#: Seconds after the possible late commit of an AddOrder at which an order that had a second chance is looked at again.
-AUDITS = (0.0, 3600.0, 86_400.0)
+#: A wait that is longer is told to Salesforce again with its next try, in seconds.
+TELL_AGAIN = 60.0
 
 
-class Waiting(PortalError):
+class WaitUntil(PortalError):
     """The order can go on at a later moment only; nothing has failed. `until`: seconds since 1970."""
 
     def __init__(self, until: float, why: str) -> None:
@@ -74,7 +74,7 @@ class Run:
     def __init__(self, context: RunContext, row: Fulfillment, done: set[str]) -> None:
         self.context = context
         self.id = row.sf_order_id
-        self.fence = row.fence
+        self.lease = runs.Lease(row.sf_order_id, row.fence, context.worker_id)
         self.attempt = row.attempt
         self.tries = row.tries
         self.first_failed_at = row.first_failed_at
@@ -83,8 +83,15 @@ class Run:
         self.salesforce_status = row.salesforce_status
         self.facts: Facts = taken_up(row.facts)
         self.seen = Seen()
+        self.validated_at: float | None = None  # when Salesforce was asked for what is to be made, by this run
+        self.payment_asked_at: float | None = None  # when WHMCS was asked how the client pays
+        self.paying_client = ""
         self.current: Step | None = None
         self._done = done
+        self._hints = row.hints
+        self._waiting_code = row.waiting_code
+        self._written_at = 0.0
+        self.salesforce_written_at = row.salesforce_written_at
         self._step_id: int | None = None
         self._pending: list[Callable[[Connection], None]] = []
 
@@ -100,19 +107,19 @@ class Run:
         self.current = step
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
         begun = self.context.now()
-        self.later(lambda c: self._begin_step(c, step, begun))
+        self.later(lambda c: self._begin_step(c, step, now=begun))
         if step is Step.VALIDATION:
             self.flush()  # the other steps write before they ask anybody: their intent goes with it
         self.context.fault_point(f"{step.value}:begun")
         detail = do(self)
         self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
         ended = self.context.now()
-        self.later(lambda c: self._end_step(c, StepState.DONE, detail, ended))
+        self.later(lambda c: self._end_step(c, StepState.DONE, detail, now=ended))
 
-    def _begin_step(self, connection: Connection, step: Step, now: float) -> None:
-        self._step_id = runs.begin_step(connection, self.id, self.attempt, self.fence, step, now=now)
+    def _begin_step(self, connection: Connection, step: Step, *, now: float) -> None:
+        self._step_id = runs.begin_step(connection, self.id, self.attempt, self.lease.fence, step, now=now)
 
-    def _end_step(self, connection: Connection, state: StepState, detail: JsonObject, now: float) -> None:
+    def _end_step(self, connection: Connection, state: StepState, detail: JsonObject, *, now: float) -> None:
         if self._step_id is not None:
             runs.end_step(connection, self._step_id, state, detail, now=now)
             self._step_id = None
@@ -123,7 +130,7 @@ class Run:
 
     def save(self, connection: Connection, **values: Any) -> None:
         """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved."""
-        runs.update(connection, self.id, self.fence, now=self.context.now(), **values)
+        runs.update(connection, self.lease, now=self.context.now(), **values)
         for write in self._pending:
             write(connection)
         # A transaction that is rolled back ends the run, so nothing kept is lost by forgetting it here.
@@ -132,7 +139,7 @@ class Run:
     def save_facts(self, connection: Connection, facts: Facts, **values: Any) -> None:
         """Write the protocol's facts; `self.facts` is to be set once the transaction is through."""
         self.save(connection, **values)
-        runs.save_facts(connection, self.id, self.fence, facts, now=self.context.now())
+        runs.save_facts(connection, self.lease, facts, now=self.context.now())
 
     def flush(self) -> None:
         """Write what was kept for later."""
@@ -141,9 +148,9 @@ class Run:
                 self.save(connection)
 
     def refuse_when_paused(self, connection: Connection) -> None:
-        """Raises Waiting while an operator has paused fulfillments: nothing is written to WHMCS then."""
+        """Raises WaitUntil while an operator has paused fulfillments: nothing is written to WHMCS then."""
         if installation.paused(connection):
-            raise Waiting(self.context.now() + 5.0, "an operator has paused fulfillments")
+            raise WaitUntil(self.context.now() + 5.0, "an operator has paused fulfillments")
 
     @property
     def items(self) -> list[SalesforceItem]:
@@ -162,27 +169,25 @@ class Run:
     def provisioned(self) -> None:
         """End well."""
         with self.context.ledger.write() as connection:
-            self._finish(connection, State.PROVISIONED, CustomerStatus.PROVISIONED, None, None)
+            self._finish(connection, State.PROVISIONED, None, None)
 
     def failed(self, state: State, code: ErrorCode, message: str) -> None:
         """End as Failed or as needing a decision: in the ledger, and in Salesforce."""
         message = message[:255]
         uncertain = state is State.NEEDS_DECISION
-        # "Needs a decision" is Activating to the customer: somebody is looking into it.
-        customer = CustomerStatus.ACTIVATING if uncertain else CustomerStatus.FAILED
-        message_id = None
         with self.context.ledger.write() as connection:
             self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, code, message)
-            self._finish(connection, state, customer, code, message)
-            if code is not ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
-                message_id = self._put_write_back(connection, CustomerStatus.FAILED, code, message)
-        if message_id is not None:
-            self.send_write_back(message_id, CustomerStatus.FAILED, code, message)
-            with self.context.ledger.write() as connection:
-                self._write_pending(connection)
+            message_id = self._finish(connection, state, code, message)
+        if message_id is None:
+            return
+        standing = Standing(state, False, self.facts.elected, code, message)
+        self._send_write_back(message_id, standing)
+        with self.context.ledger.write() as connection:
+            self._write_pending(connection)
 
-    def reschedule(self, until: float, why: str, *, uncertain: bool) -> None:
-        """Give the order back; it goes on at `until`."""
+    def reschedule(self, until: float, why: str, *, uncertain: bool, code: ErrorCode | None) -> None:
+        """Give the order back; it goes on at `until`. code: whose trouble it waits for, if it is another side's."""
+        now = self.context.now()
         with self.context.ledger.write() as connection:
             self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, None, why)
             self.save(
@@ -190,116 +195,115 @@ class Run:
                 state=State.WAITING,
                 due_at=until,
                 waiting_for=why[:255],
+                waiting_code=code,
                 owner=None,
                 job_id=None,
                 enqueued_at=None,
                 tries=self.tries,
                 first_failed_at=self.first_failed_at,
             )
+            if code != self._waiting_code or until - now > TELL_AGAIN:  # else it shows that reason already
+                fulfillments.plan_resync(connection, self.id, now=now, due_at=now)
 
-    def _finish(
-        self,
-        connection: Connection,
-        state: State,
-        customer: CustomerStatus,
-        code: ErrorCode | None,
-        message: str | None,
-    ) -> None:
+    def _finish(self, connection: Connection, state: State, code: ErrorCode | None, message: str | None) -> int | None:
+        """Write the end; returns the id of the message that tells Salesforce, where it hasn't taken that yet.
+
+        A Provisioned that it has taken already needs none; of others the message is this process's to send first.
+        """
         now = self.context.now()
-        doubtful = self.facts.duplicate_possible or self.facts.add_open
-        audit_at = None
-        if doubtful:
-            audit_at = max(now, self.facts.add_in_doubt_until or 0.0) + self.context.settings.whmcs_max_request_seconds
-        self.save(
+        runs.finish(
             connection,
-            state=state,
-            owner=None,
-            job_id=None,
-            enqueued_at=None,
-            waiting_for=None,
+            self.lease,
+            state,
+            now=now,
             error_code=code,
             error_message=message,
-            finished_at=now,
             service_ids=self.service_ids,
-            audit_due_at=audit_at,
-            audits=0,
+            audit_due_at=self._first_audit(connection, state, code, now=now),
+            hints=self._hints,
             salesforce_status=self.salesforce_status,
         )
-        orders.set_status(connection, self.id, customer, now=now, error_code=code)
-        counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
+        self._write_pending(connection)
+        if code is ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
+            return None
+        if state is State.PROVISIONED:
+            if self.salesforce_status != CustomerStatus.PROVISIONED:
+                fulfillments.plan_resync(connection, self.id, now=now, due_at=now)
+            return None
+        return self._put_write_back(connection)
+
+    def _first_audit(self, connection: Connection, state: State, code: ErrorCode | None, *, now: float) -> float | None:
+        """When to look at WHMCS for the first time after the end."""
+        doubtful = self.facts.duplicate_possible or self.facts.add_open
+        if doubtful:
+            return max(now, self.facts.add_in_doubt_until or 0.0) + self.context.settings.whmcs_max_request_seconds
+        if code is ErrorCode.PAYMENT_METHOD_MISSING and self.payment_asked_at is not None:
+            if payment_hints.heard_since(connection, self.paying_client, self.payment_asked_at):
+                return now
+            return None
+        if self.facts.elected is None:
+            return None
+        return now + self.context.settings.whmcs_audit_schedule[0]
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:
         detail = {"error": message[:255]} | ({"code": code.value} if code else {})
         now = self.context.now()
-        self.later(lambda c: self._end_step(c, state, detail, now))
+        self.later(lambda c: self._end_step(c, state, detail, now=now))
 
     def _write_pending(self, connection: Connection) -> None:
-        """Write what is left after the end, where the fence no longer guards anything of ours."""
+        """Write what is left after the end, where the lease no longer guards anything of ours."""
         for write in self._pending:
             write(connection)
         self._pending = []
 
     # --- telling Salesforce ---
 
-    def tell_salesforce(self, status: CustomerStatus) -> JsonObject:
-        """Write a status to Salesforce: kept in the outbox first, so that it arrives even if Salesforce is away."""
+    def tell_salesforce(self, state: State) -> JsonObject:
+        """Tell Salesforce a state now: kept in the outbox first, so that it arrives even if Salesforce is away."""
         with self.context.ledger.write() as connection:
             self.save(connection)
-            message_id = self._put_write_back(connection, status, None, None)
-        told = message_id is not None and self.send_write_back(message_id, status, None, None)
-        return {"status": status.value, "salesforce_status": told}
+            message_id = self._put_write_back(connection)
+        standing = Standing(state, False, self.facts.elected)
+        written = message_id is not None and self._send_write_back(message_id, standing)
+        return {"status": status_in_salesforce(standing).value, "written": written}
 
-    def _put_write_back(
-        self, connection: Connection, status: CustomerStatus, code: ErrorCode | None, message: str | None
-    ) -> int | None:
+    def _put_write_back(self, connection: Connection) -> int | None:
+        """A message that is this process's to send; None where another process is sending one: the relay sends both."""
         now = self.context.now()
-        fields = write_back_fields(status, now, self.facts.elected, code, message)
+        busy = outbox.being_sent(connection, "salesforce", self.id, now=now)
         message_id = outbox.put(
             connection,
             "salesforce",
             self.id,
-            {"fields": fields},
+            {},
             now=now,
-            claimed_by=self.context.worker_id,
-            claimed_until=now + WRITE_BACK_CLAIM,
+            claimed_by=None if busy else self.context.worker_id,
+            claimed_until=None if busy else now + WRITE_BACK_CLAIM,
         )
-        if message_id is not None and outbox.earlier_pending(connection, message_id, "salesforce", self.id):
-            outbox.release(connection, self.context.worker_id, "salesforce", [message_id])
-            return None  # an earlier one must go first: the relay_ sends both
+        if busy:
+            return None
+        fulfillments.note_write(connection, [self.id], now=now)
+        self._written_at = now
         return message_id
 
-    def send_write_back(
-        self, message_id: int, status: CustomerStatus, code: ErrorCode | None, message: str | None
-    ) -> bool:
+    def _send_write_back(self, message_id: int, standing: Standing) -> bool:
         """Send one write-back now. It isn't critical: what isn't taken stays in the outbox. Returns if it was taken."""
-        fields = write_back_fields(status, self.context.now(), self.facts.elected, code, message)
-        extra = {"sfOrderId": self.id, "status": status.value, "whmcsOrderId": self.facts.elected}
+        fields = order_fields(standing, now=self._written_at)
+        assert fields is not None
+        status = fields["Provisioning_Status__c"]
+        extra = {"sfOrderId": self.id, "status": status, "whmcsOrderId": self.facts.elected}
         try:
             self.context.salesforce.update_order(self.id, fields)
         except UpstreamError as error:
             log.error("Failed to update order status in Salesforce", extra=extra | {"error": str(error)})
-            due_at, text = self.context.now() + (error.retry_after or 2.0), str(error)
-            self.later(lambda c: outbox.again(c, message_id, due_at=due_at, error=text))
+            due_at, text, code = self.context.now() + (error.retry_after or 2.0), str(error), error.code
+            self.later(lambda c: outbox.again(c, message_id, due_at=due_at, error=text, code=code))
             return False
         log.info("Order status updated in Salesforce", extra=extra)
-        self.salesforce_status = status.value
+        self.salesforce_status = status
         self.later(lambda c: outbox.sent(c, message_id, now=self.context.now()))
+        self.later(lambda c: fulfillments.note_salesforce_status(c, self.id, self.attempt, status))
         return True
-
-
-def write_back_fields(
-    status: CustomerStatus, now: float, whmcs_order_id: str | None, code: ErrorCode | str | None, message: str | None
-) -> JsonObject:
-    """The Order fields for a status: errors are set with Failed and cleared with anything else. `now`: seconds."""
-    fields: JsonObject = {
-        "Provisioning_Status__c": status.value,
-        "Last_Provisioning_At__c": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000"),
-        "Provisioning_Error_Code__c": str(code) if code else None,
-        "Provisioning_Error_Message__c": message[:255] if code and message else None,
-    }
-    if whmcs_order_id is not None and status is not CustomerStatus.ACTIVATING:
-        fields["WHMCS_Order_ID__c"] = whmcs_order_id
-    return fields
 
 
 def frozen_order(order: SalesforceOrder) -> JsonObject:

@@ -1,18 +1,19 @@
 """The seven steps, under the runbook's names. Each returns what the ledger keeps of its outcome.
 
-A step may raise FulfillmentFailed, NeedsDecision, Waiting, UpstreamError or LeaseLost; the orchestrator decides what
+A step may raise FulfillmentFailed, NeedsDecision, WaitUntil, UpstreamError or LeaseLost; the orchestrator decides what
 that means for the order.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from portal.domain.ids import whmcs_id
 from portal.domain.mapping import map_items, refuse_faults
 from portal.domain.model import (
     CustomerStatus,
@@ -21,11 +22,12 @@ from portal.domain.model import (
     JsonObject,
     NeedsDecision,
     SalesforceOrder,
+    State,
     UpstreamError,
 )
-from portal.domain.protocol import decide_accept, decide_create
+from portal.domain.protocol import SEND_WINDOW, decide_accept, decide_create
 from portal.fulfillment.executor import execute, references_readable
-from portal.fulfillment.run import Run, frozen_order
+from portal.fulfillment.run import Run, RunContext, frozen_order
 from portal.ledger import order_sync, orders, outbox, runs
 
 log = logging.getLogger("portal.fulfillment")
@@ -33,11 +35,11 @@ log = logging.getLogger("portal.fulfillment")
 
 def validation(run: Run) -> JsonObject:
     """One Salesforce query for everything: the order is known and fulfillable, its client is known and can pay."""
+    run.validated_at = run.context.now()
     order = run.context.salesforce.fetch_order(run.id)
     if order is None:
         raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
     run.later(partial(order_sync.sync, snapshot=order, now=run.context.now()))
-    run.later(lambda c: orders.set_status(c, run.id, CustomerStatus.ACTIVATING, now=run.context.now()))
     if order.status in run.context.settings.sf_unfulfillable_statuses:
         raise FulfillmentFailed(
             ErrorCode.ORDER_NOT_FULFILLABLE,
@@ -62,7 +64,7 @@ def validation(run: Run) -> JsonObject:
 
 def sf_status_update(run: Run) -> JsonObject:
     """Salesforce is told Activating, which clears the errors of an earlier attempt."""
-    return run.tell_salesforce(CustomerStatus.ACTIVATING)
+    return run.tell_salesforce(State.RUNNING)
 
 
 def order_details(run: Run) -> JsonObject:
@@ -96,7 +98,9 @@ def whmcs_create(run: Run) -> JsonObject:
             run.facts,
             run.seen,
             now=now,
-            references_readable=references_readable(run) if run.facts.add_attempts else None,
+            references_readable=(
+                references_readable(run) if run.facts.add_attempts or not run.facts.history_complete else None
+            ),
         ),
     )
     return {"whmcsOrderId": run.facts.elected, "addOrders": run.facts.add_attempts}
@@ -112,7 +116,7 @@ def whmcs_accept(run: Run) -> JsonObject:
 
 def sf_success_update(run: Run) -> JsonObject:
     """Salesforce is told Provisioned and the WHMCS order's id."""
-    return run.tell_salesforce(CustomerStatus.PROVISIONED)
+    return run.tell_salesforce(State.PROVISIONED)
 
 
 # --- what validation asks ------------------------------------------------------------------------------
@@ -121,25 +125,40 @@ def sf_success_update(run: Run) -> JsonObject:
 def _believe_salesforce(run: Run, order: SalesforceOrder) -> None:
     """Hold what Salesforce tells of earlier attempts against what this ledger knows."""
     facts = run.facts
-    decided_by_person = facts.elected == facts.adopt if facts.elected else facts.duplicate_possible
+    decided_by_person = facts.elected == facts.adopt if facts.elected else facts.confirmed
     if decided_by_person:
         return
-    if order.whmcs_order_id and facts.elected and order.whmcs_order_id != facts.elected:
-        raise NeedsDecision(
-            f"Salesforce names WHMCS order {order.whmcs_order_id}, but this order is WHMCS order {facts.elected}"
+    named = whmcs_id(order.whmcs_order_id) if order.whmcs_order_id else None
+    if named and facts.elected and named != facts.elected:
+        raise NeedsDecision(f"Salesforce names WHMCS order {named}, but this order is WHMCS order {facts.elected}")
+    if facts.elected or facts.add_attempts:
+        return
+    run.facts = replace(run.facts, adopt=named)  # None too: somebody may have cleared the field since
+    if named is None and _attempt_unknown(run, order):
+        # Some ledger has told of an attempt that this one has never heard of: it may have been restored, or be new.
+        over = order.provisioning_status == CustomerStatus.FAILED
+        run.facts = run.facts.doubted(
+            None if over else run.context.now() + SEND_WINDOW + run.context.settings.whmcs_max_request_seconds
         )
-    if order.whmcs_order_id and not facts.elected and not facts.add_attempts:
-        run.facts = run.facts.adopting(order.whmcs_order_id)
-    elif run.attempt == 1 and not run.salesforce_status and not facts.add_attempts:
-        # Salesforce was told of an attempt that this ledger has never heard of: it may have been restored, or be new.
-        # A new click overwrites the status (Requested), but not the time of the last attempt.
-        if order.provisioning_status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED) or (
-            order.attempted_before and order.provisioning_status != CustomerStatus.FAILED
-        ):
-            run.facts = run.facts.doubted(run.context.now() + run.context.settings.whmcs_max_request_seconds)
-            run.later(lambda c: _save(c, run, add_in_doubt_until=run.facts.add_in_doubt_until))
-        elif order.provisioning_status == CustomerStatus.FAILED:
-            run.facts = run.facts.doubted(None)
+        run.later(lambda c: _save(c, run, add_in_doubt_until=run.facts.add_in_doubt_until))
+    elif named is None:
+        # It shows no attempt but this ledger's own. Where WHMCS gives no reference back, that is what decides.
+        run.facts = replace(run.facts, history_complete=True)
+
+
+def _attempt_unknown(run: Run, order: SalesforceOrder) -> bool:
+    """Whether Salesforce shows an attempt later than any this ledger may have told of.
+
+    A new click overwrites the status (Requested), but not the time of the last attempt; a time before the order was
+    made was copied with it from another order.
+    """
+    told_at, written_at = order.last_provisioning_at, run.salesforce_written_at
+    if told_at is None:
+        in_our_hands = order.provisioning_status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED)
+        return in_our_hands and written_at is None
+    if order.created_at is not None and told_at < order.created_at:
+        return False
+    return written_at is None or told_at > written_at + 1.0  # Salesforce keeps whole seconds
 
 
 def _client(run: Run, order: SalesforceOrder) -> str:
@@ -195,30 +214,42 @@ def _add_client(run: Run, order: SalesforceOrder) -> str:
 
 def _payment_method(run: Run, client_id: str) -> str:
     """The gateway to order with. Raises FulfillmentFailed when the client can't pay, or doesn't exist."""
-    settings = run.context.settings
+    run.payment_asked_at, run.paying_client = run.context.now(), client_id
     try:
-        methods = run.context.whmcs.pay_methods(client_id)
-        if methods and settings.whmcs_payment_method:
-            return settings.whmcs_payment_method
-        client = run.context.whmcs.client(client_id=client_id)
+        gateway = _gateway(run.context, client_id)
     except UpstreamError as error:
         if error.permanent:
             raise FulfillmentFailed(
                 ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS client {client_id} can't be used: {error}"
             ) from error
         raise
+    if gateway is None:
+        raise FulfillmentFailed(
+            ErrorCode.PAYMENT_METHOD_MISSING,
+            "The customer has no payment method in WHMCS: ask them to add one, then provision again",
+        )
+    return gateway
+
+
+def can_pay(context: RunContext, client_id: str) -> bool:
+    """Whether the client has a way to pay now. Raises UpstreamError when WHMCS can't be asked."""
+    return bool(context.whmcs.pay_methods(client_id))
+
+
+def _gateway(context: RunContext, client_id: str) -> str | None:
+    """The gateway to order with; None when the client can't pay. Raises FulfillmentFailed when there is no client."""
+    settings = context.settings
+    methods = context.whmcs.pay_methods(client_id)
+    if methods and settings.whmcs_payment_method:
+        return settings.whmcs_payment_method
+    client = context.whmcs.client(client_id=client_id)
     if client is None:
         raise FulfillmentFailed(ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS has no client {client_id}")
     gateway = client.default_gateway or settings.whmcs_payment_method or ""
     if methods and (gateway or methods[0].gateway):
         return gateway or methods[0].gateway
-    if gateway and gateway in settings.whmcs_invoice_gateways:
-        return gateway
-    raise FulfillmentFailed(
-        ErrorCode.PAYMENT_METHOD_MISSING,
-        "The customer has no payment method in WHMCS: ask them to add one, then provision again",
-    )
+    return gateway if gateway and gateway in settings.whmcs_invoice_gateways else None
 
 
 def _save(connection: Connection, run: Run, **values: Any) -> None:
-    runs.update(connection, run.id, run.fence, now=run.context.now(), **values)
+    runs.update(connection, run.lease, now=run.context.now(), **values)

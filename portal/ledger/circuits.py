@@ -31,14 +31,17 @@ def get(connection: Connection, name: str) -> Upstream | None:
     return None if row is None else Upstream(*row)
 
 
-def note_ok(connection: Connection, name: str, *, now: float) -> None:
-    """It answered: the circuit is closed."""
+def note_ok(connection: Connection, name: str, *, now: float) -> bool:
+    """It answered: the circuit is closed. Returns whether it was open before."""
+    query = sa.select(_U.opened_at).where(_U.name == name).with_for_update()
+    was_open = connection.execute(query).scalar_one_or_none() is not None
     values = {"failures": 0, "opened_at": None, "probe_at": None, "last_ok_at": now}
     connection.execute(
         insert(connection, upstreams)
         .values(name=name, **values)
         .on_conflict_do_update(index_elements=[_U.name], set_=values)
     )
+    return was_open
 
 
 def note_failure(connection: Connection, name: str, *, now: float, error: str, opens_at: int, pause: float) -> bool:

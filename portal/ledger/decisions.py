@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Connection
 
+from portal.domain.ids import whmcs_id
 from portal.domain.model import (
     NotFound,
     State,
 )
 from portal.ledger import events
-from portal.ledger.fulfillments import Fulfillment, by_elected, get, start_again
+from portal.ledger.fulfillments import Fulfillment, by_elected, get, hurry, start_again
 from portal.ledger.schema import fulfillments
 
 _F = fulfillments.c
@@ -25,6 +26,7 @@ def adopt(connection: Connection, sf_order_id: str, whmcs_order_id: str, *, now:
     another Salesforce order's.
     """
     row = _to_decide(connection, sf_order_id)
+    whmcs_order_id = whmcs_id(whmcs_order_id)
     taken = by_elected(connection, whmcs_order_id)
     if taken is not None and taken.sf_order_id != sf_order_id:
         raise ValueError(f"WHMCS order {whmcs_order_id} is already Salesforce order {taken.sf_order_id}")
@@ -44,6 +46,7 @@ def adopt(connection: Connection, sf_order_id: str, whmcs_order_id: str, *, now:
         accept_in_doubt_until=None,
         active=False,
         duplicate_possible=True,
+        confirmed=True,
     )
 
 
@@ -68,6 +71,7 @@ def create_afresh(connection: Connection, sf_order_id: str, *, now: float, actor
         accept_in_doubt_until=None,
         active=False,
         duplicate_possible=True,
+        confirmed=True,
         plan=None,
     )
 
@@ -84,10 +88,16 @@ def _to_decide(connection: Connection, sf_order_id: str) -> Fulfillment:
 def resume(connection: Connection, sf_order_id: str, *, now: float, actor: str, why: str) -> bool:
     """Start a Failed order again without a click in Salesforce (the customer added a payment method, an operator).
 
-    Returns whether it was Failed and now is queued.
+    So does one that needs a decision before anything was sent to WHMCS; one that waits is tried now. Returns whether
+    it will be run now.
     """
     row = get(connection, sf_order_id)
-    if row is None or row.state != State.FAILED:
+    if row is None:
+        return False
+    if row.state is State.WAITING:
+        events.record(connection, "hurried", now=now, subject=sf_order_id, actor=actor, detail={"why": why})
+        return hurry(connection, sf_order_id, now=now)
+    if row.state is not State.FAILED and not row.undecided_before_whmcs:
         return False
     again = start_again(connection, row, now=now, requested_by=actor)
     events.record(connection, "resumed", now=now, subject=sf_order_id, actor=actor, detail={"why": why})

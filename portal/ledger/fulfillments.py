@@ -6,6 +6,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,16 +19,15 @@ from portal.domain.model import (
     ErrorCode,
     JsonObject,
     State,
+    customer_status,
 )
 from portal.domain.protocol import Facts
+from portal.domain.write_back import Standing
 from portal.ledger import events, installation, orders, outbox
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, services
 
 _F = fulfillments.c
-
-#: Seconds after a takeover at which Salesforce is told once more what it may have been told wrongly.
-RESYNC_AFTER_TAKEOVER = 15.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Fulfillment:
     first_failed_at: float | None
     due_at: float
     waiting_for: str | None
+    waiting_code: str | None
     owner: str | None
     fence: int
     job_id: str | None
@@ -57,6 +58,8 @@ class Fulfillment:
     accept_open: bool
     accept_in_doubt_until: float | None
     active: bool
+    confirmed: bool
+    hints: int
     audit_due_at: float | None
     audits: int
     plan: JsonObject | None
@@ -65,6 +68,7 @@ class Fulfillment:
     error_code: str | None
     error_message: str | None
     salesforce_status: str | None
+    salesforce_written_at: float | None
     requested_at: float
     requested_by: str | None
     created_at: float
@@ -74,6 +78,11 @@ class Fulfillment:
     @property
     def finished(self) -> bool:
         return self.state in FINISHED_STATES
+
+    @property
+    def undecided_before_whmcs(self) -> bool:
+        """Whether it needs a decision although nothing of it was sent to WHMCS: trying again can do no harm."""
+        return self.state is State.NEEDS_DECISION and not self.add_attempts and self.elected_whmcs_id is None
 
     @property
     def facts(self) -> Facts:
@@ -91,6 +100,7 @@ class Fulfillment:
             accept_open=self.accept_open,
             accept_in_doubt_until=self.accept_in_doubt_until,
             active=self.active,
+            confirmed=self.confirmed,
         )
 
 
@@ -122,39 +132,59 @@ def request_fulfillment(
 ) -> Fulfillment:
     """Make sure the order has a fulfillment, and return it.
 
-    The first request inserts it; a new click on a Failed one starts a new attempt, which resumes what was begun.
-    Anything unfinished, Provisioned or waiting for a decision is returned as it is. `requested_at`: the signed moment.
+    The first request inserts it. A new click on a Failed one starts a new attempt, which resumes what was begun, and
+    so it does on one that needs a decision before anything was sent to WHMCS: what was wrong may be mended. One that
+    waits is tried at once, with all its tries before it. Anything else is returned as it is.
+    `requested_at`: the signed moment.
     """
     row = get(connection, sf_order_id)
     if row is None:
         _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by)
-        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now=now)
         row = get(connection, sf_order_id)
         assert row is not None
         return row
-    if new_click and row.state == State.FAILED:
+    if new_click and (row.state == State.FAILED or row.undecided_before_whmcs):
         return start_again(connection, row, now=now, requested_at=requested_at, requested_by=requested_by)
+    if new_click and hurry(connection, sf_order_id, now=now):
+        return get(connection, sf_order_id) or row
     return row
 
 
 def request_unheard(connection: Connection, sf_order_id: str, *, now: float) -> Fulfillment:
     """An order that Salesforce marked `Requested` although its call never arrived.
 
-    A new one isn't history_complete for: an earlier ledger may have known it. A Failed one is started again.
+    The history of a new one isn't complete: an earlier ledger may have known it. A Failed one is started again once
+    Salesforce has taken that it Failed: before, the `Requested` it shows may be the click that ended so.
     """
     row = get(connection, sf_order_id)
     if row is None:
         _insert(connection, sf_order_id, now=now, requested_at=now, requested_by=None, history_complete=False)
-        orders.set_status(connection, sf_order_id, CustomerStatus.ACTIVATING, now=now)
         events.record(connection, "request_found", now=now, subject=sf_order_id)
         row = get(connection, sf_order_id)
         assert row is not None
     elif row.state == State.FAILED and row.salesforce_status == CustomerStatus.FAILED:
         # It was Failed in Salesforce and is Requested again: a click we never heard of.
         row = start_again(connection, row, now=now)
+    elif row.state == State.WAITING:
+        hurry(connection, sf_order_id, now=now)
     elif row.finished and row.salesforce_status is not None:
         plan_resync(connection, sf_order_id, now=now, due_at=now)
     return row
+
+
+def request_forgotten(connection: Connection, sf_order_id: str, *, now: float, provisioned: bool) -> Fulfillment | None:
+    """An order that Salesforce shows in the portal's hands, or done, while this ledger knows better or nothing of it.
+
+    So it is after a restore, when it was accepted (or clicked again) after the copy was made. It is run again, looking
+    first; None when this ledger has an order that goes on by itself. provisioned: Salesforce shows it Provisioned.
+    """
+    row = get(connection, sf_order_id)
+    if row is None and not provisioned:
+        return request_unheard(connection, sf_order_id, now=now)
+    if row is None or row.state not in (State.FAILED, State.NEEDS_DECISION):
+        return None
+    events.record(connection, "attempt_forgotten", now=now, subject=sf_order_id)
+    return start_again(connection, row, now=now, history_complete=False)
 
 
 def _insert(
@@ -188,6 +218,17 @@ def _insert(
         "updated_at": now,
     }
     connection.execute(insert(connection, fulfillments).values(values).on_conflict_do_nothing())
+    show(connection, sf_order_id, State.QUEUED, now=now)
+
+
+def show(
+    connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: ErrorCode | None = None
+) -> None:
+    """Let the customer see the state a fulfillment has come to, in the transaction that brought it there.
+
+    The one place where `orders.status` follows `fulfillments.state`.
+    """
+    orders.set_status(connection, sf_order_id, customer_status(state), now=now, error_code=error_code)
 
 
 def start_again(
@@ -213,12 +254,14 @@ def start_again(
             first_failed_at=None,
             due_at=now,
             waiting_for=None,
+            waiting_code=None,
             owner=None,
             fence=_F.fence + 1,
             job_id=None,
             enqueued_at=None,
             error_code=None,
             error_message=None,
+            salesforce_status=None,  # what it shows since this click isn't known yet
             requested_at=now if requested_at is None else requested_at,
             requested_by=requested_by,
             updated_at=now,
@@ -227,7 +270,7 @@ def start_again(
             **{"history_complete": row.history_complete and installation.history_complete(connection), **changes},
         )
     )
-    orders.set_status(connection, row.sf_order_id, CustomerStatus.ACTIVATING, now=now)
+    show(connection, row.sf_order_id, State.QUEUED, now=now)
     again = get(connection, row.sf_order_id)
     assert again is not None
     return again
@@ -242,6 +285,7 @@ def failed_for_payment_method(connection: Connection, client_id: str, limit: int
             _F.state == State.FAILED,
             _F.error_code == ErrorCode.PAYMENT_METHOD_MISSING,
         )
+        .order_by(_F.created_at)
         .limit(limit)
     )
     return list(connection.execute(query).scalars())
@@ -270,6 +314,19 @@ def elected_elsewhere(connection: Connection, sf_order_id: str, whmcs_order_ids:
     return {str(row) for row in connection.execute(query).scalars()}
 
 
+def hurry(connection: Connection, sf_order_id: str, *, now: float) -> bool:
+    """A person wants a waiting fulfillment tried now, with all its tries before it. False: it doesn't wait.
+
+    What only time can settle goes on waiting by itself: such a try looks, and waits again.
+    """
+    done = connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == sf_order_id, _F.state == State.WAITING)
+        .values(due_at=now, tries=0, first_failed_at=None)
+    )
+    return done.rowcount == 1
+
+
 def wake(connection: Connection, sf_order_id: str, *, now: float) -> bool:
     """Let a waiting fulfillment look again at once: a hint came that its wait may be over."""
     done = connection.execute(
@@ -285,11 +342,44 @@ def plan_resync(connection: Connection, sf_order_id: str, *, now: float, due_at:
 
     The guide's own Apex writes Failed over our outcome on any answer but 200, and a stopped process may send late.
     """
-    message_id = outbox.put(connection, "resync", sf_order_id, {}, now=now, due_at=due_at)
+    message_id = outbox.put(connection, "salesforce", sf_order_id, {}, now=now, due_at=due_at)
     assert message_id is not None
     return message_id
 
 
-def note_salesforce_status(connection: Connection, sf_order_id: str, status: str) -> None:
-    """Salesforce took this status from the outbox."""
-    connection.execute(sa.update(fulfillments).where(_F.sf_order_id == sf_order_id).values(salesforce_status=status))
+def note_salesforce_status(connection: Connection, sf_order_id: str, attempt: int, status: str) -> None:
+    """Salesforce took this status; of an attempt that is over by now it says nothing any more."""
+    connection.execute(
+        sa.update(fulfillments)
+        .where(_F.sf_order_id == sf_order_id, _F.attempt == attempt)
+        .values(salesforce_status=status)
+    )
+
+
+def note_write(connection: Connection, sf_order_ids: Sequence[str], *, now: float) -> None:
+    """Salesforce is about to be told of these orders: from now on it may show Last_Provisioning_At__c = `now`.
+
+    Written before the call leaves. A later moment found in Salesforce tells of an attempt this ledger has forgotten.
+    """
+    connection.execute(
+        sa.update(fulfillments).where(_F.sf_order_id.in_(sf_order_ids)).values(salesforce_written_at=now)
+    )
+
+
+def standing(connection: Connection, sf_order_id: str) -> tuple[Standing, Fulfillment | None]:
+    """How an order stands as a whole, for Salesforce; and its fulfillment, if it was ever asked for."""
+    row = get(connection, sf_order_id)
+    cancelled = orders.withdrawn(connection, sf_order_id)
+    if row is None:
+        return Standing(None, cancelled), None
+    waiting = row.state is State.WAITING
+    return Standing(
+        row.state,
+        cancelled,
+        row.elected_whmcs_id,
+        row.error_code,
+        row.error_message,
+        row.waiting_for,
+        row.waiting_code,
+        row.due_at if waiting else None,
+    ), row

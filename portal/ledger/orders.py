@@ -295,6 +295,21 @@ def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: flo
     return done.rowcount == 1
 
 
+def set_live_again(connection: Connection, sf_order_id: str, *, now: float) -> bool:
+    """An order that was cancelled in WHMCS is live there again; False for one that isn't cancelled, or not there."""
+    done = connection.execute(
+        orders.update()
+        .where(
+            orders.c.sf_order_id == sf_order_id,
+            orders.c.status == CustomerStatus.CANCELLED.value,
+            orders.c.error_code.is_(None),
+            sa.func.coalesce(orders.c.sf_status, "").not_in(("Cancelled", "Canceled")),
+        )
+        .values(status=CustomerStatus.PROVISIONED.value, updated_at=now)
+    )
+    return done.rowcount == 1
+
+
 def put_mail(connection: Connection, order: Order, template: str, *, now: float) -> None:
     """Queue one of an order's e-mails, once for each template; nothing where nobody's address is known."""
     if not order.email:

@@ -1,11 +1,12 @@
 """What is to be told to somebody, written in the transaction of the fact it tells, and sent until it is taken.
 
-Kinds: `salesforce` (write-backs), `resync` (say the order's present state to Salesforce once more), `mail`,
-`alert`. Rows of one kind and subject go in the order they were written.
+Kinds: `salesforce` (write-backs: an order's state as it is when it is sent, or an account's WHMCS client), `mail`,
+`alert`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +29,10 @@ class Message:
     payload: dict[str, Any]
     tries: int
     created_at: float
+    error_code: str | None = None
 
 
-_COLUMNS = (_O.id, _O.kind, _O.subject, _O.payload, _O.tries, _O.created_at)
+_COLUMNS = (_O.id, _O.kind, _O.subject, _O.payload, _O.tries, _O.created_at, _O.error_code)
 
 
 def put(
@@ -82,12 +84,30 @@ def due(connection: Connection, kind: str, *, now: float, limit: int) -> list[Me
     return [Message(*row) for row in connection.execute(query)]
 
 
-def earlier_pending(connection: Connection, message_id: int | None, kind: str, subject: str) -> bool:
-    """Whether an earlier message of this kind and subject (None: any) is still to be sent."""
-    query = sa.select(_O.id).where(_O.kind == kind, _O.subject == subject, _O.state == "pending").limit(1)
-    if message_id is not None:
-        query = query.where(_O.id < message_id)
-    return connection.execute(query).first() is not None
+def being_sent(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
+    """Whether somebody is sending a message of this kind and subject right now."""
+    query = sa.select(_O.id).where(
+        _O.kind == kind, _O.subject == subject, _O.state == "pending", _O.claimed_until >= now
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def claim_held(connection: Connection, message_ids: Sequence[int], worker_id: str, *, now: float) -> set[int]:
+    """Which of these messages are still this process's to send."""
+    query = sa.select(_O.id).where(
+        _O.id.in_(message_ids), _O.claimed_by == worker_id, _O.claimed_until > now, _O.state == "pending"
+    )
+    return set(connection.execute(query).scalars())
+
+
+def revive(connection: Connection, kind: str, error_codes: Sequence[str], *, now: float) -> int:
+    """What was refused for these reasons is due now: the first one got through, so the fault is mended."""
+    done = connection.execute(
+        sa.update(outbox)
+        .where(_O.kind == kind, _O.state == "pending", _O.due_at > now, _O.error_code.in_(error_codes))
+        .values(due_at=now)
+    )
+    return done.rowcount
 
 
 def claim(connection: Connection, message_id: int, worker_id: str, *, now: float, until: float) -> bool:
@@ -113,12 +133,19 @@ def sent(connection: Connection, message_id: int, *, now: float) -> None:
     )
 
 
-def again(connection: Connection, message_id: int, *, due_at: float, error: str) -> None:
-    """It wasn't taken: try again at `due_at`."""
+def again(connection: Connection, message_id: int, *, due_at: float, error: str, code: str = "") -> None:
+    """It wasn't taken: try again at `due_at`. code: the other side's own, of its refusal."""
     connection.execute(
         sa.update(outbox)
         .where(_O.id == message_id)
-        .values(tries=_O.tries + 1, due_at=due_at, error=error[:255], claimed_by=None, claimed_until=None)
+        .values(
+            tries=_O.tries + 1,
+            due_at=due_at,
+            error=error[:255],
+            error_code=code[:80] or None,
+            claimed_by=None,
+            claimed_until=None,
+        )
     )
 
 

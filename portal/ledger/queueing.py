@@ -8,9 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.domain.model import (
-    State,
-)
+from portal.domain.model import ErrorCode, State
 from portal.ledger import outbox
 from portal.ledger.fulfillments import COLUMNS, Fulfillment, fulfillment_of, plan_resync
 from portal.ledger.schema import fulfillments, workers
@@ -20,6 +18,20 @@ _F = fulfillments.c
 
 #: Seconds after a takeover at which Salesforce is told once more what it may have been told wrongly.
 RESYNC_AFTER_TAKEOVER = 15.0
+
+#: How many waiting orders are woken at once; the others keep their own time.
+MOST_WOKEN = 2000
+
+
+def longest_overdue(connection: Connection) -> float | None:
+    """Since when (seconds since 1970) the order has been due that was due first of those nobody runs; None: none is."""
+    moments = [
+        connection.execute(
+            sa.select(_F.due_at).where(_F.state == state).order_by(_F.due_at).limit(1)
+        ).scalar_one_or_none()
+        for state in (State.QUEUED, State.WAITING)
+    ]
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def due(connection: Connection, *, now: float, limit: int) -> list[Fulfillment]:
@@ -82,24 +94,53 @@ def forget_jobs(connection: Connection) -> int:
 def doubt_unfinished(connection: Connection, *, now: float, until: float) -> int:
     """The ledger was restored: unfinished orders may have been created in WHMCS since its backup was made.
 
-    `until`: then nothing sent before can take effect any more. Returns how many orders are doubted.
+    Runs under way lose their orders, for what they believe may be older than the world. `until`: then nothing sent
+    before can take effect any more. Returns how many orders are doubted.
     """
     count = 0
     for state in (State.QUEUED, State.WAITING, State.RUNNING):
+        lost = {"state": State.QUEUED, "owner": None, "fence": _F.fence + 1, "due_at": now}
         done = connection.execute(
             sa.update(fulfillments)
             .where(_F.state == state)
-            .values(history_complete=False, add_in_doubt_until=until, updated_at=now)
+            .values(
+                history_complete=False,
+                add_in_doubt_until=until,
+                updated_at=now,
+                **(lost if state is State.RUNNING else {}),
+            )
         )
         count += done.rowcount
     return count
+
+
+def wake_waiting(connection: Connection, code: ErrorCode, *, now: float, per_second: float) -> int:
+    """The side these orders wait for is back: they are due soon, spread over time. Returns how many.
+
+    Who has waited longest comes first; `per_second` of them are due each second.
+    """
+    query = (
+        sa.select(_F.sf_order_id)
+        .where(_F.waiting_code == code, _F.state == State.WAITING, _F.due_at > now)
+        .order_by(_F.requested_at)
+        .limit(MOST_WOKEN)
+    )
+    waiting = list(connection.execute(query).scalars())
+    step = max(1, int(per_second))
+    for start in range(0, len(waiting), step):
+        connection.execute(
+            sa.update(fulfillments)
+            .where(_F.sf_order_id.in_(waiting[start : start + step]), _F.state == State.WAITING)
+            .values(due_at=now + start / per_second)
+        )
+    return len(waiting)
 
 
 def take_over(connection: Connection, worker_id: str, *, now: float, heartbeats: int | None = None) -> list[str] | None:
     """Declare a worker dead and free its orders, in one transaction; returns their ids.
 
     With `heartbeats`, only if its counter still stands there. None when another declared it dead, or its heart beats
-    again. What it had sent may still take effect: its orders look before they create.
+    again. What it had sent may still take effect: its orders look, and wait that out, before they create.
     """
     guard = [workers.c.worker_id == worker_id, workers.c.dead == sa.false()]
     if heartbeats is not None:
@@ -118,7 +159,6 @@ def take_over(connection: Connection, worker_id: str, *, now: float, heartbeats:
                 due_at=now,
                 job_id=None,
                 enqueued_at=None,
-                history_complete=False,
                 duplicate_possible=sa.or_(_F.duplicate_possible, _F.add_open),
                 updated_at=now,
             )

@@ -1,6 +1,7 @@
 """A run's writes: claiming an order under a new fence, its steps, what the protocol remembers, the one election.
 
-Every write is conditional on the fence; a row count of zero means that somebody else owns the order now.
+Every write is conditional on the lease: its fence and its owner. A row count of zero means that somebody else owns the
+order now. The owner is part of it because a restored ledger counts its fences a second time.
 Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger`; moments are seconds since 1970.
 """
 
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import (
+    ErrorCode,
     JsonObject,
     LeaseLost,
     State,
@@ -21,12 +23,25 @@ from portal.domain.model import (
     StepState,
 )
 from portal.domain.protocol import Facts
-from portal.ledger import installation
+from portal.ledger import counters, installation
 from portal.ledger.engine import insert
-from portal.ledger.fulfillments import Fulfillment, get
+from portal.ledger.fulfillments import Fulfillment, get, show
 from portal.ledger.schema import fulfillments, services, steps, workers
 
 _F = fulfillments.c
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a run holds its order by."""
+
+    sf_order_id: str
+    fence: int
+    owner: str  # workers.worker_id
+
+
+def _held(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
+    return _F.sf_order_id == lease.sf_order_id, _F.fence == lease.fence, _F.owner == lease.owner
 
 
 def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: float) -> Fulfillment | None:
@@ -43,7 +58,7 @@ def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: floa
             _F.state.in_((State.QUEUED, State.WAITING)),
             _F.due_at <= now,
         )
-        .values(state=State.RUNNING, owner=worker_id, fence=_F.fence + 1, waiting_for=None, updated_at=now)
+        .values(state=State.RUNNING, owner=worker_id, fence=_F.fence + 1, updated_at=now)
     )
     if claimed.rowcount != 1:
         return None
@@ -55,15 +70,51 @@ def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: floa
     return get(connection, sf_order_id)
 
 
-def update(connection: Connection, sf_order_id: str, fence: int, *, now: float, **values: Any) -> None:
-    """Write to a run's row. Raises LeaseLost when its fence is no longer `fence`."""
-    done = connection.execute(
-        sa.update(fulfillments).where(_F.sf_order_id == sf_order_id, _F.fence == fence).values(updated_at=now, **values)
-    )
+def update(connection: Connection, lease: Lease, *, now: float, **values: Any) -> None:
+    """Write to a run's row. Raises LeaseLost when the order isn't held by this lease any more."""
+    done = connection.execute(sa.update(fulfillments).where(*_held(lease)).values(updated_at=now, **values))
     if done.rowcount != 1:
         raise LeaseLost("another worker owns this order now")
-    if values.get("finished_at") is not None:
-        _index_services(connection, sf_order_id, values.get("service_ids") or ())
+
+
+def finish(
+    connection: Connection,
+    lease: Lease,
+    state: State,
+    *,
+    now: float,
+    error_code: ErrorCode | None,
+    error_message: str | None,
+    service_ids: Sequence[str],
+    audit_due_at: float | None,
+    hints: int,
+    **values: Any,
+) -> None:
+    """End a run: the fulfillment's state, what its customer sees, and what is counted. Raises LeaseLost.
+
+    hints: how many the run had seen. One that came meanwhile brings the next audit on at once.
+    """
+    update(
+        connection,
+        lease,
+        now=now,
+        state=state,
+        owner=None,
+        job_id=None,
+        enqueued_at=None,
+        waiting_for=None,
+        waiting_code=None,
+        error_code=error_code,
+        error_message=error_message,
+        finished_at=now,
+        service_ids=list(service_ids),
+        audit_due_at=sa.case((_F.hints != hints, now), else_=audit_due_at),
+        audits=0,
+        **values,
+    )
+    _index_services(connection, lease.sf_order_id, service_ids)
+    show(connection, lease.sf_order_id, state, now=now, error_code=error_code)
+    counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
 
 
 def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
@@ -77,27 +128,28 @@ def _index_services(connection: Connection, sf_order_id: str, service_ids: Seque
         )
 
 
-def save_facts(connection: Connection, sf_order_id: str, fence: int, facts: Facts, *, now: float) -> None:
+def save_facts(connection: Connection, lease: Lease, facts: Facts, *, now: float) -> None:
     """Write what the protocol remembers, all but the election. Raises LeaseLost."""
     values = asdict(facts)
     for mine, column in (("adopt", "adopt_whmcs_id"), ("answered", "answered_whmcs_id")):
         values[column] = values.pop(mine)
     del values["elected"]
-    update(connection, sf_order_id, fence, now=now, **values)
+    update(connection, lease, now=now, **values)
 
 
-def elect(connection: Connection, sf_order_id: str, fence: int, whmcs_order_id: str, *, now: float) -> str:
+def elect(connection: Connection, lease: Lease, whmcs_order_id: str, *, now: float) -> str:
     """Elect a WHMCS order, once and for all; returns the elected one (an earlier election stands).
 
-    The one election: AcceptOrder takes its id from here, and only others are ever cancelled. Raises LeaseLost.
+    The one election: AcceptOrder takes its id from here, and only others are ever cancelled. Raises LeaseLost, and
+    IntegrityError where that WHMCS order is another Salesforce order's (ask `by_elected` first).
     """
     connection.execute(
         sa.update(fulfillments)
-        .where(_F.sf_order_id == sf_order_id, _F.fence == fence, _F.elected_whmcs_id.is_(None))
+        .where(*_held(lease), _F.elected_whmcs_id.is_(None))
         .values(elected_whmcs_id=whmcs_order_id, updated_at=now)
     )
-    row = get(connection, sf_order_id)
-    if row is None or row.fence != fence or row.elected_whmcs_id is None:
+    row = get(connection, lease.sf_order_id)
+    if row is None or (row.fence, row.owner) != (lease.fence, lease.owner) or row.elected_whmcs_id is None:
         raise LeaseLost("another worker owns this order now")
     return row.elected_whmcs_id
 

@@ -55,6 +55,7 @@ fulfillments = sa.Table(
     sa.Column("first_failed_at", Moment),  # the first of them: bounds the retries by the schedule's whole length
     sa.Column("due_at", Moment, nullable=False),  # not to be run before
     sa.Column("waiting_for", sa.String(255)),  # in plain words, while it waits
+    sa.Column("waiting_code", sa.String(40)),  # ErrorCode of what it waits for, where that is another side's trouble
     sa.Column("owner", sa.String(64)),  # workers.worker_id
     sa.Column("fence", sa.Integer, nullable=False),  # every write of a run is conditional on it
     sa.Column("job_id", sa.String(80)),  # the RQ job last sent for it
@@ -72,6 +73,8 @@ fulfillments = sa.Table(
     sa.Column("accept_open", sa.Boolean, nullable=False),
     sa.Column("accept_in_doubt_until", Moment),
     sa.Column("active", sa.Boolean, nullable=False),  # the elected order was seen Active
+    sa.Column("confirmed", sa.Boolean, nullable=False, server_default=sa.false()),  # a person named it, as it is
+    sa.Column("hints", sa.Integer, nullable=False, server_default="0"),  # told meanwhile that something changed
     sa.Column("audit_due_at", Moment),
     sa.Column("audits", sa.Integer, nullable=False),
     # What is to be made, frozen at the first AddOrder intent, and what came of it.
@@ -80,7 +83,8 @@ fulfillments = sa.Table(
     sa.Column("service_ids", sa.JSON, nullable=False),
     sa.Column("error_code", sa.String(40)),
     sa.Column("error_message", sa.String(255)),
-    sa.Column("salesforce_status", sa.String(20)),  # the status Salesforce last took from us
+    sa.Column("salesforce_status", sa.String(20)),  # the status Salesforce last took from us, since the last click
+    sa.Column("salesforce_written_at", Moment),  # the latest Last_Provisioning_At__c that we may have written
     sa.Column("requested_at", Moment, nullable=False),  # the signed timestamp of the click
     sa.Column("requested_by", sa.String(120)),
     sa.Column("created_at", Moment, nullable=False),
@@ -92,7 +96,8 @@ sa.Index("ix_fulfillments_owner", fulfillments.c.owner)
 sa.Index("ix_fulfillments_audit_due_at", fulfillments.c.audit_due_at)
 sa.Index("ix_fulfillments_client_state", fulfillments.c.client_id, fulfillments.c.state)
 sa.Index("ix_fulfillments_enqueued", fulfillments.c.state, fulfillments.c.enqueued_at)
-sa.Index("ix_fulfillments_elected", fulfillments.c.elected_whmcs_id)
+sa.Index("uq_fulfillments_elected", fulfillments.c.elected_whmcs_id, unique=True)  # nobody else's elected one
+sa.Index("ix_fulfillments_waiting_code", fulfillments.c.waiting_code)
 
 # The WHMCS services an order became: finds the order an event about a service belongs to.
 services = sa.Table(
@@ -131,6 +136,7 @@ workers = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("heartbeats", sa.Integer, nullable=False),
     sa.Column("dead", sa.Boolean, nullable=False),
+    sa.Column("beaten_at", Moment),  # by its own clock: for people and /health, never for takeovers
     sa.Column("started_at", Moment, nullable=False),
 )
 sa.Index("ix_workers_dead", workers.c.dead, workers.c.kind)
@@ -178,12 +184,23 @@ outbox = sa.Table(
     sa.Column("claimed_by", sa.String(64)),
     sa.Column("claimed_until", Moment),
     sa.Column("error", sa.String(255)),
+    sa.Column("error_code", sa.String(80)),  # the other side's own, of the last refusal
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("sent_at", Moment),
 )
 sa.Index("ix_outbox_due", outbox.c.kind, outbox.c.state, outbox.c.due_at)
 sa.Index("ix_outbox_claimed_by", outbox.c.claimed_by)
 sa.Index("ix_outbox_subject", outbox.c.kind, outbox.c.subject, outbox.c.state, outbox.c.id)
+
+# Clients of WHMCS that were said to have a payment method now: heard even while an order is being run.
+payment_hints = sa.Table(
+    "payment_hints",
+    metadata,
+    sa.Column("client_id", sa.String(32), primary_key=True),
+    sa.Column("heard_at", Moment, nullable=False),
+    sa.Column("asked_at", Moment),  # when WHMCS was last asked because of it
+)
+sa.Index("ix_payment_hints_heard_at", payment_hints.c.heard_at)
 
 # Security and operators' actions; append-only.
 events = sa.Table(

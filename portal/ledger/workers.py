@@ -28,12 +28,12 @@ def register(connection: Connection, worker_id: str, kind: str, host: str, pid: 
     )
 
 
-def count_heartbeat(connection: Connection, worker_id: str) -> bool:
-    """Count one more heartbeat. False: this process has been declared dead."""
+def count_heartbeat(connection: Connection, worker_id: str, *, now: float) -> bool:
+    """Count one more heartbeat, at `now` by the process' own clock. False: this process has been declared dead."""
     done = connection.execute(
         sa.update(workers)
         .where(workers.c.worker_id == worker_id, workers.c.dead == sa.false())
-        .values(heartbeats=workers.c.heartbeats + 1)
+        .values(heartbeats=workers.c.heartbeats + 1, beaten_at=now)
     )
     return done.rowcount == 1
 
@@ -46,6 +46,16 @@ def alive(connection: Connection, limit: int = 2000) -> list[Worker]:
         .limit(limit)
     )
     return [Worker(*row) for row in connection.execute(query)]
+
+
+def last_heartbeats(connection: Connection) -> dict[str, float]:
+    """Kind of process → the latest heartbeat of any that lives, by its own clock; for people, not for takeovers."""
+    query = (
+        sa.select(workers.c.kind, sa.func.max(sa.func.coalesce(workers.c.beaten_at, workers.c.started_at)))
+        .where(workers.c.dead == sa.false())
+        .group_by(workers.c.kind)
+    )
+    return {kind: float(moment) for kind, moment in connection.execute(query)}
 
 
 def forget_dead(connection: Connection, *, kind: str, started_before: float, limit: int = 100) -> int:

@@ -17,7 +17,7 @@ from flask_limiter import RateLimitExceeded
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
-from portal.ledger import audits, decisions, deliveries, events, fulfillments
+from portal.ledger import audits, deliveries, events, fulfillments, payment_hints
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import services
 from portal.web.problems import Problem
@@ -95,10 +95,8 @@ def _look_again(connection: Connection, event: WhmcsEvent, now: float) -> list[s
     _remember(connection, event, None if row is None else row.sf_order_id, now)
     if row is None or _is_echo(event, row):
         return []
-    if row.finished:
-        audits.audit_now(connection, row.sf_order_id, now=now)
-        return []
-    return [row.sf_order_id] if fulfillments.wake(connection, row.sf_order_id, now=now) else []
+    audits.hint(connection, row.sf_order_id, now=now)
+    return [row.sf_order_id] if row.state is State.WAITING else []
 
 
 def _is_echo(event: WhmcsEvent, row: Fulfillment) -> bool:
@@ -112,16 +110,14 @@ def _is_echo(event: WhmcsEvent, row: Fulfillment) -> bool:
 
 
 def _resume_unpaid(connection: Connection, event: WhmcsEvent, now: float) -> list[str]:
-    """A client has a payment method now: orders that failed for the lack of one start again (and ask WHMCS)."""
+    """A client is said to have a payment method now: the sweep asks WHMCS, and orders that failed for it go on.
+
+    The hint is kept for any client, because the order that it helps may be about to fail at this moment.
+    """
     client_id = _id(event, "clientId")
-    resumed = []
-    for sf_order_id in fulfillments.failed_for_payment_method(connection, client_id) if client_id else ():
-        if decisions.resume(connection, sf_order_id, now=now, actor="whmcs", why="a payment method was added"):
-            _remember(connection, event, sf_order_id, now)
-            resumed.append(sf_order_id)
-    if not resumed:
-        _remember(connection, event, None, now)
-    return resumed
+    waiting = payment_hints.hear(connection, client_id, now=now) if client_id else []
+    _remember(connection, event, waiting[0] if waiting else None, now)
+    return []
 
 
 _ACTS: Final[dict[str, Callable[[Connection, WhmcsEvent, float], list[str]]]] = {

@@ -101,14 +101,14 @@ def take_over(ledger: Ledger, who: str, heartbeats: int | None = None) -> list[s
         return queueing.take_over(connection, who, now=3.0, heartbeats=heartbeats)
 
 
-def elect(ledger: Ledger, sf_order_id: str, candidate: str) -> str:
+def elect(ledger: Ledger, sf_order_id: str, who: str, candidate: str) -> str:
     with ledger.write() as connection:
-        return runs.elect(connection, sf_order_id, 1, candidate, now=3.0)
+        return runs.elect(connection, runs.Lease(sf_order_id, 1, who), candidate, now=3.0)
 
 
 def count_heartbeat(ledger: Ledger, who: str) -> bool:
     with ledger.write() as connection:
-        return workers.count_heartbeat(connection, who)
+        return workers.count_heartbeat(connection, who, now=3.0)
 
 
 def row_of(ledger: Ledger, sf_order_id: str) -> fulfillments.Fulfillment:
@@ -165,7 +165,7 @@ def test_a_claim_and_its_claimers_death_leave_no_order_owned_by_the_dead(ledger:
         if isinstance(claimed, LeaseLost):
             assert taken == [] and row.fence == 0 and row.history_complete
         else:
-            assert taken == [fresh] and row.fence == 2 and not row.history_complete
+            assert taken == [fresh] and row.fence == 2
 
 
 def test_one_takes_over(ledger: Ledger) -> None:
@@ -198,10 +198,12 @@ def test_one_is_elected_and_all_are_told_which(ledger: Ledger) -> None:
         request(ledger, fresh)
         claim(ledger, fresh, who)
 
-        results = together(*[partial(elect, ledger, fresh, str(candidate)) for candidate in range(CROWD)])
+        results = together(
+            *[partial(elect, ledger, fresh, who, f"{fresh[3:15]}{candidate}") for candidate in range(CROWD)]
+        )
         assert len({*results}) == 1 and isinstance(results[0], str)
         with pytest.raises(LeaseLost), ledger.write() as connection:
-            runs.elect(connection, fresh, 2, "99", now=3.0)
+            runs.elect(connection, runs.Lease(fresh, 2, who), "99", now=3.0)
 
 
 def test_an_election_and_a_takeover_keep_either_order(ledger: Ledger) -> None:
@@ -212,10 +214,10 @@ def test_an_election_and_a_takeover_keep_either_order(ledger: Ledger) -> None:
         request(ledger, fresh)
         claim(ledger, fresh, who)
 
-        elected, taken = together(partial(elect, ledger, fresh, "7"), partial(take_over, ledger, who))
+        elected, taken = together(partial(elect, ledger, fresh, who, fresh[3:15]), partial(take_over, ledger, who))
         assert taken == [fresh]
         row = row_of(ledger, fresh)
-        assert row.elected_whmcs_id == (None if isinstance(elected, LeaseLost) else "7") and row.fence == 2
+        assert row.elected_whmcs_id == (None if isinstance(elected, LeaseLost) else fresh[3:15]) and row.fence == 2
 
 
 def test_what_is_kept_once_is_kept_once(ledger: Ledger, fresh: str) -> None:

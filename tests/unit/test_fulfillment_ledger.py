@@ -88,11 +88,11 @@ def test_the_fence_refuses_whoever_lost_the_order(ledger: Ledger) -> None:
     theirs = claim(ledger, BOB, now=3.0)
     assert theirs is not None and theirs.fence > mine.fence
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        runs.update(connection, ORDER, mine.fence, now=4.0, error_message="too late")
+        runs.update(connection, runs.Lease(ORDER, mine.fence, ADA), now=4.0, error_message="too late")
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        runs.save_facts(connection, ORDER, mine.fence, replace(mine.facts, add_attempts=9), now=4.0)
+        runs.save_facts(connection, runs.Lease(ORDER, mine.fence, ADA), replace(mine.facts, add_attempts=9), now=4.0)
     with pytest.raises(LeaseLost), ledger.write() as connection:
-        runs.elect(connection, ORDER, mine.fence, "7", now=4.0)
+        runs.elect(connection, runs.Lease(ORDER, mine.fence, ADA), "7", now=4.0)
     after = row_of(ledger)
     assert (after.elected_whmcs_id, after.add_attempts, after.error_message) == (None, 0, None)
 
@@ -101,9 +101,9 @@ def test_an_election_stands(ledger: Ledger) -> None:
     mine = claim(ledger, ADA)
     assert mine is not None
     with ledger.write() as connection:
-        assert runs.elect(connection, ORDER, mine.fence, "7", now=3.0) == "7"
-        assert runs.elect(connection, ORDER, mine.fence, "8", now=3.0) == "7"
-        runs.save_facts(connection, ORDER, mine.fence, replace(mine.facts, elected="9"), now=3.0)
+        assert runs.elect(connection, runs.Lease(ORDER, mine.fence, ADA), "7", now=3.0) == "7"
+        assert runs.elect(connection, runs.Lease(ORDER, mine.fence, ADA), "8", now=3.0) == "7"
+        runs.save_facts(connection, runs.Lease(ORDER, mine.fence, ADA), replace(mine.facts, elected="9"), now=3.0)
     assert row_of(ledger).elected_whmcs_id == "7"
 
 
@@ -120,17 +120,17 @@ def test_a_takeover_doubts_what_was_begun_as_the_protocol_says(ledger: Ledger, o
         accept_in_doubt_until=98.0,
     )
     with ledger.write() as connection:
-        runs.save_facts(connection, ORDER, mine.fence, begun, now=3.0)
+        runs.save_facts(connection, runs.Lease(ORDER, mine.fence, ADA), begun, now=3.0)
         queueing.take_over(connection, ADA, now=3.0)
     assert asdict(row_of(ledger).facts) == asdict(taken_over(begun))
 
 
 def test_a_takeover_needs_the_heartbeat_it_saw(ledger: Ledger) -> None:
     with ledger.write() as connection:
-        assert workers.count_heartbeat(connection, ADA)
+        assert workers.count_heartbeat(connection, ADA, now=1.0)
         assert queueing.take_over(connection, ADA, now=3.0, heartbeats=0) is None
         assert queueing.take_over(connection, ADA, now=3.0, heartbeats=1) == []
-        assert not workers.count_heartbeat(connection, ADA)
+        assert not workers.count_heartbeat(connection, ADA, now=1.0)
         assert queueing.take_over(connection, ADA, now=3.0, heartbeats=1) is None
 
 
@@ -142,9 +142,8 @@ def test_a_takeover_frees_what_the_dead_was_sending_and_says_the_truth_once_more
         assert outbox.due(connection, "salesforce", now=3.0, limit=9) == []
         queueing.take_over(connection, ADA, now=3.0)
         assert [message.id for message in outbox.due(connection, "salesforce", now=3.0, limit=9)] == [sending]
-        assert outbox.due(connection, "resync", now=3.0, limit=9) == []
-        later = outbox.due(connection, "resync", now=100.0, limit=9)
-    assert [message.subject for message in later] == [ORDER]
+        later = outbox.due(connection, "salesforce", now=100.0, limit=9)
+    assert [message.subject for message in later] == [ORDER, ORDER]
 
 
 def test_a_new_click_starts_a_failed_order_again_and_keeps_what_is_known_of_whmcs(ledger: Ledger) -> None:
@@ -155,13 +154,27 @@ def test_a_new_click_starts_a_failed_order_again_and_keeps_what_is_known_of_whmc
     assert (again.error_code, again.requested_at) == (None, 8.0)
 
 
-@pytest.mark.parametrize("state", [State.QUEUED, State.WAITING, State.RUNNING, State.PROVISIONED, State.NEEDS_DECISION])
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.PROVISIONED, State.NEEDS_DECISION])
 def test_a_click_on_any_other_order_changes_nothing(ledger: Ledger, state: State) -> None:
-    change(ledger, state=state)
+    change(ledger, state=state, add_attempts=1)
     before = row_of(ledger)
     with ledger.write() as connection:
         assert fulfillments.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0) == before
     assert row_of(ledger) == before
+
+
+def test_a_click_on_a_waiting_order_has_it_tried_now_with_all_its_tries(ledger: Ledger) -> None:
+    change(ledger, state=State.WAITING, due_at=9_999.0, tries=7, first_failed_at=3.0, add_attempts=1)
+    with ledger.write() as connection:
+        hurried = fulfillments.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0)
+    assert (hurried.state, hurried.due_at, hurried.tries, hurried.first_failed_at) == (State.WAITING, 9.0, 0, None)
+
+
+def test_a_click_tries_again_what_needs_a_decision_before_anything_was_sent(ledger: Ledger) -> None:
+    change(ledger, state=State.NEEDS_DECISION, error_code="OUTCOME_UNCERTAIN")
+    with ledger.write() as connection:
+        again = fulfillments.request_fulfillment(connection, ORDER, now=9.0, requested_at=8.0)
+    assert (again.state, again.attempt) == (State.QUEUED, 2)
 
 
 def test_a_person_adopts_or_orders_a_fresh_create_only_where_there_is_something_to_decide(ledger: Ledger) -> None:
@@ -185,18 +198,19 @@ def test_an_order_found_requested_without_a_call_is_looked_for_before_it_is_made
     assert (found.state, found.history_complete) == (State.QUEUED, False)
 
 
-def test_a_message_is_written_once_and_goes_in_order(ledger: Ledger) -> None:
+def test_a_message_is_written_once_and_sent_by_one(ledger: Ledger) -> None:
     with ledger.write() as connection:
         first = outbox.put(connection, "salesforce", ORDER, {"n": 1}, now=1.0, once="a")
         assert outbox.put(connection, "salesforce", ORDER, {"n": 1}, now=1.0, once="a") is None
         second = outbox.put(connection, "salesforce", ORDER, {"n": 2}, now=1.0)
         assert first is not None and second is not None
-        assert outbox.earlier_pending(connection, second, "salesforce", ORDER)
+        assert not outbox.being_sent(connection, "salesforce", ORDER, now=1.0)
         assert outbox.claim(connection, first, ADA, now=1.0, until=5.0)
         assert not outbox.claim(connection, first, BOB, now=2.0, until=5.0)
         assert outbox.claim(connection, first, BOB, now=6.0, until=9.0)
+        assert outbox.being_sent(connection, "salesforce", ORDER, now=7.0)
         outbox.sent(connection, first, now=7.0)
-        assert not outbox.earlier_pending(connection, second, "salesforce", ORDER)
+        assert not outbox.being_sent(connection, "salesforce", ORDER, now=7.0)
 
 
 def test_processes_refuse_an_unmigrated_ledger(tmp_path: Path) -> None:

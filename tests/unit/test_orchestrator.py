@@ -26,7 +26,7 @@ from portal.domain.model import (
 from portal.fulfillment import steps
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import Ended, fulfill
-from portal.fulfillment.run import Run, RunContext, Waiting
+from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.ledger import decisions, fulfillments, installation, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
@@ -221,7 +221,7 @@ def test_an_error_of_ours_is_passing_trouble_and_never_shows_its_text(
 def test_failing_needing_a_decision_and_waiting_end_a_run_as_they_are_called(
     context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail_with(monkeypatch, Waiting(clock.now + 5, "still being built"), "whmcs_create")
+    fail_with(monkeypatch, WaitUntil(clock.now + 5, "still being built"), "whmcs_create")
     assert run(context).state is State.WAITING
     row = row_of(context)
     assert (row.tries, row.first_failed_at, row.due_at) == (0, None, clock.now + 5)
@@ -252,7 +252,7 @@ def test_trouble_that_is_over_shortens_no_later_wait(
     fail_with(monkeypatch, down())
     run(context)
     clock.now = row_of(context).due_at
-    fail_with(monkeypatch, Waiting(clock.now + 86_400, "an operator has paused fulfillments"), "whmcs_create")
+    fail_with(monkeypatch, WaitUntil(clock.now + 86_400, "an operator has paused fulfillments"), "whmcs_create")
     run(context)
     clock.now = row_of(context).due_at
     fail_with(monkeypatch, down(code="circuit_open", retry_after=7.0, reached=False), "whmcs_create")
@@ -289,8 +289,7 @@ def audited(context: RunContext, clock: Clock) -> tuple[RunContext, Whmcs]:
         runs.claim(connection, ORDER, "ada", now=clock.now)
         runs.update(
             connection,
-            ORDER,
-            1,
+            runs.Lease(ORDER, 1, "ada"),
             now=clock.now,
             state=State.PROVISIONED,
             owner=None,

@@ -5,9 +5,12 @@ still take effect there. Decisions and transitions are `portal.domain.protocol`'
 writes, WHMCS and the clock are modelled. A run may be taken over at any moment, dead or only slow; a call may be lost,
 answered, or take effect as late as WHMCS can.
 
+At any moment the ledger may be copied, and later restored from that copy with everything else that could tell of it
+gone (Redis, too): what was written in between is forgotten, calls under way and stopped processes are not.
+
 Safety, in every state: never two Active orders, never a cancelled elected one. And as long as no stopped process sent a
-call after it was taken over (which no fence can prevent), never a second order at all. Taking away any of the rules
-(the election, the look, the wait) makes the search find a violation.
+call after it was taken over (which no fence can prevent), and none was under way when the ledger was restored, never a
+second order at all. Taking away any of the rules (the election, the look, the wait) makes the search find a violation.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from portal.domain.model import WhmcsOrder
+from portal.domain.model import WhmcsOrder, WhmcsService
 from portal.domain.protocol import (
     ACTIVE,
     PENDING,
@@ -54,6 +57,7 @@ class Rules:
     election: bool = True
     look: bool = True
     wait: bool = True
+    restores: bool = False  # whether the ledger may be copied, and restored from the copy, once
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Process:
 @dataclass(frozen=True)
 class World:
     now: int = 0
+    copy: Facts | None = None  # what a copy of the ledger remembers
+    restored: bool = False
     facts: Facts = Facts()
     owner: int | None = None
     due: int = 0
@@ -111,6 +117,14 @@ class Violation(Exception):
 
 def row(order: Order) -> WhmcsOrder:
     return WhmcsOrder(str(order.id), "1", order.status, "", "1.00", "1", True, ())
+
+
+def services(order: Order) -> tuple[WhmcsService, ...]:
+    return (WhmcsService(str(order.id), str(order.id), "7", "Monthly", 1, order.status),) if order.complete else ()
+
+
+def difference(order: Order) -> str | None:
+    return None if order.complete else "product 7 isn't there"
 
 
 def effect(world: World, call: Call) -> tuple[World, int | None, bool]:
@@ -142,11 +156,12 @@ def over(world: World, index: int) -> World:
 def decide(rules: Rules, process: Process, now: int) -> Action:
     facts = process.facts
     if facts.elected is None:
-        if not rules.look:
-            facts = replace(facts, history_complete=True, add_attempts=0)
+        seen = process.seen
+        if not rules.look:  # as if nothing were there
+            facts, seen = replace(facts, add_attempts=0), replace(seen, look=Look(now * TICK, ()))
         if not rules.wait:
             facts = replace(facts, add_in_doubt_until=None)
-        action = decide_create(facts, process.seen, now=now * TICK, references_readable=True)
+        action = decide_create(facts, seen, now=now * TICK, references_readable=True)
         if action.do is not Do.DONE:
             return action
     return decide_accept(process.facts, process.seen, now=now * TICK)
@@ -164,7 +179,9 @@ def decided(rules: Rules, world: World, index: int, action: Action) -> World:
     process = world.runs[index]
     seen = process.seen
     if action.do is Do.LOOK:
-        marked = tuple(Candidate(row(order), order.complete) for order in world.orders)
+        marked = tuple(
+            Candidate(row(order), order.complete, services(order), difference(order)) for order in world.orders
+        )
         look = Look(world.now * TICK, marked)
         return with_run(world, index, seen=seen.with_look(look, process.facts.elected))
     if action.do is Do.READ_ORDER:
@@ -173,7 +190,7 @@ def decided(rules: Rules, world: World, index: int, action: Action) -> World:
     if action.do is Do.ELECT:
         assert action.order_id is not None
         chosen = world.facts.elected if rules.election and world.facts.elected else action.order_id
-        facts = after_election(process.facts, chosen)
+        facts = after_election(process.facts, chosen, found=True)
         return with_run(replace(world, facts=facts), index, facts=facts, seen=seen.after_election(chosen))
     if action.do in (Do.CREATE, Do.ACCEPT):
         facts = intend(process.facts, action, now=world.now * TICK, max_request=MAX_REQUEST)
@@ -186,8 +203,11 @@ def decided(rules: Rules, world: World, index: int, action: Action) -> World:
         assert action.until is not None
         world = replace(world, owner=None, due=-(-int(action.until) // int(TICK)))
         return with_run(over(world, index), index, phase="idle")
-    # READ_SERVICES: the services are as active as their order here. The others end the run.
-    assert action.do in (Do.READ_SERVICES, Do.NEED_DECISION, Do.FAIL, Do.DONE), action
+    if action.do is Do.READ_SERVICES:
+        assert action.order_id is not None
+        order = world.orders[int(action.order_id) - 1]
+        return with_run(world, index, seen=seen.with_services(services(order), difference(order)))
+    assert action.do in (Do.NEED_DECISION, Do.FAIL, Do.DONE), action  # the run ends
     return over(replace(world, owner=None, ended=True), index)
 
 
@@ -216,13 +236,15 @@ def recorded(world: World, index: int, outcome: Outcome, made: int | None) -> Wo
     assert action is not None
     if action.do is Do.CANCEL_STRAY:
         assert action.order_id is not None
+        if outcome is Outcome.UNKNOWN:  # the run gives the order back, and the next one looks for itself
+            return over(replace(world, owner=None, due=world.now), index)
         return with_run(world, index, phase="decide", seen=process.seen.after_cancel(action.order_id), action=None)
     facts = conclude(process.before, process.facts, action, outcome, str(made) if made else None)
     seen = process.seen
     if action.do is Do.ACCEPT:
         seen = seen.after_accept(outcome, "refused" if outcome is Outcome.REFUSED else None)
     elif outcome is Outcome.DONE and elects_at_once(process.before):
-        facts = after_election(facts, world.facts.elected or str(made))
+        facts = after_election(facts, world.facts.elected or str(made), found=False)
     world = replace(world, facts=facts)
     return with_run(world, index, phase="decide", facts=facts, before=Facts(), seen=seen, action=None)
 
@@ -245,6 +267,8 @@ def successors(rules: Rules, world: World) -> Iterator[World]:
         yield over(taken, world.owner)  # it was dead, or will only notice that it lost the order
         if world.runs[world.owner].phase == "checked":
             yield taken  # it was stopped right before sending, and goes on some day
+    if rules.restores and not world.restored:
+        yield from copied_or_restored(world)
     for position, call in enumerate(world.calls):
         others = world.calls[:position] + world.calls[position + 1 :]
         done, made, _ = effect(replace(world, calls=others), call)
@@ -264,21 +288,79 @@ def successors(rules: Rules, world: World) -> Iterator[World]:
         yield replace(world, calls=tuple(call for call in world.calls if call.deadline > world.now))
 
 
+def copied_or_restored(world: World) -> Iterator[World]:
+    """The ledger is copied, or restored from its copy: then nobody's lease is known to it any more."""
+    if world.copy is None:
+        if not world.ended:
+            yield replace(world, copy=taken_over(world.facts))
+        return
+    under_way = bool(world.calls) or any(process.phase == "checked" for process in world.runs)
+    runs = tuple(process if process.phase == "checked" else Process("over") for process in world.runs)
+    idle = sum(process.phase == "idle" for process in world.runs)
+    runs = tuple(Process() if process.phase == "idle" else each for process, each in zip(world.runs, runs, strict=True))
+    if idle:
+        yield replace(
+            world,
+            facts=world.copy,
+            owner=None,
+            due=world.now,
+            ended=False,
+            restored=True,
+            copy=Facts(),
+            runs=runs,
+            zombie_sent=world.zombie_sent or under_way,
+        )
+
+
 def check(world: World) -> None:
     active = [order.id for order in world.orders if order.status == ACTIVE]
     if len(active) > 1:
         raise Violation("two Active orders", world)
     elected = world.facts.elected
-    if elected is not None and world.orders[int(elected) - 1].status == CANCELLED:
+    # A run that the restored ledger has forgotten may cancel what it took for a stray: then a person decides.
+    forgotten = world.restored and world.zombie_sent
+    if elected is not None and not forgotten and world.orders[int(elected) - 1].status == CANCELLED:
         raise Violation("the elected order was cancelled", world)
     if len(world.orders) > 1 and not world.zombie_sent:
         raise Violation("a second order although no stopped process sent anything", world)
 
 
+class Fingerprint:
+    """A world as a tuple of numbers, one for each part: most parts are shared between worlds, and hashed once."""
+
+    def __init__(self) -> None:
+        self._by_value: dict[object, int] = {}
+        self._by_identity: dict[int, int] = {}  # of the parts that `_by_value` keeps alive
+
+    def of(self, world: World) -> tuple[object, ...]:
+        return (
+            world.now,
+            world.owner,
+            world.due,
+            world.ended,
+            world.restored,
+            world.zombie_sent,
+            self._number(world.copy),
+            self._number(world.facts),
+            self._number(world.orders),
+            self._number(world.calls),
+            *map(self._number, world.runs),
+        )
+
+    def _number(self, part: object) -> int:
+        known = self._by_identity.get(id(part))
+        if known is None:
+            known = self._by_value.get(part)
+        if known is None:
+            known = self._by_value[part] = self._by_identity[id(part)] = len(self._by_value)
+        return known
+
+
 def search(rules: Rules, most: int) -> tuple[int, set[bool]]:
     """Visit every reachable state. Returns how many there are, and how they can end. Raises Violation."""
     start = World()
-    seen = {start}
+    fingerprint = Fingerprint()
+    seen = {fingerprint.of(start)}
     stack = [start]
     endings: set[bool] = set()
     while stack:
@@ -287,8 +369,9 @@ def search(rules: Rules, most: int) -> tuple[int, set[bool]]:
         stuck = True
         for following in successors(rules, world):
             stuck = False
-            if following not in seen:
-                seen.add(following)
+            mark = fingerprint.of(following)
+            if mark not in seen:
+                seen.add(mark)
                 stack.append(following)
                 assert len(seen) < most, "the search has outgrown its bounds"
         if stuck:
@@ -305,10 +388,17 @@ def test_no_interleaving_breaks_the_promise() -> None:
     assert endings == {True, False}  # it provisions; and where nothing more can come, it has left some undone
 
 
+def test_no_restore_of_the_ledger_breaks_the_promise() -> None:
+    states, endings = search(Rules(restores=True), 3_000_000)
+    assert states > 100_000
+    assert endings == {True, False}
+
+
 @pytest.mark.parametrize(
     ("rules", "what"),
     [
-        (Rules(election=False), "two Active orders"),
+        (Rules(restores=True, look=False), "two Active orders|a second order"),
+        (Rules(election=False), "two Active orders|the elected order was cancelled"),
         (Rules(look=False), "a second order"),
         (Rules(wait=False), "a second order"),
     ],

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 
 from portal.customers import lead_time
 from portal.domain.model import (
+    ErrorCode,
     CustomerStatus,
     LeaseLost,
     NeedsDecision,
@@ -45,6 +46,7 @@ from portal.ledger import (
     order_sync,
     orders,
     outbox,
+    payment_hints,
     queueing,
     runs,
     sessions,
@@ -141,8 +143,9 @@ def exercise(ledger: Ledger, settings: Any) -> None:
 def _workers_and_messages(c: Connection) -> None:
     for name in ("ada", "bob"):
         workers.register(c, name, "fulfill", "host", 1, now=NOW)
-    workers.count_heartbeat(c, "ada")
+    workers.count_heartbeat(c, "ada", now=NOW)
     workers.alive(c)
+    workers.last_heartbeats(c)
     events.record(c, "paused", now=NOW, subject=ORDER)
     events.of_subject(c, ORDER)
     installation.put(c, "key", 1, now=NOW)
@@ -156,7 +159,9 @@ def _workers_and_messages(c: Connection) -> None:
     message = outbox.put(c, "salesforce", ORDER, {}, now=NOW, once="once")
     assert message is not None
     outbox.due(c, "salesforce", now=NOW, limit=9)
-    outbox.earlier_pending(c, message, "salesforce", ORDER)
+    outbox.being_sent(c, "salesforce", ORDER, now=NOW)
+    outbox.claim_held(c, [message], "ada", now=NOW)
+    outbox.revive(c, "salesforce", ["INVALID_FIELD"], now=NOW)
     outbox.claim(c, message, "ada", now=NOW, until=NOW + 9)
     outbox.release(c, "ada", "salesforce", [message])
     outbox.claim(c, message, "ada", now=NOW, until=NOW + 9)
@@ -186,6 +191,7 @@ def _customers(c: Connection) -> None:
     orders.by_checkout_key(c, "key-P-1")
     orders.set_status(c, ORDER, CustomerStatus.ACTIVATING, now=NOW)
     orders.set_cancelled_in_whmcs(c, "801000000000003AAA", now=NOW)
+    orders.set_live_again(c, "801000000000003AAA", now=NOW)
     for status in (None, CustomerStatus.PENDING_REVIEW):
         for before in (None, (NOW, "P-1")):
             orders.page_of_account(c, ACCOUNT, limit=9, status=status, before=before)
@@ -229,8 +235,9 @@ def _fulfillments(c: Connection) -> None:
     runs.end_step(c, step, StepState.DONE, {}, now=NOW)
     runs.steps_of(c, ORDER)
     runs.steps_done(c, ORDER, 1)
-    runs.save_facts(c, ORDER, row.fence, Facts(), now=NOW)
-    runs.elect(c, ORDER, row.fence, "7", now=NOW)
+    lease = runs.Lease(ORDER, row.fence, "ada")
+    runs.save_facts(c, lease, Facts(), now=NOW)
+    runs.elect(c, lease, "7", now=NOW)
     fulfillments.by_elected(c, "7")
     fulfillments.elected_elsewhere(c, OTHER, ["7"])
     fulfillments.failed_for_payment_method(c, "1")
@@ -239,24 +246,46 @@ def _fulfillments(c: Connection) -> None:
     queueing.enqueued(c, limit=9)
     queueing.forget_job(c, OTHER, "job_id")
     queueing.forget_jobs(c)
-    queueing.doubt_unfinished(c, now=NOW, until=NOW)
-    fulfillments.wake(c, OTHER, now=NOW)
-    fulfillments.note_salesforce_status(c, OTHER, "Activating")
+    queueing.longest_overdue(c)
+    queueing.wake_waiting(c, ErrorCode.WHMCS_UNAVAILABLE, now=NOW, per_second=2.0)
+    fulfillments.hurry(c, OTHER, now=NOW)
+    fulfillments.note_salesforce_status(c, OTHER, 1, "Activating")
+    fulfillments.note_write(c, [OTHER], now=NOW)
+    fulfillments.standing(c, OTHER)
+    runs.update(c, lease, now=NOW, state=State.FAILED)
     queueing.take_over(c, "ada", now=NOW)
-    runs.update(c, ORDER, row.fence + 1, now=NOW, state=State.FAILED)
+    queueing.doubt_unfinished(c, now=NOW, until=NOW)
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == ORDER).values(state=State.FAILED))
     decisions.resume(c, ORDER, now=NOW, actor="ada", why="x")
     again = runs.claim(c, ORDER, "bob", now=NOW)
     assert again is not None
     with pytest.raises(LeaseLost):
-        runs.update(c, ORDER, again.fence - 1, now=NOW)
-    ended = {"state": State.PROVISIONED, "owner": None, "audit_due_at": NOW, "finished_at": NOW, "service_ids": ["5"]}
-    runs.update(c, ORDER, again.fence, now=NOW, **ended)
+        runs.update(c, lease, now=NOW)
+    runs.finish(
+        c,
+        runs.Lease(ORDER, again.fence, "bob"),
+        State.PROVISIONED,
+        now=NOW,
+        error_code=None,
+        error_message=None,
+        service_ids=["5"],
+        audit_due_at=NOW,
+        hints=again.hints,
+    )
     fulfillments.by_service(c, "5")
-    audits.audit_now(c, ORDER, now=NOW)
+    fulfillments.request_forgotten(c, OTHER, now=NOW, provisioned=True)
+    audits.hint(c, ORDER, now=NOW)
+    audits.note_services(c, ORDER, {"5": "Active"}, now=NOW)
+    audits.services_of(c, ORDER)
+    payment_hints.hear(c, "1", now=NOW)
+    payment_hints.note_asked(c, "1", now=NOW)
+    payment_hints.heard_since(c, "1", NOW)
     audits.audits_due(c, now=NOW, limit=9)
     audited = fulfillments.get(c, ORDER)
     assert audited is not None
     audits.claim_audit(c, audited, due_again_at=NOW)
+    audits.settle(c, audited, due_at=NOW, audits=1)
+    audits.doubt(c, audited, ErrorCode.OUTCOME_UNCERTAIN, "x", now=NOW)
 
 
 def _after_the_end(ledger: Ledger, settings: Any) -> None:

@@ -159,11 +159,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.ledger.dispose()
 
 
-@pytest.mark.parametrize(("status", "attempted"), [("Requested", True), (None, True), ("Activating", False)])
+@pytest.mark.parametrize(("status", "attempted_at"), [("Requested", 9e5), (None, 9e5), ("Activating", None)])
 def test_a_new_ledger_looks_first_where_salesforce_was_told_of_an_attempt(
-    world: World, status: str | None, attempted: bool
+    world: World, status: str | None, attempted_at: float | None
 ) -> None:
-    world.salesforce.order = replace(Salesforce.order, provisioning_status=status, attempted_before=attempted)
+    world.salesforce.order = replace(Salesforce.order, provisioning_status=status, last_provisioning_at=attempted_at)
     world.whmcs.add("Active", external_reference(ORDER))
     assert world.run() is State.PROVISIONED
     assert [row.status for row in world.whmcs.orders] == ["Active"]

@@ -14,12 +14,13 @@ from portal.domain.ids import salesforce_id_18
 
 _ORDER_FIELDS: Final = (
     "SELECT Id, OrderNumber, Status, AccountId, Account.Name, Account.WHMCS_Client_ID__c, Provisioning_Status__c, "
-    "WHMCS_Order_ID__c, Last_Provisioning_At__c, Portal_Reference__c, TotalAmount, "
+    "WHMCS_Order_ID__c, Provisioning_Error_Code__c, Provisioning_Error_Message__c, Last_Provisioning_At__c, "
+    "CreatedDate, Portal_Reference__c, TotalAmount, "
     "(SELECT Id, Quantity, UnitPrice, Domain__c, Hostname__c, Product2.Name, Product2.WH_Product_ID__c, "
     "Product2.Billing_Cycle__c FROM OrderItems)"
 )
 _ORDER: Final = _ORDER_FIELDS + " FROM Order WHERE Id = {}"
-_CHANGED: Final = _ORDER_FIELDS + ", CreatedDate, LastModifiedDate FROM Order"
+_CHANGED: Final = _ORDER_FIELDS + ", LastModifiedDate FROM Order"
 _SUMMARY: Final = (
     "SELECT Id, OrderNumber, Status, Provisioning_Status__c, Provisioning_Error_Code__c, WHMCS_Order_ID__c, "
     "Last_Provisioning_At__c, Portal_Reference__c, CreatedDate, TotalAmount, "

@@ -124,7 +124,10 @@ def to_order(
         items=tuple(_item(row, quantity or whole_quantity) for row in rows),
         total=money(record.get("TotalAmount")),
         contact=_client_details(contact) if contact else {},
-        attempted_before=text(record.get("Last_Provisioning_At__c")) is not None,
+        created_at=moment(record.get("CreatedDate")),
+        provisioning_error_code=text(record.get("Provisioning_Error_Code__c")),
+        provisioning_error_message=text(record.get("Provisioning_Error_Message__c")),
+        last_provisioning_at=moment(record.get("Last_Provisioning_At__c")),
     )
 
 

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from portal.domain.model import WhmcsOrder, WhmcsProduct, WhmcsService
@@ -36,6 +37,7 @@ def to_order(row: Mapping[str, Any]) -> WhmcsOrder:
         invoice_known="invoiceid" in row,
         service_ids=tuple(service for service in services if service),
         line_item_count=len(lines) if "lineitems" in row else None,
+        placed_at=moment(row.get("date")),
     )
 
 
@@ -124,6 +126,14 @@ def id_text(value: object) -> str:
     """An id as text; "" for none. WHMCS writes 7, "7" and, for none, 0, "0" or ""."""
     written = text(value)
     return written.lstrip("0") if written.isdecimal() else written
+
+
+def moment(value: object) -> float | None:
+    """A WHMCS date ("2026-11-21 16:38:52", in a zone it doesn't tell) as if it were UTC; None for 0000-00-00."""
+    try:
+        return datetime.fromisoformat(text(value)).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def first_id(row: Mapping[str, Any], *names: str) -> str | None:
