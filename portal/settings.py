@@ -230,6 +230,7 @@ class Settings:
 
     @property
     def production(self) -> bool:
+        """Whether this isn't a developer's machine: everything is checked strictly."""
         return self.portal_env == "production"
 
     @property
@@ -284,7 +285,7 @@ def _holds_rsa_key(path: Path) -> bool:
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[str]:
-    """Names that are almost a setting's: a lost letter in an allowlist's name must not leave the door open."""
+    """Names that are almost a setting's: a lost letter in an allowlist's name must not let everybody in."""
     known = {name for setting in fields(Settings) for name in _names(setting)}
     faults = []
     for name in sorted(set(environ) - known):

@@ -109,6 +109,7 @@ class UpstreamClient:
         """Make one HTTP call, `run(session)`, within `seconds` from its start to its last byte.
 
         `effect`: the call changes something over there, so an answer that got lost leaves it unknown.
+        `action` names the call for observers; the TimeoutError of a deadline, too, becomes an UpstreamError.
         Raises UpstreamError, what `run` and the hooks raise of the portal's own errors, and TokenExpired.
         """
         self._hooks.before_call()

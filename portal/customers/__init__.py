@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, g, request, session, url_for
 from markupsafe import Markup
 
-from portal.customers import checkout, order_pages, sign_in
+from portal.customers import checkout, limits, order_pages, sign_in
 from portal.customers.catalogue import CatalogueCache
 from portal.customers.lead_time import LeadTime
 from portal.customers.visitor import ACCOUNT_COOKIE
@@ -29,6 +29,7 @@ def register(app: Flask) -> None:
     security_headers.register(app, settings)
     app.extensions["portal_catalogue"] = CatalogueCache(services)
     app.extensions["portal_lead_time"] = LeadTime(services)
+    limits.register(app, services.redis)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content

@@ -1,43 +1,54 @@
-"""How often a thing may be asked for: counted in Redis for all processes, in this one's memory while Redis is away."""
+"""How often a customer may ask for a thing: counted in Redis for all processes, in this one's memory without it."""
 
 from __future__ import annotations
 
-import threading
-import time
-from typing import Final
+from typing import Final, cast
 
 import redis
+from flask import Flask, current_app
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import FixedWindowRateLimiter
 
 from portal.web.signing import digest
 
-_PREFIX: Final = "portal:asked:"
-_memory: dict[str, tuple[int, float]] = {}
-_guard = threading.Lock()
+_NAMESPACE: Final = "asked"
+#: Counters kept in memory at most; beyond them it starts over. Better a limit forgotten than a memory filled.
+_MOST_IN_MEMORY: Final = 10_000
 
 
-def too_often(connection: redis.Redis, what: str, who: str, *, most: int, seconds: int) -> bool:
-    """Count one more; True when `who` has now asked for `what` more than `most` times within `seconds`.
+class AskLimits:
+    """The counters of one application. A window begins with the first ask, and ends by itself."""
 
-    Only a digest of `who` is kept.
-    """
-    window = int(time.time() // seconds)
-    key = f"{_PREFIX}{what}:{window}:{digest(what, who)[:32]}"
-    try:
-        pipe = connection.pipeline(transaction=False)
-        pipe.incr(key)
-        pipe.expire(key, seconds)
-        count = int(pipe.execute()[0])
-    except redis.RedisError:
-        count = _count_in_memory(key, seconds)
-    return count > most
+    def __init__(self, connection: redis.Redis) -> None:
+        """Shares the connections of `connection`; connects to nothing yet."""
+        # limits takes the address's scheme only, as the pool is given.
+        storage = RedisStorage("redis://", connection_pool=connection.connection_pool, key_prefix="portal")
+        self._shared = FixedWindowRateLimiter(storage)
+        self._memory = MemoryStorage()
+        self._own = FixedWindowRateLimiter(self._memory)
+
+    def too_often(self, what: str, who: str, *, most: int, seconds: int) -> bool:
+        """Count one more; True when `who` has now asked for `what` more than `most` times within `seconds`.
+
+        Only a digest of `who` is kept. Without Redis each process counts on its own, from nought.
+        """
+        window = RateLimitItemPerSecond(most, seconds, _NAMESPACE)
+        name = digest(what, who)[:32]
+        try:
+            return not self._shared.hit(window, what, name)
+        except redis.RedisError:
+            if len(self._memory.storage) >= _MOST_IN_MEMORY:
+                self._memory.reset()
+            return not self._own.hit(window, what, name)
 
 
-def _count_in_memory(key: str, seconds: int) -> int:
-    now = time.monotonic()
-    with _guard:
-        if len(_memory) > 10_000:
-            for old in [each for each, (_, until) in _memory.items() if until < now] or list(_memory)[:5_000]:
-                del _memory[old]
-        count = _memory.get(key, (0, 0.0))[0] + 1
-        _memory[key] = (count, now + seconds)
-    return count
+def register(app: Flask, connection: redis.Redis) -> None:
+    """Give an application its counters."""
+    app.extensions["portal_ask_limits"] = AskLimits(connection)
+
+
+def too_often(what: str, who: str, *, most: int, seconds: int) -> bool:
+    """`AskLimits.too_often` of the running application."""
+    counters = cast(AskLimits, current_app.extensions["portal_ask_limits"])
+    return counters.too_often(what, who, most=most, seconds=seconds)

@@ -328,4 +328,4 @@ def resume(reference: str) -> Response:
 
 def _pressed_too_often(order: Order) -> bool:
     """These buttons call WHMCS: ten times a minute for one order is plenty."""
-    return limits.too_often(services().redis, "whmcs-button", order.reference, most=10, seconds=60)
+    return limits.too_often("whmcs-button", order.reference, most=10, seconds=60)

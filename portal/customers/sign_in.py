@@ -48,10 +48,10 @@ def send_link() -> AnyResponse | tuple[str, int]:
         return render_template("sign_in.html", email=email[:254], fault=fault), 400
     here = services()
     asks = here.settings.sign_in_asks_per_hour
-    if limits.too_often(here.redis, "sign-in-from", client_key(), most=asks, seconds=3600):
+    if limits.too_often("sign-in-from", client_key(), most=asks, seconds=3600):
         return render_template("too_often.html"), 429
     most = here.settings.sign_in_mails_per_hour
-    mailed = not limits.too_often(here.redis, "sign-in-to", email.lower(), most=most, seconds=3600)
+    mailed = not limits.too_often("sign-in-to", email.lower(), most=most, seconds=3600)
     with here.ledger.write() as connection:
         # Beyond the limit a row is written too, already settled, so that the time taken tells nothing.
         message = outbox.put(
@@ -158,7 +158,7 @@ def renew_order_link(token: str) -> AnyResponse | tuple[str, int]:
     if link is None:
         return render_template("order_link_over.html", token_text=None), 404
     here = services()
-    if limits.too_often(here.redis, "order-link", link.reference, most=3, seconds=3600):
+    if limits.too_often("order-link", link.reference, most=3, seconds=3600):
         return render_template("too_often.html"), 429
     with here.ledger.write() as connection:
         order = orders.get(connection, link.reference)

@@ -1,15 +1,25 @@
-"""How money, billing cycles and moments are written for customers, on pages and in mails."""
+"""How money, billing cycles and moments are written for customers, on pages and in mails.
+
+Currencies' decimal places, symbols and the words of dates are the Unicode CLDR's, by Babel. The locale is English for
+now; functions whose result depends on it take it.
+"""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from babel.dates import format_date, format_time
+from babel.numbers import format_currency, get_currency_symbol
+
 from portal.domain.mapping import normalise_cycle
 
-_SYMBOLS: Final = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "AUD": "A$", "CAD": "CA$", "NZD": "NZ$"}
-_NO_CENTS: Final = frozenset({"JPY", "KRW", "VND", "CLP", "ISK", "HUF"})
+ENGLISH: Final = "en"
+
+#: How a locale writes a day where we differ from its own long form: whoever reads English, not only Americans.
+_DAYS: Final = {ENGLISH: "d MMMM y"}
 
 _CYCLES: Final = {
     "monthly": "a month",
@@ -23,17 +33,27 @@ _CYCLES: Final = {
 }
 
 
-def money(amount: str | Decimal | None, currency: str | None) -> str:
-    """`money("1200", "USD")` is "$1,200.00"; an unknown currency's code follows the number; "" for no amount."""
+def money(amount: str | Decimal | None, currency: str | None, *, locale: str = ENGLISH) -> str:
+    """`money("1200", "USD")` is "$1,200.00", `money("1.25", "KWD")` "KWD 1.250"; "" for no amount.
+
+    `amount`: decimal text; what is no number comes back as it is. `currency`: its ISO 4217 code, which says how many
+    decimal places there are; of an unknown one two. A price with more of them is shown with all its digits: 0.005 must
+    not read as nothing, and nothing here may say another price than Salesforce's.
+    """
     if amount is None:
         return ""
     try:
         number = Decimal(amount)
     except InvalidOperation:
         return str(amount)
+    if not number.is_finite():
+        return str(amount)
     code = (currency or "").upper()
-    text = f"{number:,.0f}" if code in _NO_CENTS else f"{number:,.2f}"
-    return f"{_SYMBOLS[code]}{text}" if code in _SYMBOLS else f"{text} {code}".strip()
+    text = format_currency(number, code, locale=locale, decimal_quantization=False)
+    symbol = get_currency_symbol(code, locale=locale)
+    if symbol[-1:].isalpha():  # the CLDR's currencySpacing, which Babel leaves out: "KWD 1.250", not "KWD1.250"
+        text = re.sub(rf"{re.escape(symbol)}(?=\d)", f"{symbol}\u00a0", text, count=1)
+    return text.strip()
 
 
 def cycle_words(spelling: str | None) -> str:
@@ -42,20 +62,19 @@ def cycle_words(spelling: str | None) -> str:
     return _CYCLES[word] if word is not None else (spelling or "").lower()
 
 
-def day_and_time(moment: float | None) -> str:
-    """ "21 November 2026, 18:04 UTC"; "" for none."""
+def day_and_time(moment: float | None, *, locale: str = ENGLISH) -> str:
+    """ "21 November 2026, 18:04 UTC" of seconds since 1970; "" for none."""
     if moment is None:
         return ""
-    at = datetime.fromtimestamp(moment, UTC)
-    return f"{at.day} {at:%B %Y, %H:%M} UTC"
+    time = format_time(datetime.fromtimestamp(moment, UTC), "HH:mm", locale=locale)
+    return f"{day(moment, locale=locale)}, {time} UTC"
 
 
-def day(moment: float) -> str:
-    """ "21 November 2026"."""
-    at = datetime.fromtimestamp(moment, UTC)
-    return f"{at.day} {at:%B %Y}"
+def day(moment: float, *, locale: str = ENGLISH) -> str:
+    """ "21 November 2026" of seconds since 1970, by UTC."""
+    return format_date(datetime.fromtimestamp(moment, UTC), _DAYS.get(locale, "long"), locale=locale)
 
 
 def iso(moment: float | None) -> str:
-    """For the datetime attribute of <time>."""
+    """For the datetime attribute of <time>: "2026-11-21T18:04:00+00:00" of seconds since 1970; "" for none."""
     return "" if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

@@ -60,10 +60,10 @@ class Links:
         self._seal = MultiFernet([Fernet(_sealing_key(key)) for key in reversed(keys)])
 
     def sign_in(self, *, email: str, contact_id: str | None, account_id: str, now: float) -> str:
-        """The whole address of a new sign-in link."""
+        """The whole address of a new sign-in link, good for SIGN_IN_SECONDS from `now` (seconds since 1970)."""
         sealed = self._seal.encrypt(email.encode()).decode()
-        told = [secrets.token_urlsafe(12), contact_id, account_id, sealed, int(now) + SIGN_IN_SECONDS]
-        token = self._sign_in.dumps(told)
+        content = [secrets.token_urlsafe(12), contact_id, account_id, sealed, int(now) + SIGN_IN_SECONDS]
+        token = self._sign_in.dumps(content)
         return f"{self._base_url}{SIGN_IN_PATH}{_text(token)}"
 
     def read_sign_in(self, token: str) -> SignInLink | None:
@@ -76,7 +76,7 @@ class Links:
         return SignInLink(digest("link", nonce), email, contact_id, account_id, float(expires_at))
 
     def order(self, *, reference: str, account_id: str, now: float) -> str:
-        """The whole address of an order link."""
+        """The whole address of an order link, good for ORDER_SECONDS from `now` (seconds since 1970)."""
         token = self._order.dumps([reference, account_id, int(now) + ORDER_SECONDS])
         return f"{self._base_url}{ORDER_PATH}{_text(token)}"
 
@@ -90,7 +90,7 @@ class Links:
 
 
 def digest(purpose: str, secret: str) -> str:
-    """What the ledger keeps of a secret."""
+    """What the ledger keeps of a secret: SHA-256 in hex (64 characters), another one for each purpose."""
     return hashlib.sha256(f"{purpose}:{secret}".encode()).hexdigest()
 
 

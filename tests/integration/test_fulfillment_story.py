@@ -129,8 +129,8 @@ def test_an_undisturbed_order_costs_six_calls_to_whmcs_and_three_to_salesforce(s
         "WHMCS' event",
     )
     beat = "SELECT max(heartbeats) AS beat FROM workers WHERE kind = 'sweep' AND dead = 0"
-    begun = stack.ledger(beat)[0]["heartbeats"]
-    stack.wait_for(lambda: stack.ledger(beat)[0]["heartbeats"] >= begun + 4, "four rounds of the sweep")
+    begun = stack.ledger(beat)[0]["beat"]
+    stack.wait_for(lambda: stack.ledger(beat)[0]["beat"] >= begun + 4, "four rounds of the sweep")
     assert len([e for e in calls_of(stack.whmcs, whmcs) if elected in (e["order"], str(e["params"].get("id")))]) <= 3
     assert len(calls_of(stack.whmcs, whmcs)) == 6
     ours = [entry for entry in calls_of(stack.salesforce, salesforce) if order[:15] in json.dumps(entry)]

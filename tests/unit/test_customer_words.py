@@ -16,13 +16,42 @@ from portal.web.formatting import cycle_words, day, day_and_time, money
         ("1200", "USD", "$1,200.00"),
         ("5.5", "eur", "€5.50"),
         ("5000", "JPY", "¥5,000"),
-        ("12.346", "CHF", "12.35 CHF"),
+        ("5000.00", "JPY", "¥5,000"),
+        ("1.25", "KWD", "KWD\u00a01.250"),
+        ("12.3", "CHF", "CHF\u00a012.30"),
+        ("12", "XYZ", "XYZ\u00a012.00"),
         ("12", "", "12.00"),
+        ("-3", "USD", "-$3.00"),
+        ("1E+3", "USD", "$1,000.00"),
         (None, "USD", ""),
     ],
 )
 def test_money_is_written_as_people_write_it(amount: str | None, currency: str, text: str) -> None:
     assert money(amount, currency) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        ("0.005", "USD", "$0.005"),
+        ("12.346", "CHF", "CHF\u00a012.346"),
+        ("0.5", "JPY", "¥0.5"),
+        ("0.0125", "KWD", "KWD\u00a00.0125"),
+        ("0.00500", "USD", "$0.005"),
+    ],
+)
+def test_a_price_finer_than_its_currency_keeps_every_digit(amount: str, currency: str, text: str) -> None:
+    assert money(amount, currency) == text
+
+
+@pytest.mark.parametrize("nonsense", ["NaN", "Infinity", "on request"])
+def test_what_is_no_amount_stays_as_it_is(nonsense: str) -> None:
+    assert money(nonsense, "USD") == nonsense
+
+
+def test_another_locale_writes_it_its_own_way() -> None:
+    assert money("1200", "EUR", locale="de") == "1.200,00\u00a0€"
+    assert day_and_time(1_700_000_000.0, locale="de") == "14. November 2023, 22:13 UTC"
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ class SalesforceClient(UpstreamClient):
         return errors.parsed(lambda: [records.to_change(record, children) for record, children in rows])
 
     def organization_id(self) -> str | None:
-        """The org's id (18 characters), as the sign-in told it; signs in if need be."""
+        """The org's id (18 characters), as the sign-in gave it; signs in if need be."""
         return self._auth.token().organization_id
 
     def describe(self, sobject: str) -> Mapping[str, Any]:

@@ -106,7 +106,7 @@ def to_order(
 ) -> SalesforceOrder:
     """An Order with its OrderItems, and the contact a new WHMCS client would be made of.
 
-    `quantity` reads a quantity: `whole_quantity` unless told otherwise. Raises KeyError, TypeError, ValueError or
+    `quantity` reads a quantity: `whole_quantity` unless another is given. Raises KeyError, TypeError, ValueError or
     ArithmeticError for an unexpected shape, and what `quantity` raises.
     """
     account = record.get("Account") or {}
@@ -146,7 +146,7 @@ def _item(row: Mapping[str, Any], quantity: Callable[[object], int]) -> Salesfor
 
 
 def _client_details(contact: Mapping[str, Any]) -> dict[str, str]:
-    """What AddClient can be told of a contact, under AddClient's own names."""
+    """What AddClient takes of a contact, under AddClient's own names."""
     account = contact.get("Account") or {}
     named = {
         "firstname": contact.get("FirstName"),
