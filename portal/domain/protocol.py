@@ -341,8 +341,11 @@ def _others(elected: str, seen: Seen) -> Action | None:
 
 
 def taken_over(facts: Facts) -> Facts:
-    """What a takeover makes of the facts (portal.ledger.fulfillments.take_over writes the same in SQL)."""
-    return replace(facts, history_complete=False, duplicate_possible=facts.duplicate_possible or facts.add_open)
+    """What a takeover makes of the facts (portal.ledger.queueing.take_over writes the same in SQL).
+
+    Every intent is in the ledger before its call leaves: where there is none, nothing can have been sent.
+    """
+    return replace(facts, duplicate_possible=facts.duplicate_possible or facts.add_open)
 
 
 def after_election(facts: Facts, elected: str, *, found: bool) -> Facts:

@@ -74,7 +74,7 @@ class Run:
     def __init__(self, context: RunContext, row: Fulfillment, done: set[str]) -> None:
         self.context = context
         self.id = row.sf_order_id
-        self.lease = runs.Lease(row.sf_order_id, row.fence, context.worker_id)
+        self.lease = runs.Lease(row.sf_order_id, row.fence, row.owner)  # an audit has none: the order has ended
         self.attempt = row.attempt
         self.tries = row.tries
         self.first_failed_at = row.first_failed_at

@@ -37,7 +37,7 @@ class Lease:
 
     sf_order_id: str
     fence: int
-    owner: str  # workers.worker_id
+    owner: str | None  # workers.worker_id; None for an audit: the order has ended
 
 
 def _held(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from portal.domain.model import (
     ErrorCode,
@@ -236,14 +237,27 @@ def test_failing_needing_a_decision_and_waiting_end_a_run_as_they_are_called(
     assert (ended.state, ended.code, row_of(context).attempt) == (State.FAILED, ErrorCode.ORDER_HAS_NO_ITEMS, 2)
 
 
-def test_a_step_with_a_good_outcome_isnt_done_again_in_its_attempt(
+def test_after_the_first_add_order_a_step_with_a_good_outcome_isnt_done_again_in_its_attempt(
     context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down(), "whmcs_create")
     run(context)
     clock.now = row_of(context).due_at
+    with context.ledger.write() as connection:
+        connection.execute(sa.text("UPDATE fulfillments SET add_attempts = 1"))
     fail_with(monkeypatch, AssertionError("validation was done already"), "validation")
     assert run(context).state is State.PROVISIONED
+
+
+def test_before_the_first_add_order_what_was_checked_is_checked_again(
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, down(), "whmcs_create")
+    run(context)
+    clock.now = row_of(context).due_at
+    cancelled = FulfillmentFailed(ErrorCode.ORDER_NOT_FULFILLABLE, "cancelled meanwhile")
+    fail_with(monkeypatch, cancelled, "validation")
+    assert run(context).state is State.FAILED
 
 
 def test_trouble_that_is_over_shortens_no_later_wait(

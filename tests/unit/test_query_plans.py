@@ -21,10 +21,9 @@ from sqlalchemy.engine import Connection
 
 from portal.customers import lead_time
 from portal.domain.model import (
-    ErrorCode,
     CustomerStatus,
+    ErrorCode,
     LeaseLost,
-    NeedsDecision,
     SalesforceOrder,
     State,
     Step,
@@ -294,8 +293,7 @@ def _after_the_end(ledger: Ledger, settings: Any) -> None:
     assert row is not None
     none: Any = None
     context = RunContext(ledger, none, none, settings, lambda: NOW, "ada", none, none)
-    audit._settle(context, row, again=True)
-    audit._doubt(context, row, NeedsDecision("why"))
+    audit._settle(context, row)
 
 
 def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
@@ -310,6 +308,7 @@ def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
     class settings:  # noqa: N801  # what the exercised functions read of the settings
         security_alert_window_seconds, security_alert_cooldown_seconds, security_alert_events = 60, 60, 1
         whmcs_max_request_seconds = 120.0
+        whmcs_audit_schedule = (3600.0,)
         portal_base_url = "https://portal.example"
         security_alert_webhook = "https://alerts.example"
 
