@@ -40,6 +40,9 @@ log = logging.getLogger("portal.fulfillment")
 #: How long one write-back may take before another process may send it too, in seconds.
 WRITE_BACK_CLAIM = 45.0
 
+#: Seconds after which a service that wasn't active is looked at again: somebody, or its module, may have set it up.
+SERVICE_MAY_FOLLOW = 60.0
+
 #: A wait that is longer is told to Salesforce again with its next try, in seconds.
 TELL_AGAIN = 60.0
 
@@ -243,6 +246,8 @@ class Run:
             return None
         if self.facts.elected is None:
             return None
+        if code is ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
+            return now + SERVICE_MAY_FOLLOW
         return now + self.context.settings.whmcs_audit_schedule[0]
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:
