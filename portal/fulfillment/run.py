@@ -214,6 +214,7 @@ class Run:
         A Provisioned that it has taken already needs none; of others the message is this process's to send first.
         """
         now = self.context.now()
+        self.save(connection)  # the order may have to be synced before its customer can be shown an end
         runs.finish(
             connection,
             self.lease,
@@ -226,7 +227,6 @@ class Run:
             hints=self._hints,
             salesforce_status=self.salesforce_status,
         )
-        self._write_pending(connection)
         if code is ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
             return None
         if state is State.PROVISIONED:
