@@ -16,6 +16,7 @@ from portal.errors import PortalError
 from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade
 from portal.services import Services
+from portal.web.context import portal_of
 
 
 class _Group(AppGroup):
@@ -41,8 +42,7 @@ def register_commands(app: Flask) -> None:
 
 def _services(*, migrated: bool = True) -> Services:
     """The portal's services. migrated: refuse where `flask db upgrade` has to come first."""
-    found = current_app.extensions["portal"]
-    assert isinstance(found, Services)
+    found = portal_of(current_app).services
     if migrated:
         found.require_migrated()
     return found

@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from portal.settings import Settings
+from portal.web.context import services
 from portal.web.problems import Problem
 from portal.web.signing import signing_keys
 
@@ -77,18 +78,13 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _settings() -> Settings:
-    settings: Settings = current_app.extensions["portal"].settings
-    return settings
-
-
 def _bound_form() -> None:
     request.max_content_length = MOST_FORM_BYTES
 
 
 def _check_host() -> None:
     """Pages are served under PORTAL_BASE_URL's host alone (development: also under this machine's own names)."""
-    settings = _settings()
+    settings = services().settings
     parts = urlsplit(settings.portal_base_url)
     named = urlsplit(f"//{request.host}")
     try:

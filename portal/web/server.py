@@ -20,14 +20,16 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
+from flask import Flask
 from gunicorn import util
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from portal.web.context import portal_of
 from portal.web.incoming import Incoming
-from portal.webhooks import security_events, waiting
+from portal.web.lifecycle import Lifecycle
 
 #: From a request's first byte (or the connection's start) to its last, head and body together.
 REQUEST_SECONDS: Final = 10.0
@@ -78,26 +80,31 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.lifecycle = Lifecycle()  # the application's own once it is loaded
         self.incomplete: dict[int, Connection] = {}  # by file descriptor; who has waited longest comes first
 
-    def init_process(self) -> None:
-        waiting.request_threads = self.cfg.threads
-        super().init_process()
+    def load_wsgi(self) -> None:
+        """The application learns how many threads answer its requests, and will be told when they end."""
+        super().load_wsgi()
+        if isinstance(self.wsgi, Flask):  # with --reload, a page about a SyntaxError may stand in for it
+            self.lifecycle = portal_of(self.wsgi).lifecycle
+            self.lifecycle.request_threads = self.cfg.threads
 
     def run(self) -> None:
+        """Serve until told to stop."""
         try:
             super().run()
         finally:
-            security_events.close_all()
+            self.lifecycle.end()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: waiting requests get their answer, then everything ends."""
         super().handle_exit(sig, frame)
-        self.method_queue.defer(waiting.stop_all)
+        self.method_queue.defer(self.lifecycle.stop)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGQUIT, SIGINT: at once; but Python waits for its threads, and so for waiting requests."""
-        waiting.stop_all()
+        self.lifecycle.stop()
         super().handle_quit(sig, frame)
 
     # --- the event loop's side -----------------------------------------------------------------------------

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 import click
 import requests
-from flask import current_app
 
 from portal.domain.ids import salesforce_id_18
-from portal.settings import Settings
+from portal.web.context import services
 from portal.webhooks.verifier import sign
 
 
@@ -28,7 +27,7 @@ def send_fulfillment(order_id: str, url: str | None, key: str | None, wait: int 
 
     Ends with 0 when the order is Provisioned or accepted (200, 202), with 1 otherwise.
     """
-    settings: Settings = current_app.extensions["portal"].settings
+    settings = services().settings
     try:
         sf_order_id = salesforce_id_18(order_id)
     except ValueError as error:

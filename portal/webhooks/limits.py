@@ -26,20 +26,23 @@ _FORGERIES: Final = "forgeries"
 class Limits:
     """The receivers' limits in one application."""
 
-    def __init__(self, app: Flask, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self.limiter = Limiter(
             client_key,
             storage_uri="redis://",
             storage_options={"connection_pool": client.connection_pool},  # type: ignore[dict-item]
             strategy="fixed-window",
-            key_prefix="portal-doors",
+            key_prefix="portal-receivers",
             in_memory_fallback_enabled=True,
             swallow_errors=True,
         )
-        self.limiter.init_app(app)
         self._per_address = settings.webhook_rate_limit
         self._together = settings.webhook_global_limit
         self._forgeries: list[RateLimitItem] = parse_many(settings.webhook_forgery_limit)
+
+    def init_app(self, app: Flask) -> None:
+        """Let the limiter see every request of `app`; only those of guarded blueprints are counted."""
+        self.limiter.init_app(app)
 
     def guard(self, blueprint: Blueprint) -> None:
         """Put the limits of signed requests before a blueprint's routes: per address, and for all together."""

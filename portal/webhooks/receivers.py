@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, cast
 
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 from flask_limiter import RateLimitExceeded
 
 from portal.settings import Settings
 from portal.web.client_address import IpNetwork, allowed
-from portal.web.context import client_address, services
+from portal.web.context import client_address, part, services
 from portal.web.problems import Problem
 from portal.webhooks.limits import Limits
 from portal.webhooks.nonces import Nonces
@@ -67,7 +67,7 @@ _REFUSALS: Final = {
 
 def here() -> Receivers:
     """The running application's."""
-    return cast(Receivers, current_app.extensions["portal-receivers"])
+    return part(Receivers)
 
 
 def admit(receiver: Receiver) -> None:

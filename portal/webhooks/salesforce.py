@@ -84,7 +84,7 @@ def fulfill(sf_order_id: str) -> Response:
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
 
-    with receivers.here().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
+    with receivers.here().waiting.waiter(call.sf_order_id) as waiter:  # before the commit: no wake-up is missed
         accepted = _accept(call, preference, now=now)
         key, row = accepted.key, accepted.row
         log.info(
@@ -103,8 +103,8 @@ def fulfill(sf_order_id: str) -> Response:
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.enqueued_at is None:
             receivers.enqueue(call.sf_order_id)
-        if place is not None and not row.finished and preference.seconds > 0:
-            row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
+        if waiter is not None and not row.finished and preference.seconds > 0:
+            row = waiter.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
     _conclude(call, accepted, answer)
     return _respond(call, answer, preference)

@@ -32,22 +32,19 @@ _SENDERS_KEPT: Final = 50
 _SENDERS_TOLD: Final = 5
 _WATCH: Final = "security_watch"
 
-_instances: list[SecurityEvents] = []
-
 
 class SecurityEvents:
     """The events of one process on their way into the ledger."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, now: Callable[[], float]) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, *, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._settings = settings
-        self._now = now
+        self._clock = clock
         self._lock = threading.Lock()
         self._gathered: Counter[tuple[str, str]] = Counter()
         self._senders: Counter[str] = Counter()  # addresses of the events gathered
         self._timer: threading.Timer | None = None
         self._closed = False
-        _instances.append(self)
 
     def record(self, receiver: str, event: str, address: str) -> None:
         """One refused request. Logs it; never fails, never blocks."""
@@ -75,7 +72,7 @@ class SecurityEvents:
                     counters.add(connection, name, label, count)
                 refused = Counter({label: count for (name, label), count in gathered.items() if name == COUNTER})
                 if refused and self._settings.security_alert_webhook:
-                    _watch(connection, self._settings, refused, senders, self._now())
+                    _watch(connection, self._settings, refused, senders, self._clock())
         except Exception as error:
             log.error("Security events couldn't be counted yet", extra={"error": type(error).__name__})
             with self._lock:
@@ -98,12 +95,6 @@ class SecurityEvents:
             self._timer = threading.Timer(_GATHER_SECONDS, self.flush)
             self._timer.daemon = True
             self._timer.start()
-
-
-def close_all() -> None:
-    """The process is about to end."""
-    for events in _instances:
-        events.close()
 
 
 def _watch(
