@@ -13,12 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.ledger import counters, installation, outbox
 from portal.ledger.engine import Ledger
-from portal.ledger.schema import installation as installation_table
 from portal.settings import Settings
 from portal.webhooks.verifier import Secret
 
@@ -101,11 +99,7 @@ def _watch(
     connection: Connection, settings: Settings, refused: Counter[str], senders: Counter[str], now: float
 ) -> None:
     """Add to the present window, over all processes; a digest once it holds too many and the last one is long ago."""
-    if connection.dialect.name == "postgresql":  # one process at a time; SQLite has one writer anyway
-        connection.execute(
-            sa.select(installation_table.c.key).where(installation_table.c.key == _WATCH).with_for_update()
-        )
-    watch = installation.get(connection, _WATCH) or {}
+    watch = installation.get_for_update(connection, _WATCH) or {}  # all processes add to it, one after the other
     if now - watch.get("since", 0.0) > settings.security_alert_window_seconds:
         watch = {"since": now, "events": {}, "senders": {}, "told_at": watch.get("told_at", 0.0)}
     counted = Counter(watch["events"]) + refused
