@@ -84,7 +84,7 @@ def _of_every_page() -> dict[str, Any]:
 
 
 def _here(endpoint: str) -> Markup:
-    """Marks the navigation's link to the page one is on."""
+    """The attribute of the navigation's link to the page one is on; nothing on all other links."""
     return Markup(' aria-current="page"') if request.endpoint == endpoint else Markup("")
 
 

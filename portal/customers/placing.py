@@ -72,7 +72,7 @@ def _create(services: Services, order: Order) -> str | None:
         if found is not None:
             return found
         if order.status is CustomerStatus.CANCELLED:
-            return None  # what may still arrive is learnt, and cancelled, by the sweep
+            return None  # what may still arrive is found, and cancelled, by the sweep
     try:
         return salesforce.create_order(_new_order(services, order))
     except UpstreamError as error:

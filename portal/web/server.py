@@ -238,9 +238,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """gunicorn's own refusals, in the shape of all others."""
-        told = _Caught()
-        super().handle_error(req, told, addr, exc)
-        match = re.match(rb"HTTP/1\.1 ([0-9]{3}) ([^\r]*)\r\n", told.sent)
+        caught = _Caught()
+        super().handle_error(req, caught, addr, exc)
+        match = re.match(rb"HTTP/1\.1 ([0-9]{3}) ([^\r]*)\r\n", caught.sent)
         status, reason = (int(match[1]), match[2].decode("latin-1")) if match else (500, "Internal Server Error")
         try:
             util.write(client, problem(status, reason, "bad_request" if status == 400 else f"http_{status}"))
@@ -269,7 +269,7 @@ def refuse_malformed(req: Any) -> None:
 
 
 class _Caught:
-    """Takes a socket's place to learn what gunicorn would have answered."""
+    """Stands in for a socket, to find out what gunicorn would have answered."""
 
     def __init__(self) -> None:
         self.sent = b""

@@ -37,8 +37,8 @@ def send_fulfillment(order_id: str, url: str | None, key: str | None, wait: int 
         raise click.ClickException("--url must start with http:// or https://")
     timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     nonce = secrets.token_hex(16)
-    told = {"orderId": sf_order_id, "timestamp": timestamp, "nonce": nonce, "requestedBy": "flask send-fulfillment"}
-    body = json.dumps(told, separators=(",", ":")).encode()
+    message = {"orderId": sf_order_id, "timestamp": timestamp, "nonce": nonce, "requestedBy": "flask send-fulfillment"}
+    body = json.dumps(message, separators=(",", ":")).encode()
     headers = {
         "Content-Type": "application/json",
         "X-SF-Signature": sign(body, settings.sf_webhook_secret),

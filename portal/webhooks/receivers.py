@@ -1,4 +1,4 @@
-"""What both signed receivers do alike: who may knock, how much is read, and how a refusal is told and counted."""
+"""What both signed receivers do alike: who is let in, how much is read, and how a refusal is answered and counted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ WHMCS: Final = Receiver(
     lambda settings: Secrets(settings.whmcs_webhook_secret or "", settings.whmcs_webhook_secret_previous),
 )
 
-#: The runbook's words where it has some.
+#: Status and title of each refusal; the titles are the runbook's where it has some.
 _REFUSALS: Final = {
     Reason.INVALID_SIGNATURE: (401, "Invalid signature"),
     Reason.UNREADABLE_BODY: (400, "Unreadable body"),

@@ -1,4 +1,4 @@
-"""Salesforce's receiver: an operator pressed "Provision in WHMCS", and the order's outcome is what they are told.
+"""Salesforce's receiver: an operator pressed "Provision in WHMCS", and the answer is the order's outcome.
 
 The order is durable in the ledger before anything but a refusal is answered. Then the request waits for the outcome,
 because the guide's own Apex takes 200 for Provisioned and everything else for Failed; see docs/webhooks.md.
@@ -28,7 +28,7 @@ from portal.webhooks.verifier import FulfillCall, Refused, verify_fulfill
 
 log = logging.getLogger("portal.webhooks")
 
-blueprint = Blueprint("salesforce_door", __name__)
+blueprint = Blueprint("salesforce_receiver", __name__)
 blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receivers.SALESFORCE))
 
 #: The guide's own Apex writes Failed over our outcome on any answer but 200: so many seconds later we say it once more.
@@ -75,7 +75,7 @@ def fulfill(sf_order_id: str) -> Response:
     """The contract is in docs/webhooks.md, check by check."""
     portal = services()
     now = portal.now()
-    call = _verified(sf_order_id, now)
+    call = _verified(sf_order_id, now=now)
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
 
@@ -161,7 +161,7 @@ def answer_of(row: Fulfillment) -> Answer:
     return Answer(202, {"status": "Activating"}, False)
 
 
-def _verified(path_id: str, now: float) -> FulfillCall:
+def _verified(path_id: str, *, now: float) -> FulfillCall:
     settings = services().settings
     verdict = verify_fulfill(
         receivers.read_body(),

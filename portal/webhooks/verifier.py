@@ -131,17 +131,17 @@ def verify_fulfill(
     if secret is None:
         return _forged("X-SF-Signature")
     try:
-        told = read_json_object(body)
-        sent_at = _fresh(told.get("timestamp"), headers.get("x-sf-timestamp"), now, tolerance)
+        message = read_json_object(body)
+        sent_at = _fresh(message.get("timestamp"), headers.get("x-sf-timestamp"), now=now, tolerance=tolerance)
         _all_there(
-            told,
+            message,
             headers,
             fields=("orderId", "timestamp", "nonce"),
             header_names=("X-SF-Timestamp", "X-SF-Nonce"),
         )
-        nonce = _nonce(told["nonce"])
-        sf_order_id = _same_order(told["orderId"], path_id)
-        _same_text("timestamp", told["timestamp"], "X-SF-Timestamp", headers["x-sf-timestamp"])
+        nonce = _nonce(message["nonce"])
+        sf_order_id = _same_order(message["orderId"], path_id)
+        _same_text("timestamp", message["timestamp"], "X-SF-Timestamp", headers["x-sf-timestamp"])
         _same_text("nonce", nonce, "X-SF-Nonce", headers["x-sf-nonce"])
         key = headers.get("idempotency-key", "")
         if len(key) > MAX_KEY or not _VISIBLE.fullmatch(key):
@@ -150,7 +150,7 @@ def verify_fulfill(
                 f"Send an Idempotency-Key header of 1 to {MAX_KEY} visible ASCII characters, one per click.",
             )
         assert sent_at is not None  # _all_there saw the timestamp
-        return FulfillCall(sf_order_id, sent_at, nonce, key, _requested_by(told.get("requestedBy")), secret)
+        return FulfillCall(sf_order_id, sent_at, nonce, key, _requested_by(message.get("requestedBy")), secret)
     except _Unusable as unusable:
         return Refused(unusable.reason, unusable.detail, authentic=True)
 
@@ -168,23 +168,23 @@ def verify_event(
     if secret is None:
         return _forged("X-WHMCS-Signature")
     try:
-        told = read_json_object(body)
-        _fresh(told.get("timestamp"), headers.get("x-whmcs-timestamp"), now, tolerance)
-        _all_there(told, headers, fields=("id", "event", "occurredAt", "data"), header_names=())
+        message = read_json_object(body)
+        _fresh(message.get("timestamp"), headers.get("x-whmcs-timestamp"), now=now, tolerance=tolerance)
+        _all_there(message, headers, fields=("id", "event", "occurredAt", "data"), header_names=())
         for name, header in (("timestamp", "X-WHMCS-Timestamp"), ("nonce", "X-WHMCS-Nonce")):
-            if (told.get(name) is None) != (header.lower() not in headers):
+            if (message.get(name) is None) != (header.lower() not in headers):
                 _refuse(Reason.FIELD_MISMATCH, f"Send {name} both in the body and as {header}, or in neither.")
-            if told.get(name) is not None:
-                _same_text(name, told[name], header, headers[header.lower()])
-        nonce = None if told.get("nonce") is None else _nonce(told["nonce"])
-        event_id, event, data = told["id"], told["event"], told["data"]
+            if message.get(name) is not None:
+                _same_text(name, message[name], header, headers[header.lower()])
+        nonce = None if message.get("nonce") is None else _nonce(message["nonce"])
+        event_id, event, data = message["id"], message["event"], message["data"]
         if not isinstance(event_id, str) or len(event_id) > MAX_EVENT_ID or not _VISIBLE.fullmatch(event_id):
             _refuse(Reason.UNREADABLE_BODY, f"id must be 1 to {MAX_EVENT_ID} visible ASCII characters.")
         if not isinstance(event, str) or isinstance(event, NumberText) or not _EVENT_NAME.fullmatch(event):
             _refuse(Reason.UNREADABLE_BODY, "event must be a name such as order.accepted.")
         if not isinstance(data, dict):
             _refuse(Reason.UNREADABLE_BODY, "data must be an object.")
-        occurred_at = parse_timestamp(told["occurredAt"])
+        occurred_at = parse_timestamp(message["occurredAt"])
         if occurred_at is None:
             _refuse(Reason.UNREADABLE_BODY, "occurredAt must be ISO 8601 or a Unix timestamp.")
         texts = {name: value for name, value in data.items() if isinstance(value, str)}
@@ -286,12 +286,12 @@ def _refuse(reason: Reason, detail: str) -> NoReturn:
     raise _Unusable(reason, detail)
 
 
-def _fresh(signed: object, header: str | None, now: float, tolerance: float) -> float | None:
+def _fresh(signed: object, header: str | None, *, now: float, tolerance: float) -> float | None:
     """The moment the request says it was sent, if it says one: the signed one, else the header's."""
-    told = header if signed is None or signed == "" else signed
-    if told is None or told == "":
+    sent = header if signed is None or signed == "" else signed
+    if sent is None or sent == "":
         return None
-    moment = parse_timestamp(told)
+    moment = parse_timestamp(sent)
     if moment is None:
         _refuse(
             Reason.UNREADABLE_BODY,
@@ -305,9 +305,9 @@ def _fresh(signed: object, header: str | None, now: float, tolerance: float) -> 
 
 
 def _all_there(
-    told: Mapping[str, Any], headers: Mapping[str, str], *, fields: tuple[str, ...], header_names: tuple[str, ...]
+    message: Mapping[str, Any], headers: Mapping[str, str], *, fields: tuple[str, ...], header_names: tuple[str, ...]
 ) -> None:
-    missing = [name for name in fields if told.get(name) is None or told.get(name) == ""]
+    missing = [name for name in fields if message.get(name) is None or message.get(name) == ""]
     missing += [name for name in header_names if not headers.get(name.lower())]
     if missing:
         _refuse(Reason.MISSING_FIELDS, f"Missing: {', '.join(missing)}.")
@@ -327,13 +327,13 @@ def _nonce(value: object) -> str:
 
 def _same_order(signed: object, path_id: str) -> str:
     ids = []
-    for place, value in (("orderId", signed), ("The order id in the address", path_id)):
+    for name, value in (("orderId", signed), ("The order id in the address", path_id)):
         try:
             if not isinstance(value, str) or isinstance(value, NumberText):
                 raise ValueError
             ids.append(salesforce_id_18(value))
         except ValueError:
-            _refuse(Reason.INVALID_ORDER_ID, f"{place} is no Salesforce id of 15 or 18 characters.")
+            _refuse(Reason.INVALID_ORDER_ID, f"{name} is no Salesforce id of 15 or 18 characters.")
     if ids[0] != ids[1]:
         _refuse(Reason.FIELD_MISMATCH, "orderId isn't the order in the address.")
     return ids[0]
@@ -378,10 +378,10 @@ def _depth(text: str) -> int:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    told = dict(pairs)
-    if len(told) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("duplicate name")
-    return told
+    return members
 
 
 def _no_constant(name: str) -> NoReturn:

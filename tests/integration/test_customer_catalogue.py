@@ -134,13 +134,13 @@ def test_the_figure_is_kept_for_a_minute(ledger: Ledger, app: Flask) -> None:
     services: Services = app.extensions["portal"].services
     moment = [1000.0]
     services.now = lambda: moment[0]
-    typical = LeadTime(services)
+    lead_time = LeadTime(services)
     asked: list[str] = []
     sa.event.listen(ledger.engine, "before_cursor_execute", lambda *args: asked.append(str(args[2])))
     with ledger.read() as connection:
         for _ in range(10):
-            typical.seconds(connection)
+            lead_time.seconds(connection)
         assert len(asked) == 1
         moment[0] += 61
-        typical.seconds(connection)
+        lead_time.seconds(connection)
         assert len(asked) == 2
