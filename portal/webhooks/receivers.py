@@ -17,7 +17,8 @@ from portal.web.problems import Problem
 from portal.webhooks.limits import Limits
 from portal.webhooks.nonces import Nonces
 from portal.webhooks.security_events import SecurityEvents
-from portal.webhooks.verifier import MAX_BODY_BYTES, Reason, Refused, Secret, Secrets
+from portal.webhooks.strict import MAX_BODY_BYTES
+from portal.webhooks.verifier import Reason, Refused, Secret, Secrets
 from portal.webhooks.waiting import Waiting
 
 log = logging.getLogger("portal.webhooks")

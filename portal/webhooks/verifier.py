@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 from portal.domain.ids import salesforce_id_18
+from portal.webhooks.strict import NotStrict, NumberText, parse_timestamp, read_json_object
 
-MAX_BODY_BYTES: Final = 16 * 1024
-MAX_DEPTH: Final = 8
 MAX_NONCE: Final = 128
 MAX_KEY: Final = 255
 MAX_EVENT_ID: Final = 128
@@ -30,14 +27,6 @@ _SIGNATURE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _VISIBLE = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _PRINTABLE = re.compile(r"[\x20-\x7e]+", re.ASCII)
 _EVENT_NAME = re.compile(r"[a-z][a-z0-9_.]{0,62}", re.ASCII)
-_UNIX = re.compile(r"0|[1-9][0-9]{0,13}", re.ASCII)
-_ISO_8601 = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
-    r"(?:Z|([+-])([0-9]{2}):?([0-9]{2}))",
-    re.ASCII,
-)
-#: Unix timestamps from here on are milliseconds: as seconds it would be the year 5138, as milliseconds it is 1973.
-_FIRST_MILLISECOND: Final = 100_000_000_000
 
 
 class Reason(StrEnum):
@@ -100,10 +89,6 @@ class WhmcsEvent:
     secret: Secret
 
 
-class NumberText(str):
-    """A JSON number, kept as it was written: timestamps are compared as text, and no digits are lost."""
-
-
 class _Unusable(Exception):
     """Carries a refusal out of the steps below; never leaves this module."""
 
@@ -151,6 +136,8 @@ def verify_fulfill(
             )
         assert sent_at is not None  # _all_there saw the timestamp
         return FulfillCall(sf_order_id, sent_at, nonce, key, _requested_by(message.get("requestedBy")), secret)
+    except NotStrict as error:
+        return Refused(Reason.UNREADABLE_BODY, str(error), authentic=True)
     except _Unusable as unusable:
         return Refused(unusable.reason, unusable.detail, authentic=True)
 
@@ -189,6 +176,8 @@ def verify_event(
             _refuse(Reason.UNREADABLE_BODY, "occurredAt must be ISO 8601 or a Unix timestamp.")
         texts = {name: value for name, value in data.items() if isinstance(value, str)}
         return WhmcsEvent(str(event_id), event, occurred_at, nonce, texts, secret)
+    except NotStrict as error:
+        return Refused(Reason.UNREADABLE_BODY, str(error), authentic=True)
     except _Unusable as unusable:
         return Refused(unusable.reason, unusable.detail, authentic=True)
 
@@ -209,66 +198,6 @@ def matching_secret(body: bytes, signature: str | None, secrets: Secrets) -> Sec
     if previous and secrets.previous:
         return Secret.PREVIOUS
     return None
-
-
-def parse_timestamp(value: object) -> float | None:
-    """Seconds since 1970 of an ISO 8601 text or Unix seconds/milliseconds (number or text); None for all else.
-
-    Only ASCII digits count; no sign, exponent, underscore, leading zero, second 60 or missing zone.
-    """
-    if not isinstance(value, str):
-        return None
-    if _UNIX.fullmatch(value):
-        number = int(value)
-        return number / 1000 if number >= _FIRST_MILLISECOND else float(number)
-    if isinstance(value, NumberText):
-        return None
-    match = _ISO_8601.fullmatch(value)
-    if match is None:
-        return None
-    *numbers, fraction, sign_text, hours, minutes = match.groups()
-    if hours is not None and (int(hours) > 23 or int(minutes) > 59):
-        return None
-    try:
-        moment = datetime(*(int(number) for number in numbers), tzinfo=UTC)  # type: ignore[misc,arg-type]
-        if hours is not None:
-            offset = timedelta(hours=int(hours), minutes=int(minutes))
-            moment = moment - offset if sign_text == "+" else moment + offset
-    except (ValueError, OverflowError):
-        return None
-    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
-
-
-def read_json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes, numbers as NumberText.
-
-    Refuses (as _Unusable, within this module) what JSON libraries let through or differ about: a BOM, anything but
-    UTF-8, NaN, duplicate keys, lone surrogates, deep nesting, a top that is no object.
-    """
-    if len(body) > MAX_BODY_BYTES:
-        _refuse(Reason.UNREADABLE_BODY, f"The body is longer than {MAX_BODY_BYTES} bytes.")
-    try:
-        text = body.decode("utf-8", errors="strict")
-    except UnicodeDecodeError:
-        _refuse(Reason.UNREADABLE_BODY, "The body isn't UTF-8.")
-    if text.startswith("\ufeff"):
-        _refuse(Reason.UNREADABLE_BODY, "The body starts with a byte order mark.")
-    if _depth(text) > MAX_DEPTH:
-        _refuse(Reason.UNREADABLE_BODY, f"The body is nested more than {MAX_DEPTH} deep.")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_int=NumberText,
-            parse_float=NumberText,
-            parse_constant=_no_constant,
-        )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):  # JSONDecodeError and UnicodeEncodeError are ValueErrors
-        _refuse(Reason.UNREADABLE_BODY, "The body isn't strict JSON (no NaN, no duplicate names, no lone surrogates).")
-    if not isinstance(value, dict):
-        _refuse(Reason.UNREADABLE_BODY, "The body must be a JSON object.")
-    return value
 
 
 # --- the steps; each raises _Unusable ------------------------------------------------------------------------
@@ -354,35 +283,3 @@ def _requested_by(value: object) -> str | None:
 
 def _key_bytes(secret: str) -> bytes:
     return secret.encode("utf-8", errors="surrogateescape")
-
-
-def _depth(text: str) -> int:
-    deepest = depth = 0
-    in_string = escaped = False
-    for letter in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == '"':
-                in_string = False
-        elif letter == '"':
-            in_string = True
-        elif letter in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif letter in "]}":
-            depth -= 1
-    return deepest
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate name")
-    return members
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
