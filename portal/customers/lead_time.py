@@ -33,7 +33,7 @@ class LeadTime:
         self._read_at = float("-inf")
 
     def seconds(self, connection: Connection) -> float | None:
-        """As `lead_time_seconds`, up to KEPT_SECONDS old."""
+        """As `lead_time_seconds`, up to KEPT_SECONDS old; a connection of `Ledger.read()`."""
         now = self._services.now()
         with self._guard:
             if 0 <= now - self._read_at < KEPT_SECONDS:

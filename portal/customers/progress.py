@@ -85,7 +85,8 @@ def tell(
 ) -> Progress:
     """The order as its customer may know it.
 
-    `lead_time_seconds`: how long orders usually take to set up, if known; `review_time`: the review before, in words.
+    now: seconds since 1970; lead_time_seconds: how long orders usually take to set up, if known; review_time: how long
+    the review before takes, as text for people (BRAND_REVIEW_TIME).
     """
     late = _late(order, fulfillment, now=now, lead_time_seconds=lead_time_seconds)
     message = _message(order, fulfillment, late=late, review_time=review_time)

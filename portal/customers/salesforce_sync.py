@@ -35,7 +35,10 @@ _UNFINISHED: Final = frozenset({"draft"})
 
 
 def sync_changes(services: Services) -> None:
-    """Read the orders that changed since the last time. Raises UpstreamError when Salesforce can't be asked."""
+    """Read the orders that changed since the last time. At most PAGES of PAGE orders a call.
+
+    Raises UpstreamError when Salesforce can't be asked; what was read before that is kept.
+    """
     with services.ledger.read() as connection:
         kept = installation.get(connection, _KEY)
     moment, after_id = (float(kept[0]), str(kept[1])) if isinstance(kept, list) else (0.0, "")

@@ -23,6 +23,7 @@ class _Group(AppGroup):
     """Commands that end with one sentence, not a traceback, where the ledger or another side can't be used."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Raises ClickException for every PortalError."""
         try:
             return super().invoke(ctx)
         except PortalError as error:

@@ -33,7 +33,7 @@ COUNTERS: Final = (
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus' text format."""
+    """Prometheus' text format. Raises Problem 403."""
     if not _may_read():
         raise Problem(403, "forbidden", "Forbidden", "For METRICS_TOKEN's bearer and METRICS_ALLOWLIST's addresses.")
     registry = CollectorRegistry()

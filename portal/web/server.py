@@ -66,6 +66,7 @@ class Kept(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
         self.buf.write(data)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
+        """No bytes: there are none but those that have come."""
         return b""
 
 
@@ -74,6 +75,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuse what this worker can't do. Raises RuntimeError."""
         super().check_config(cfg, log)
         if cfg.is_ssl or cfg.proxy_protocol != "off" or cfg.protocol != "http":
             raise RuntimeError("this worker speaks plain HTTP/1: let a proxy in front do TLS")
@@ -275,14 +277,16 @@ class _Caught:
         self.sent = b""
 
     def gettimeout(self) -> float:
+        """As a socket that never waits."""
         return 0.0
 
     def sendall(self, data: bytes) -> None:
+        """Keep the bytes."""
         self.sent += data
 
 
 def problem(status: int, reason: str, code: str) -> bytes:
-    """A whole answer, for requests that never became one."""
+    """A whole HTTP response with a problem document (RFC 9457), for what never became a request of the application."""
     body = json.dumps(
         {"type": f"urn:order-portal:problem:{code}", "title": reason, "status": status, "code": code}
     ).encode()

@@ -50,7 +50,7 @@ class Limits:
         self.limiter.limit(self._together, key_func=lambda: "all", deduct_when=signature_was_right)(blueprint)
 
     def seconds_to_wait(self) -> int:
-        """Until the limit that refused the present request counts anew."""
+        """Whole seconds (1 or more) until the limit that refused the present request counts anew."""
         limit = self.limiter.current_limit
         try:
             return 1 if limit is None else max(1, round(limit.reset_at - time.time()))
@@ -58,7 +58,7 @@ class Limits:
             return 1
 
     def too_many_forgeries(self) -> int | None:
-        """Count one forgery of the asking address; seconds to wait when it has sent too many."""
+        """Count one forgery of the asking address; seconds to wait once it has sent too many. Never raises."""
         strategy = self.limiter.limiter
         try:
             for limit in self._forgeries:

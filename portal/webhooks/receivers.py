@@ -72,7 +72,10 @@ def here() -> Receivers:
 
 
 def admit(receiver: Receiver) -> None:
-    """Refuse addresses that aren't on the receiver's allowlist, before anything is read or counted."""
+    """Refuse addresses that aren't on the receiver's allowlist, before anything is read or counted.
+
+    Raises Problem 403.
+    """
     address = client_address()
     if not allowed(address, receiver.allowlist(services().settings)):
         here().security.record(receiver.name, "address_not_allowed", str(address or "unknown"))
@@ -82,7 +85,10 @@ def admit(receiver: Receiver) -> None:
 
 
 def read_body() -> bytes:
-    """The raw body. Raises Problem 413 when it is too large, whether it says so first or not, 400 when it is cut."""
+    """The raw body, at most MAX_BODY_BYTES.
+
+    Raises Problem: 413 when it is too large, whether it says so first or not; 400 when it is cut; 415 when it is encoded.
+    """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(
             415, "unsupported_media_type", "Unsupported content encoding", "Send the body as it was signed: plain."
@@ -114,7 +120,7 @@ def headers() -> dict[str, str]:
 
 
 def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
-    """Tell and count a verifier's refusal. Raises Problem."""
+    """Count a verifier's refusal and answer it. Raises Problem: the refusal's, or 429 after too many forgeries."""
     address = str(client_address() or "unknown")
     g.authentic = refused.authentic
     here().security.record(receiver.name, refused.reason.value, address)
@@ -127,7 +133,7 @@ def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
 
 
 def nonce_used(receiver: Receiver) -> NoReturn:
-    """Raises the Problem for a replay."""
+    """Count a replay and refuse it. Raises Problem 401."""
     here().security.record(receiver.name, "nonce_already_used", str(client_address() or "unknown"))
     raise Problem(
         401, "nonce_already_used", "Nonce already used", "Every request needs a nonce of its own, retries too."
@@ -135,7 +141,7 @@ def nonce_used(receiver: Receiver) -> NoReturn:
 
 
 def rate_limited(receiver: Receiver, seconds: int) -> Problem:
-    """The Problem for too many requests, counted."""
+    """The Problem (429) for too many requests, counted. seconds: for its Retry-After."""
     here().security.record(receiver.name, "rate_limited", str(client_address() or "unknown"))
     return Problem(429, "rate_limited", "Too many requests", "Wait before trying again.", {"Retry-After": str(seconds)})
 

@@ -72,7 +72,7 @@ class Preference:
 
 @blueprint.post("/orders/<sf_order_id>/fulfill", provide_automatic_options=False)
 def fulfill(sf_order_id: str) -> Response:
-    """The contract is in docs/webhooks.md, check by check."""
+    """Take one order and wait for its outcome; docs/webhooks.md has the checks and answers. Raises Problem."""
     portal = services()
     now = portal.now()
     call = _verified(sf_order_id, now=now)
@@ -123,8 +123,9 @@ def provision(sf_order_id: str) -> NoReturn:
 
 
 def read_preference(header: str | None, longest: float) -> Preference:
-    """How long to wait: `respond-async` not at all, `wait=N` at most N seconds, both together: N; never longer
-    than `longest`. What can't be read is ignored, as RFC 7240 has it.
+    """How long a Prefer header lets us wait: `respond-async` not at all, `wait=N` at most N seconds, both together: N.
+
+    Never longer than `longest` (seconds). What can't be read is ignored, as RFC 7240 has it.
     """
     asynchronous = False
     wait: int | None = None
@@ -147,7 +148,7 @@ def read_preference(header: str | None, longest: float) -> Preference:
 
 
 def answer_of(row: Fulfillment) -> Answer:
-    """What the state of a fulfillment means to Salesforce."""
+    """What the state of a fulfillment means to Salesforce: docs/webhooks.md, "What is answered"."""
     if row.state == State.PROVISIONED:
         return Answer(
             200, {"success": True, "status": "Provisioned", "whmcsOrderId": str(row.elected_whmcs_id or "")}, True

@@ -32,7 +32,7 @@ _WATCH: Final = "security_watch"
 
 
 class SecurityEvents:
-    """The events of one process on their way into the ledger."""
+    """The events of one process on their way into the ledger. clock: gives seconds since 1970."""
 
     def __init__(self, ledger: Ledger, settings: Settings, *, clock: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -57,7 +57,7 @@ class SecurityEvents:
         self._gather(SECRET_COUNTER, f"{receiver}:{secret.value}")
 
     def flush(self) -> None:
-        """Write what was gathered. Keeps it when the ledger is away."""
+        """Write what was gathered; keeps it when the ledger is away. Never raises."""
         with self._lock:
             gathered, self._gathered = self._gathered, Counter()
             senders, self._senders = self._senders, Counter()

@@ -1,6 +1,6 @@
-"""Reads JSON and timestamps so strictly that no two readers could understand them differently. Raises nothing but NotStrict.
+"""Reads JSON and timestamps so strictly that no two readers could understand them differently.
 
-What is allowed is in docs/webhooks.md: the sender signed bytes, and must mean what we read in them.
+Pure, and raises nothing but NotStrict. What is allowed is in docs/webhooks.md.
 """
 
 from __future__ import annotations

@@ -150,7 +150,10 @@ def verify_event(
     now: float,
     tolerance: float,
 ) -> WhmcsEvent | Refused:
-    """Judge a `POST /webhooks/whmcs`. Timestamp and nonce are optional, but what is sent must hold."""
+    """Judge a `POST /webhooks/whmcs`: arguments as verify_fulfill's, checks as in docs/webhooks.md.
+
+    Timestamp and nonce are optional, but what is sent must hold.
+    """
     secret = matching_secret(body, headers.get("x-whmcs-signature"), secrets)
     if secret is None:
         return _forged("X-WHMCS-Signature")
@@ -183,7 +186,7 @@ def verify_event(
 
 
 def sign(body: bytes, secret: str) -> str:
-    """Lower-case hex HMAC-SHA256 of the body, keyed with the secret's UTF-8 bytes as they stand."""
+    """Lower-case hex HMAC-SHA256 of the body, keyed with the secret's UTF-8 bytes as they stand (docs/webhooks.md)."""
     return hmac.new(_key_bytes(secret), body, hashlib.sha256).hexdigest()
 
 

@@ -34,7 +34,7 @@ _OTHER_NAMES: Final = {"userid": "clientid"}
 
 @blueprint.post("/webhooks/whmcs", provide_automatic_options=False)
 def receive() -> Response:
-    """Take one event: 202 once it is in the ledger, and 202 again for the same id."""
+    """Take one event (docs/webhooks.md): 202 once it is in the ledger, again for the same id. Raises Problem."""
     portal = services()
     now = portal.now()
     event = _verified(now=now)
