@@ -8,7 +8,6 @@ import secrets
 from typing import Final
 
 from flask import Blueprint, redirect, render_template, request, session, url_for
-from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
 from portal.customers.basket import Basket, LineFault
@@ -193,7 +192,7 @@ def _insert(basket: Basket, key: str) -> Order:
             order = orders.get(connection, reference)
             assert order is not None
             orders.put_mail(connection, order, "received", now=now)
-    except IntegrityError:  # the same form, a moment earlier
+    except orders.AlreadyPlaced:  # the same form, a moment earlier
         earlier = _placed_already(key, account.account_id)
         if earlier is None:
             raise

@@ -87,7 +87,7 @@ def admit(receiver: Receiver) -> None:
 def read_body() -> bytes:
     """The raw body, at most MAX_BODY_BYTES.
 
-    Raises Problem: 413 when it is too large, whether it says so first or not; 400 when it is cut; 415 when it is encoded.
+    Raises Problem: 413 when it is too large, whether it says so first or not; 400 when it is cut; 415 when encoded.
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(
