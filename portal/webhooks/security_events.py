@@ -39,6 +39,7 @@ class SecurityEvents:
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._gathered: Counter[tuple[str, str]] = Counter()
         self._senders: Counter[str] = Counter()  # addresses of the events gathered
         self._timer: threading.Timer | None = None
@@ -58,6 +59,10 @@ class SecurityEvents:
 
     def flush(self) -> None:
         """Write what was gathered; keeps it when the ledger is away. Never raises."""
+        with self._writing:  # so that close() returns only once a flush of the timer's has ended as well
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             gathered, self._gathered = self._gathered, Counter()
             senders, self._senders = self._senders, Counter()
