@@ -71,7 +71,7 @@ class Problem(Exception):
         return {**document, "code": self.code, **self.members}
 
     def response(self) -> Response:
-        """As application/problem+json."""
+        """As application/problem+json (RFC 9457)."""
         return problem_response(self.status, self.body(), self.headers)
 
 
@@ -86,7 +86,7 @@ def problem_response(status: int, body: Mapping[str, Any], headers: Mapping[str,
 
 
 def unavailable(code: str, detail: str) -> Problem:
-    """503 with Retry-After: nothing was accepted."""
+    """503 with Retry-After (RETRY_SECONDS): nothing was accepted."""
     return Problem(503, code, "Service unavailable", detail, {"Retry-After": str(RETRY_SECONDS)})
 
 

@@ -1,4 +1,4 @@
-"""Salesforce's receiver: an operator pressed "Provision in WHMCS", and the order's outcome is what they are told.
+"""Salesforce's receiver: an operator pressed "Provision in WHMCS", and the answer is the order's outcome.
 
 The order is durable in the ledger before anything but a refusal is answered. Then the request waits for the outcome,
 because the guide's own Apex takes 200 for Provisioned and everything else for Failed; see docs/webhooks.md.
@@ -28,7 +28,7 @@ from portal.webhooks.verifier import FulfillCall, Refused, verify_fulfill
 
 log = logging.getLogger("portal.webhooks")
 
-blueprint = Blueprint("salesforce_door", __name__)
+blueprint = Blueprint("salesforce_receiver", __name__)
 blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receivers.SALESFORCE))
 
 #: The guide's own Apex writes Failed over our outcome on any answer but 200: so many seconds later we say it once more.
@@ -72,10 +72,10 @@ class Preference:
 
 @blueprint.post("/orders/<sf_order_id>/fulfill", provide_automatic_options=False)
 def fulfill(sf_order_id: str) -> Response:
-    """The contract is in docs/webhooks.md, check by check."""
+    """Take one order and wait for its outcome; docs/webhooks.md has the checks and answers. Raises Problem."""
     portal = services()
     now = portal.now()
-    call = _verified(sf_order_id, now)
+    call = _verified(sf_order_id, now=now)
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
 
@@ -84,7 +84,7 @@ def fulfill(sf_order_id: str) -> Response:
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
 
-    with receivers.here().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
+    with receivers.here().waiting.waiter(call.sf_order_id) as waiter:  # before the commit: no wake-up is missed
         accepted = _accept(call, preference, now=now)
         key, row = accepted.key, accepted.row
         log.info(
@@ -103,8 +103,8 @@ def fulfill(sf_order_id: str) -> Response:
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.enqueued_at is None:
             receivers.enqueue(call.sf_order_id)
-        if place is not None and not row.finished and preference.seconds > 0:
-            row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
+        if waiter is not None and not row.finished and preference.seconds > 0:
+            row = waiter.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
     _conclude(call, accepted, answer)
     return _respond(call, answer, preference)
@@ -123,8 +123,9 @@ def provision(sf_order_id: str) -> NoReturn:
 
 
 def read_preference(header: str | None, longest: float) -> Preference:
-    """How long to wait: `respond-async` not at all, `wait=N` at most N seconds, both together: N; never longer
-    than `longest`. What can't be read is ignored, as RFC 7240 has it.
+    """How long a Prefer header lets us wait: `respond-async` not at all, `wait=N` at most N seconds, both together: N.
+
+    Never longer than `longest` (seconds). What can't be read is ignored, as RFC 7240 has it.
     """
     asynchronous = False
     wait: int | None = None
@@ -147,7 +148,7 @@ def read_preference(header: str | None, longest: float) -> Preference:
 
 
 def answer_of(row: Fulfillment) -> Answer:
-    """What the state of a fulfillment means to Salesforce."""
+    """What the state of a fulfillment means to Salesforce: docs/webhooks.md, "What is answered"."""
     if row.state == State.PROVISIONED:
         return Answer(
             200, {"success": True, "status": "Provisioned", "whmcsOrderId": str(row.elected_whmcs_id or "")}, True
@@ -161,7 +162,7 @@ def answer_of(row: Fulfillment) -> Answer:
     return Answer(202, {"status": "Activating"}, False)
 
 
-def _verified(path_id: str, now: float) -> FulfillCall:
+def _verified(path_id: str, *, now: float) -> FulfillCall:
     settings = services().settings
     verdict = verify_fulfill(
         receivers.read_body(),

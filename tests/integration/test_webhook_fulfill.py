@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -34,8 +34,11 @@ from portal.ledger.schema import counters, idempotency_keys, metadata, outbox
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import fulfillments as table
 from portal.queue.jobs import FINISHED_CHANNEL
+from portal.services import Services
 from portal.settings import Settings
-from portal.web import problems
+from portal.web import context, problems
+from portal.web.lifecycle import Lifecycle
+from portal.webhooks.receivers import Receivers
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, Call, Event, signature
 
 
@@ -117,13 +120,15 @@ def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
     portal = Portal(settings, ledger, store)
     yield portal
     for app in portal.apps:
-        app.extensions["portal-receivers"].waiting.stop()
-        app.extensions["portal-receivers"].security.close()
+        context.portal_of(app).lifecycle.stop()
+        context.portal_of(app).lifecycle.end()
 
 
 def application(portal: Portal) -> Flask:
-    app = Flask("door")
-    app.extensions["portal"] = portal
+    app = Flask("receivers")
+    services = cast(Services, portal)
+    lifecycle = Lifecycle()
+    app.extensions["portal"] = context.Portal(services, lifecycle, (webhooks.build(services, lifecycle),))
     problems.register(app)
     webhooks.register(app)
     portal.apps.append(app)
@@ -243,13 +248,13 @@ def test_an_order_put_off_for_longer_than_the_wait_is_answered_at_once(client: F
     assert post(client, Call(), prefer=None).status_code == 202
 
 
-def test_with_no_place_free_nobody_waits(portal: Portal) -> None:
+def test_with_too_many_waiters_nobody_else_waits(portal: Portal) -> None:
     portal.settings = replace(portal.settings, fulfillment_max_waiters=0)
     assert post(application(portal).test_client(), Call(), prefer=None).status_code == 202
 
 
 def test_stopping_wakes_everybody(client: FlaskClient, portal: Portal) -> None:
-    waiting = client.application.extensions["portal-receivers"].waiting
+    waiting = context.portal_of(client.application).part(Receivers).waiting
     portal.jobs.on_send = lambda sf_order_id: waiting.stop()
     assert post(client, Call(), prefer=None).status_code == 202
 
@@ -459,11 +464,11 @@ def test_refusals_are_counted_and_told_on_either_database(portal: Portal) -> Non
     app = application(portal)
     for _ in range(2):
         post(app.test_client(), Call(secret="forged"))
-    app.extensions["portal-receivers"].security.flush()
+    context.portal_of(app).part(Receivers).security.flush()
     assert count(portal, outbox) == 0
     post(app.test_client(), Call(timestamp=5))
     post(app.test_client(), Call())
-    app.extensions["portal-receivers"].security.flush()
+    context.portal_of(app).part(Receivers).security.flush()
     with portal.ledger.read() as connection:
         counted = {row.label: row.value for row in connection.execute(sa.select(counters))}
         alerts = connection.execute(sa.select(outbox.c.payload)).scalars().all()
