@@ -13,6 +13,7 @@ import portal.customers
 import portal.ops
 import portal.web.problems
 import portal.webhooks
+from portal.queue import patience
 from portal.services import Services, build_services
 from portal.settings import Settings
 from portal.web import security_headers
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     lifecycle = Lifecycle()
     parts = (portal.webhooks.build(services, lifecycle), *portal.customers.build(services))
     app.extensions["portal"] = Portal(services, lifecycle, parts)
+    app.before_request(patience.begin_request)
     portal.web.problems.register(app)
     security_headers.register(app, services.settings)
     portal.webhooks.register(app)
