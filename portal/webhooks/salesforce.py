@@ -19,7 +19,7 @@ from flask_limiter import RateLimitExceeded
 from portal.domain.model import ErrorCode, State
 from portal.ledger import deliveries, fulfillments, outbox
 from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, accept, find_accepted
-from portal.ledger.engine import CommitUnknown
+from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import public_path, services
 from portal.web.problems import Problem, problem_response
@@ -179,7 +179,10 @@ def _verified(path_id: str, *, now: float) -> FulfillCall:
 
 
 def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepted:
-    """Nonce, key and fulfillment into the ledger, all or nothing. Raises Problem."""
+    """Nonce, key and fulfillment into the ledger, all or nothing.
+
+    Raises Problem, LedgerUnavailable where nothing was accepted, CommitUnknown where that can't be told.
+    """
     portal = services()
     store = receivers.here().nonces
     delivery = Delivery(
@@ -199,12 +202,11 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
             return accept(connection, delivery, now=now)
     except NonceUsed:
         receivers.nonce_used(receivers.SALESFORCE)
-    except CommitUnknown:
-        with portal.ledger.read() as connection:
-            known = find_accepted(connection, delivery, now=portal.now())
+    except CommitUnknown as unknown:
+        known = _what_became_of(delivery, unknown)
         if known is None:
             store.give_back(delivery.nonce_id)
-            raise
+            raise LedgerUnavailable("the database went away before the delivery was in it") from unknown
         return known
     except BaseException as error:
         store.give_back(delivery.nonce_id)
@@ -213,19 +215,36 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
         raise
 
 
+def _what_became_of(delivery: Delivery, unknown: CommitUnknown) -> Accepted | None:
+    """Whether a delivery whose commit was lost is in the ledger. Raises `unknown` where that can't be asked either."""
+    portal = services()
+    try:
+        with portal.ledger.read() as connection:
+            return find_accepted(connection, delivery, now=portal.now())
+    except LedgerUnavailable:
+        raise unknown from None
+
+
 def _conclude(call: FulfillCall, accepted: Accepted, answer: Answer) -> None:
-    """Keep a final answer, and see to it that what the sender makes of any answer but 200 is put right."""
+    """Keep a final answer, and see to it that what the sender makes of any answer but 200 is put right.
+
+    The order is accepted by now, and the answer says so, whether the ledger can still be written to or not: the resync
+    that was planned with the acceptance is sent all the same, and the same key is answered from the order's state.
+    """
     portal = services()
     keep = answer.final and accepted.key.answer_status is None
     if not keep and accepted.resync is None:
         return
-    with portal.ledger.write() as connection:
-        if keep:
-            deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
-        if accepted.resync is not None and answer.status == 200:
-            outbox.drop(connection, accepted.resync, now=portal.now())
-        elif accepted.resync is not None:
-            outbox.put_off(connection, accepted.resync, due_at=portal.now() + CORRECTION_SECONDS)
+    try:
+        with portal.ledger.write() as connection:
+            if keep:
+                deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
+            if accepted.resync is not None and answer.status == 200:
+                outbox.drop(connection, accepted.resync, now=portal.now())
+            elif accepted.resync is not None:
+                outbox.put_off(connection, accepted.resync, due_at=portal.now() + CORRECTION_SECONDS)
+    except (LedgerUnavailable, CommitUnknown) as error:
+        log.warning("An answer couldn't be kept", extra={"sfOrderId": call.sf_order_id, "error": str(error)})
 
 
 def _key_reused() -> NoReturn:
@@ -238,10 +257,17 @@ def _key_reused() -> NoReturn:
 
 
 def _worth_telling(sf_order_id: str, until: float) -> Fulfillment | None:
-    """The fulfillment once it is finished, or put off beyond what this request may wait."""
+    """The fulfillment once it is finished, or put off beyond what this request may wait.
+
+    None, too, while the ledger can't be read: the order is accepted, so its sender waits on, for a 202 in the end.
+    """
     portal = services()
-    with portal.ledger.read() as connection:
-        row = fulfillments.get(connection, sf_order_id)
+    try:
+        with portal.ledger.read() as connection:
+            row = fulfillments.get(connection, sf_order_id)
+    except LedgerUnavailable as error:
+        log.warning("The outcome can't be read now", extra={"sfOrderId": sf_order_id, "error": str(error)})
+        return None
     if row is None or row.finished:
         return row
     put_off = row.state == State.WAITING and row.due_at - portal.now() > until - time.monotonic()

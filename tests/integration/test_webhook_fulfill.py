@@ -459,6 +459,71 @@ def test_a_commit_of_unknown_outcome_is_looked_up(portal: Portal) -> None:
     assert code(post(client, call)) == (401, "nonce_already_used")
 
 
+class LostAfterwards:
+    """A ledger that goes away once `writes` transactions have been committed."""
+
+    def __init__(self, ledger: Ledger, *, writes: int) -> None:
+        self.ledger = ledger
+        self.writes = writes
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        if self.writes == 0:
+            raise LedgerUnavailable("gone")
+        with self.ledger.read() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        if self.writes == 0:
+            raise LedgerUnavailable("gone")
+        with self.ledger.write() as connection:
+            yield connection
+        self.writes -= 1
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=1", None])
+def test_a_ledger_that_fails_after_acceptance_is_no_refusal(portal: Portal, prefer: str | None) -> None:
+    real, call = portal.ledger, Call()
+    portal.settings = replace(portal.settings, fulfillment_wait_seconds=1.0)
+    portal.ledger = LostAfterwards(real, writes=1)  # type: ignore[assignment]
+    answer = post(application(portal).test_client(), call, prefer=prefer)
+    assert (answer.status_code, answer.json) == (202, {"status": "Activating"})
+    assert answer.headers["Location"].endswith(f"/api/orders/{call.order_id}")
+    portal.ledger = real
+    assert count(portal, table) == 1
+
+
+def test_a_known_outcome_is_told_though_it_cant_be_kept(portal: Portal) -> None:
+    real, call = portal.ledger, Call()
+    assert post(application(portal).test_client(), replace(call, key="an-earlier-click")).status_code == 202
+    finish(portal, call.order_id, **PROVISIONED)
+    call = replace(call, nonce="another-nonce")
+    portal.ledger = LostAfterwards(real, writes=1)  # type: ignore[assignment]
+    answer = post(application(portal).test_client(), call)
+    assert (answer.status_code, answer.json["status"]) == (200, "Provisioned")
+
+
+def test_a_commit_whose_outcome_cant_be_asked_is_called_unknown(portal: Portal) -> None:
+    real, call = portal.ledger, Call()
+
+    class Lost(LostAfterwards):
+        @contextmanager
+        def write(self) -> Iterator[sa.Connection]:
+            with super().write() as connection:
+                yield connection
+            raise CommitUnknown("lost")
+
+    portal.ledger = Lost(real, writes=1)  # type: ignore[assignment]
+    answer = post(application(portal).test_client(), call)
+    assert code(answer) == (503, "outcome_unknown") and int(answer.headers["Retry-After"]) > 0
+    assert "may have been taken" in answer.json["detail"]
+    portal.ledger = real
+    again = Call(order_id=call.order_id, key=call.key)
+    assert post(application(portal).test_client(), again).status_code == 202
+    assert count(portal, table) == 1
+
+
 def test_refusals_are_counted_and_told_on_either_database(portal: Portal) -> None:
     portal.settings = replace(portal.settings, security_alert_webhook="https://alerts.example", security_alert_events=3)
     app = application(portal)
