@@ -13,9 +13,12 @@ import portal.customers
 import portal.ops
 import portal.web.problems
 import portal.webhooks
+from portal.queue import patience
 from portal.services import Services, build_services
 from portal.settings import Settings
-from portal.web.signing import signing_keys
+from portal.web import security_headers
+from portal.web.context import Portal
+from portal.web.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,10 +32,12 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     if services is None:
         services = build_services(settings or Settings.from_environ(os.environ))
     app = Flask(__name__)
-    *previous, app.secret_key = signing_keys(services.settings)
-    app.config["SECRET_KEY_FALLBACKS"] = previous
-    app.extensions["portal"] = services
+    lifecycle = Lifecycle()
+    parts = (portal.webhooks.build(services, lifecycle), *portal.customers.build(services))
+    app.extensions["portal"] = Portal(services, lifecycle, parts)
+    app.before_request(patience.begin_request)
     portal.web.problems.register(app)
+    security_headers.register(app, services.settings)
     portal.webhooks.register(app)
     portal.customers.register(app)
     portal.ops.register(app)

@@ -1,4 +1,4 @@
-"""gunicorn's door: `gunicorn wsgi:app`. Refuses to start half-configured or on an unmigrated ledger, saying why."""
+"""What gunicorn serves: `gunicorn wsgi:app`. Refuses to start half-configured or on an unmigrated ledger."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from app import create_app
 from portal.errors import PortalError
 from portal.logs import set_up_logging
 from portal.settings import SettingsError
+from portal.web.context import portal_of
 
 set_up_logging()
 try:
     app = create_app()
     if "FLASK_RUN_FROM_CLI" not in os.environ:  # `flask db upgrade` comes through here too: it finds wsgi.py first
-        app.extensions["portal"].require_migrated()
-        app.extensions["portal"].require_same_installation()
+        services = portal_of(app).services
+        services.require_migrated()
+        services.require_same_installation()
 except (SettingsError, PortalError) as error:
     print(f"The portal can't start:\n{error}", file=sys.stderr, flush=True)
     sys.exit(4)  # gunicorn's APP_LOAD_ERROR: its master stops instead of trying again and again

@@ -208,7 +208,7 @@ def make_order(
     from portal.ledger.schema import fulfillments as fulfillments_table
     from portal.services import Services
 
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     reference = f"PO-{secrets.token_hex(2)}-{secrets.token_hex(2)}".upper()
     sf_order_id = salesforce_id_18(f"801Zz{next(_numbers):010d}")
     domain = f"{secrets.token_hex(4)}.{customer}-only.example"
@@ -275,7 +275,7 @@ def make_session(app: Flask, stack: Stack, customer: str = "ada", email: str | N
     from portal.services import Services
     from portal.web.signing import digest
 
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     secret, now = secrets.token_urlsafe(16), services.now()
     with services.ledger.write() as connection:
         sessions.insert(

@@ -105,10 +105,19 @@ class UpstreamClient:
         for session in sessions:
             session.close()
 
-    def exchange(self, action: str, seconds: float, run: Callable[[Session], T], *, effect: bool) -> T:
+    def exchange(
+        self,
+        action: str,
+        seconds: float,
+        run: Callable[[Session], T],
+        *,
+        effect: bool,
+        before_send: Callable[[], None] | None = None,
+    ) -> T:
         """Make one HTTP call, `run(session)`, within `seconds` from its start to its last byte.
 
         `effect`: the call changes something over there, so an answer that got lost leaves it unknown.
+        `before_send`: this call's own check beside the hook's, asked on the connected socket; may raise a PortalError.
         `action` names the call for observers; the TimeoutError of a deadline, too, becomes an UpstreamError.
         Raises UpstreamError, what `run` and the hooks raise of the portal's own errors, and TokenExpired.
         """
@@ -116,7 +125,7 @@ class UpstreamClient:
         with self._hooks.slot():
             session = self._session()
             started = time.monotonic()
-            exchange = Exchange(started + seconds, self._hooks.before_send)
+            exchange = Exchange(started + seconds, _both(self._hooks.before_send, before_send))
             outcome, error, failure = OK, None, None
             current.exchange = exchange
             try:
@@ -191,6 +200,17 @@ class UpstreamClient:
             code=code,
             reached=exchange.sent,
         )
+
+
+def _both(hook: Callable[[float], None], own: Callable[[], None] | None) -> Callable[[float], None]:
+    if own is None:
+        return hook
+
+    def check(seconds_left: float) -> None:
+        hook(seconds_left)
+        own()
+
+    return check
 
 
 def _reason(failure: BaseException | None) -> tuple[str, str]:

@@ -7,8 +7,8 @@ error says either "nothing was sent" or "nobody knows".
 Decisions: connections are kept alive, but one that has rested for MAX_IDLE_SECONDS isn't used again (a server that is
 just closing it would turn the next AddOrder into a riddle); nothing is ever sent twice by itself; redirects aren't
 followed (a form with secrets in it would be sent elsewhere); proxy settings, .netrc and CA bundles of the environment
-are ignored, and cookies aren't kept (PHP would queue the calls of one session). What can't be interrupted is the
-system's look-up of a name; `before_send` is asked after it.
+are ignored, and cookies aren't kept (PHP would queue the calls of one session). Looking up the name, connecting and TLS
+are inside the deadline, and `before_send` is asked after all of them, right before the first byte of the request.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import email.utils
 import http.client
 import io
+import os
 import re
 import socket
 import threading
@@ -66,6 +67,61 @@ class _ThreadState(threading.local):
 current = _ThreadState()
 
 
+# --- names ---------------------------------------------------------------------------------------------
+
+
+class _LookUp(threading.Thread):
+    """One look-up of a name by the system, which can't be interrupted: who waits for it may stop waiting."""
+
+    def __init__(self, host: str, port: int | None) -> None:
+        super().__init__(name="name-look-up", daemon=True)
+        self._host, self._port = host, port
+        self.done = threading.Event()
+        self.found: list[Any] = []
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.found = socket.getaddrinfo(self._host, self._port, 0, socket.SOCK_STREAM)
+        except Exception as error:
+            self.failure = error
+        finally:
+            _look_ups.pop(_look_up_key(self._host, self._port), None)
+            self.done.set()
+
+
+#: The look-ups under way: however many calls want a name, and however slow it is, one thread asks for it.
+_look_ups: dict[tuple[int, str, int | None], _LookUp] = {}
+_look_ups_lock = threading.Lock()
+os.register_at_fork(after_in_child=lambda: _look_ups_lock._at_fork_reinit())  # type: ignore[attr-defined]
+
+
+def _look_up_key(host: str, port: int | None) -> tuple[int, str, int | None]:
+    return os.getpid(), host, port  # a look-up that was under way at a fork never ends in the child
+
+
+def look_up(host: str, port: int | None, seconds: float) -> list[Any]:
+    """The addresses of a host, as socket.getaddrinfo gives them, within `seconds`.
+
+    Raises TimeoutError, and what socket.getaddrinfo raises.
+    """
+    try:
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        pass  # a name
+    with _look_ups_lock:
+        key = _look_up_key(host, port)
+        under_way = _look_ups.get(key)
+        if under_way is None:
+            under_way = _look_ups[key] = _LookUp(host, port)
+            under_way.start()
+    if not under_way.done.wait(seconds):
+        raise TimeoutError("the name wasn't looked up in time")
+    if under_way.failure is not None:
+        raise under_way.failure
+    return under_way.found
+
+
 # --- sockets that know the deadline --------------------------------------------------------------------
 
 
@@ -108,8 +164,10 @@ class _TimedConnection(urllib3.connection.HTTPConnection):
         if exchange is None:
             return super()._new_conn()
         try:
-            found = socket.getaddrinfo(self._dns_host, self.port, 0, socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
+            found = look_up(self._dns_host, self.port, exchange.left())
+        except TimeoutError as error:
+            raise urllib3.exceptions.ConnectTimeoutError(self, "name not looked up in time") from error
+        except (OSError, UnicodeError) as error:
             raise urllib3.exceptions.NewConnectionError(self, "name not found") from error
         failure: Exception | None = None
         for family, kind, protocol, _, address in found:
@@ -119,6 +177,7 @@ class _TimedConnection(urllib3.connection.HTTPConnection):
                 sock.settimeout(max(exchange.left() / 2, 0.05) if len(found) > 1 else exchange.left())
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.connect(address)
+                sock.settimeout(exchange.left())  # what TLS may take, all of its reads together
                 return sock
             except OSError as error:
                 sock.close()

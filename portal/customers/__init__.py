@@ -10,26 +10,28 @@ from typing import Any
 from flask import Flask, Response, g, request, session, url_for
 from markupsafe import Markup
 
-from portal.customers import checkout, limits, order_pages, sign_in
+from portal.customers import checkout, order_pages, sign_in
 from portal.customers.catalogue import CatalogueCache
 from portal.customers.lead_time import LeadTime
+from portal.customers.limits import AskLimits
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.services import Services
 from portal.web import formatting, security_headers, theme
+from portal.web.context import portal_of
 
 _BLUEPRINTS = (sign_in.pages, checkout.pages, order_pages.pages)
 for _blueprint in _BLUEPRINTS:  # here, not in register(): a process may build more than one application
     security_headers.guard(_blueprint)
 
 
+def build(services: Services) -> tuple[CatalogueCache, LeadTime, AskLimits]:
+    """What the customers' pages keep in one application; connects to nothing yet."""
+    return CatalogueCache(services), LeadTime(services), AskLimits(services.redis)
+
+
 def register(app: Flask) -> None:
-    """Register the customers' blueprints; `app.extensions["portal"]` holds the services already."""
-    services: Services = app.extensions["portal"]
-    settings = services.settings
-    security_headers.register(app, settings)
-    app.extensions["portal_catalogue"] = CatalogueCache(services)
-    app.extensions["portal_lead_time"] = LeadTime(services)
-    limits.register(app, services.redis)
+    """Put the customers' pages into an application whose Portal has the parts of `build`."""
+    settings = portal_of(app).services.settings
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content
@@ -82,7 +84,7 @@ def _of_every_page() -> dict[str, Any]:
 
 
 def _here(endpoint: str) -> Markup:
-    """Marks the navigation's link to the page one is on."""
+    """The attribute of the navigation's link to the page one is on; nothing on all other links."""
     return Markup(' aria-current="page"') if request.endpoint == endpoint else Markup("")
 
 

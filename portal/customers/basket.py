@@ -93,8 +93,10 @@ class Basket:
     @property
     def fingerprint(self) -> str:
         """Changes when anything the customer agreed to on the review page does, prices included."""
-        told = [(line.product.entry_id, line.quantity, line.domain, line.hostname, line.product.price) for line in self]
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:20]
+        agreed = [
+            (line.product.entry_id, line.quantity, line.domain, line.hostname, line.product.price) for line in self
+        ]
+        return hashlib.sha256(repr(agreed).encode()).hexdigest()[:20]
 
     def add(self, entry_id: str, quantity: str, domain: str, hostname: str) -> Line:
         """One more line. Raises LineFault."""

@@ -77,12 +77,12 @@ class CatalogueCache:
             if shared is not None and (known is None or shared.read_at > known.read_at):
                 known = self._known = shared
         if known is None:
-            return self._read_first(now)
-        if now - known.read_at > FRESH_SECONDS and self._may_refresh(now):
+            return self._read_first(now=now)
+        if now - known.read_at > FRESH_SECONDS and self._may_refresh(now=now):
             threading.Thread(target=self._refresh, name="catalogue", daemon=True).start()
         return known
 
-    def _read_first(self, now: float) -> Catalogue:
+    def _read_first(self, *, now: float) -> Catalogue:
         with self._guard:  # of the first visitors one asks, the others wait for what it gets
             if self._known is not None:
                 return self._known
@@ -94,7 +94,7 @@ class CatalogueCache:
                 raise CatalogueUnavailable("the catalogue can't be read at the moment")
             return known
 
-    def _may_refresh(self, now: float) -> bool:
+    def _may_refresh(self, *, now: float) -> bool:
         """Whether it is this process's turn: one in all of them, every RETRY_SECONDS at most."""
         with self._guard:
             if now - self._tried_at < RETRY_SECONDS:
@@ -141,7 +141,7 @@ class CatalogueCache:
 
 
 def needs(family: str, domain_families: tuple[str, ...], hostname_families: tuple[str, ...]) -> str:
-    """What a product of this Product2.Family needs to be told: "domain", "hostname" or nothing ("")."""
+    """What must be named for a product of this Product2.Family: "domain", "hostname" or nothing ("")."""
     folded = family.casefold()
     if folded in {each.casefold() for each in domain_families}:
         return "domain"

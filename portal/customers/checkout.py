@@ -7,8 +7,7 @@ import re
 import secrets
 from typing import Final
 
-from flask import Blueprint, current_app, redirect, render_template, request, session, url_for
-from sqlalchemy.exc import IntegrityError
+from flask import Blueprint, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from portal.customers.basket import Basket, LineFault
@@ -18,7 +17,7 @@ from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.ledger import orders
 from portal.ledger.orders import Item, Order
-from portal.web.context import services
+from portal.web.context import part, services
 from portal.web.signing import digest
 
 log = logging.getLogger("portal.checkout")
@@ -32,12 +31,6 @@ PLACING_WAIT_SECONDS: Final = 2.0
 _LETTERS: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def catalogue_cache() -> CatalogueCache:
-    """This process's catalogue."""
-    cache: CatalogueCache = current_app.extensions["portal_catalogue"]
-    return cache
-
-
 @pages.get("/")
 def catalogue_page() -> str | tuple[str, int]:
     """Everything on offer, each with its own small form."""
@@ -46,7 +39,7 @@ def catalogue_page() -> str | tuple[str, int]:
 
 def _catalogue(fault: LineFault | None = None, entry_id: str = "") -> str | tuple[str, int]:
     try:
-        catalogue = catalogue_cache().current()
+        catalogue = part(CatalogueCache).current()
     except CatalogueUnavailable:
         return render_template("catalogue_away.html"), 503
     page = render_template(
@@ -199,7 +192,7 @@ def _insert(basket: Basket, key: str) -> Order:
             order = orders.get(connection, reference)
             assert order is not None
             orders.put_mail(connection, order, "received", now=now)
-    except IntegrityError:  # the same form, a moment earlier
+    except orders.AlreadyPlaced:  # the same form, a moment earlier
         earlier = _placed_already(key, account.account_id)
         if earlier is None:
             raise
@@ -228,6 +221,6 @@ def _checkout_key(key: str, account_id: str) -> str:
 
 def _known_catalogue() -> Catalogue | None:
     try:
-        return catalogue_cache().current()
+        return part(CatalogueCache).current()
     except CatalogueUnavailable:
         return None

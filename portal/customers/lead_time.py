@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
+from statistics import quantiles
 from typing import Final
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.domain.model import State
-from portal.ledger.schema import fulfillments
+from portal.ledger.statistics import recent_lead_times
 from portal.services import Services
 
 #: The newest orders looked at, and how few of them say nothing.
@@ -21,14 +19,8 @@ KEPT_SECONDS: Final = 60.0
 
 def lead_time_seconds(connection: Connection) -> float | None:
     """Within how many seconds of the click three of four recent orders were set up; None where too few are known."""
-    query = (
-        sa.select(fulfillments.c.requested_at, fulfillments.c.finished_at)
-        .where(fulfillments.c.state == State.PROVISIONED.value)
-        .order_by(fulfillments.c.due_at.desc())
-        .limit(SAMPLE)
-    )
-    took = [end - start for start, end in connection.execute(query) if end is not None and end >= start]
-    return statistics.quantiles(took, n=4)[2] if len(took) >= FEWEST else None
+    seconds = recent_lead_times(connection, limit=SAMPLE)
+    return quantiles(seconds, n=4)[2] if len(seconds) >= FEWEST else None
 
 
 class LeadTime:
@@ -41,7 +33,7 @@ class LeadTime:
         self._read_at = float("-inf")
 
     def seconds(self, connection: Connection) -> float | None:
-        """As `lead_time_seconds`, up to KEPT_SECONDS old."""
+        """As `lead_time_seconds`, up to KEPT_SECONDS old; a connection of `Ledger.read()`."""
         now = self._services.now()
         with self._guard:
             if 0 <= now - self._read_at < KEPT_SECONDS:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 import redis
-from flask import Flask, current_app
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from portal.web.context import part
 from portal.web.signing import digest
 
 _NAMESPACE: Final = "asked"
@@ -43,12 +43,6 @@ class AskLimits:
             return not self._own.hit(window, what, name)
 
 
-def register(app: Flask, connection: redis.Redis) -> None:
-    """Give an application its counters."""
-    app.extensions["portal_ask_limits"] = AskLimits(connection)
-
-
 def too_often(what: str, who: str, *, most: int, seconds: int) -> bool:
     """`AskLimits.too_often` of the running application."""
-    counters = cast(AskLimits, current_app.extensions["portal_ask_limits"])
-    return counters.too_often(what, who, most=most, seconds=seconds)
+    return part(AskLimits).too_often(what, who, most=most, seconds=seconds)

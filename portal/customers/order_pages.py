@@ -19,7 +19,6 @@ import redis
 from flask import (
     Blueprint,
     abort,
-    current_app,
     flash,
     jsonify,
     redirect,
@@ -40,7 +39,7 @@ from portal.domain.model import CustomerStatus, UpstreamError
 from portal.ledger import decisions, fulfillments, orders, runs
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
-from portal.web.context import services
+from portal.web.context import part, services
 from portal.web.problems import Problem
 
 log = logging.getLogger("portal.customers")
@@ -84,14 +83,14 @@ def shown(reference: str) -> Shown:
         if order.sf_order_id is not None and order.status is not CustomerStatus.PENDING_REVIEW:
             fulfillment = fulfillments.get(connection, order.sf_order_id)
             steps = runs.steps_of(connection, order.sf_order_id) if fulfillment else []
-        typical: LeadTime = current_app.extensions["portal_lead_time"]
-        usual = typical.seconds(connection) if order.status is CustomerStatus.ACTIVATING else None
+        activating = order.status is CustomerStatus.ACTIVATING
+        lead_time = part(LeadTime).seconds(connection) if activating else None
     progress = tell(
         order,
         fulfillment,
         steps,
         now=services().now(),
-        lead_time_seconds=usual,
+        lead_time_seconds=lead_time,
         review_time=services().settings.brand_review_time,
     )
     return Shown(order, fulfillment, progress)

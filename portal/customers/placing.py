@@ -29,7 +29,10 @@ _TAKEN: Final = "DUPLICATE_VALUE"
 
 
 def place(services: Services, reference: str) -> None:
-    """Try to get one order into Salesforce, if it is due and nobody else is trying. Settles or postpones it."""
+    """Try to get one order into Salesforce, if it is due and nobody else is trying. Settles or postpones it.
+
+    Raises LedgerUnavailable or CommitUnknown, after which the sweep tries again; what Salesforce answers isn't raised.
+    """
     with services.ledger.write() as connection:
         order = orders.claim_placement(connection, reference, now=services.now())
     if order is None:
@@ -48,9 +51,9 @@ def place(services: Services, reference: str) -> None:
 
 
 def place_soon(services: Services, reference: str, wait_seconds: float) -> None:
-    """`place` beside the request, which waits for it this long at most: the page never hangs on Salesforce.
+    """`place` beside the request, which waits at most `wait_seconds` for it: the page never hangs on Salesforce.
 
-    A process that dies meanwhile loses nothing: the sweep finds the row.
+    Never raises. A process that dies meanwhile loses nothing: the sweep finds the row.
     """
     thread = threading.Thread(target=_place_quietly, args=(services, reference), name="placing", daemon=True)
     thread.start()
@@ -72,7 +75,7 @@ def _create(services: Services, order: Order) -> str | None:
         if found is not None:
             return found
         if order.status is CustomerStatus.CANCELLED:
-            return None  # what may still arrive is learnt, and cancelled, by the sweep
+            return None  # what may still arrive is found, and cancelled, by the sweep
     try:
         return salesforce.create_order(_new_order(services, order))
     except UpstreamError as error:

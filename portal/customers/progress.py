@@ -1,7 +1,7 @@
-"""What a customer is told about an order: plain words made of the ledger's facts, and the five stages they see.
+"""What a customer is told about an order: plain sentences made of the ledger's facts, and the five stages they see.
 
-No error code, step name or other inner word leaves this module. Words follow the GOV.UK habit: what is happening, what
-happens next and when, and what the customer needs (or needn't) do.
+No error code, step name or other internal term leaves this module. The sentences follow the GOV.UK habit: what is
+happening, what happens next and when, and what the customer needs (or needn't) do.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from portal.domain.model import CustomerStatus, ErrorCode, State, Step, StepState
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
 from portal.ledger.runs import StepRow
 
-#: An order that is being set up for this long, in seconds, is called late even where nothing typical is known.
+#: An order that is being set up for this long, in seconds, is called late even where no lead time is known.
 LATE_AFTER: Final = 600.0
 #: A first hiccup isn't worth a word; after this long it is.
 HICCUP_SECONDS: Final = 60.0
@@ -46,7 +46,7 @@ class Progress:
     headline: str
     sentences: tuple[str, ...]
     stages: tuple[Stage, ...]
-    typical: str  # "usually done in 2 minutes", or ""
+    lead_time: str  # "Usually done in 2 minutes.", or ""
     late: bool
     can_withdraw: bool
     needs_payment_method: bool
@@ -56,8 +56,8 @@ class Progress:
     @property
     def version(self) -> str:
         """Changes whenever the page would say something else."""
-        told = (self.tag, self.headline, self.sentences, self.stages, self.typical, self.can_withdraw, self.final)
-        return hashlib.blake2s(repr(told).encode(), digest_size=6).hexdigest()
+        shown = (self.tag, self.headline, self.sentences, self.stages, self.lead_time, self.can_withdraw, self.final)
+        return hashlib.blake2s(repr(shown).encode(), digest_size=6).hexdigest()
 
     @property
     def spoken(self) -> str:
@@ -85,22 +85,23 @@ def tell(
 ) -> Progress:
     """The order as its customer may know it.
 
-    `lead_time_seconds`: how long orders usually take to set up, if known; `review_time`: the review before, in words.
+    now: seconds since 1970; lead_time_seconds: how long orders usually take to set up, if known; review_time: how long
+    the review before takes, as text for people (BRAND_REVIEW_TIME).
     """
-    late = _late(order, fulfillment, now, lead_time_seconds)
-    tag, tone, headline, sentences = _words(order, fulfillment, late, review_time)
-    usually = ""
+    late = _late(order, fulfillment, now=now, lead_time_seconds=lead_time_seconds)
+    message = _message(order, fulfillment, late=late, review_time=review_time)
+    lead_time = ""
     if lead_time_seconds is not None and order.status is CustomerStatus.ACTIVATING and not late:
-        usually = f"Usually done in {duration(lead_time_seconds)}."
+        lead_time = f"Usually done in {duration(lead_time_seconds)}."
     missing = order.status is CustomerStatus.FAILED and order.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value
     return Progress(
         status=order.status,
-        tag=tag,
-        tone=tone,
-        headline=headline,
-        sentences=sentences,
+        tag=message.tag,
+        tone=message.tone,
+        headline=message.headline,
+        sentences=message.sentences,
         stages=_stages(order, fulfillment, steps),
-        typical=usually,
+        lead_time=lead_time,
         late=late,
         can_withdraw=order.status is CustomerStatus.PENDING_REVIEW and fulfillment is None,
         needs_payment_method=missing,
@@ -111,12 +112,12 @@ def tell(
 
 def tag_of(order: Order) -> tuple[str, str]:
     """The order's tag and tone in a list, where nothing of its fulfillment is read."""
-    tag, tone, _, _ = _words(order, None, False, "")
-    return tag, tone
+    message = _message(order, None, late=False, review_time="")
+    return message.tag, message.tone
 
 
 def duration(seconds: float) -> str:
-    """In words, rounded up: "1 minute", "2 minutes", "an hour", "3 hours"."""
+    """`seconds` for people to read, rounded up: "a minute", "2 minutes", "an hour", "3 hours"."""
     if seconds <= 60:
         return "a minute"
     if seconds <= 55 * 60:
@@ -125,7 +126,7 @@ def duration(seconds: float) -> str:
     return "an hour" if hours == 1 else f"{hours} hours"
 
 
-def _late(order: Order, fulfillment: Fulfillment | None, now: float, lead_time_seconds: float | None) -> bool:
+def _late(order: Order, fulfillment: Fulfillment | None, *, now: float, lead_time_seconds: float | None) -> bool:
     if order.status is not CustomerStatus.ACTIVATING or fulfillment is None:
         return False
     running_for = now - fulfillment.requested_at
@@ -136,13 +137,30 @@ def _late(order: Order, fulfillment: Fulfillment | None, now: float, lead_time_s
     )
 
 
-def _words(
-    order: Order, fulfillment: Fulfillment | None, late: bool, review_time: str
-) -> tuple[str, str, str, tuple[str, ...]]:
-    """Tag, tone, headline and sentences."""
-    status = order.status
-    if status is CustomerStatus.PENDING_REVIEW and order.placing == PLACING:
-        return (
+class _Message(NamedTuple):
+    tag: str
+    tone: str
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def _message(order: Order, fulfillment: Fulfillment | None, *, late: bool, review_time: str) -> _Message:
+    match order.status:
+        case CustomerStatus.PENDING_REVIEW:
+            return _in_review(order, review_time)
+        case CustomerStatus.ACTIVATING:
+            return _activating(late)
+        case CustomerStatus.PROVISIONED:
+            return _Message("Provisioned", "good", "Your order is ready", ("Everything you ordered has been set up.",))
+        case CustomerStatus.CANCELLED:
+            return _cancelled(order, fulfillment)
+        case CustomerStatus.FAILED:
+            return _failed(order)
+
+
+def _in_review(order: Order, review_time: str) -> _Message:
+    if order.placing == PLACING:
+        return _Message(
             "Pending Review",
             "quiet",
             "We have your order",
@@ -151,18 +169,20 @@ def _words(
                 "You don’t need to do anything. We’ll e-mail you when it’s ready.",
             ),
         )
-    if status is CustomerStatus.PENDING_REVIEW:
-        return (
-            "Pending Review",
-            "quiet",
-            "We’re checking your order",
-            (
-                f"Our team checks every order before we set it up. This usually takes {review_time}.",
-                "You don’t need to do anything. We’ll e-mail you when it’s ready.",
-            ),
-        )
-    if status is CustomerStatus.ACTIVATING and late:
-        return (
+    return _Message(
+        "Pending Review",
+        "quiet",
+        "We’re checking your order",
+        (
+            f"Our team checks every order before we set it up. This usually takes {review_time}.",
+            "You don’t need to do anything. We’ll e-mail you when it’s ready.",
+        ),
+    )
+
+
+def _activating(late: bool) -> _Message:
+    if late:
+        return _Message(
             "Activating",
             "active",
             "This is taking longer than usual",
@@ -171,22 +191,49 @@ def _words(
                 "You don’t need to do anything, and please don’t order again. We’ll e-mail you when it’s ready.",
             ),
         )
-    if status is CustomerStatus.ACTIVATING:
-        return (
-            "Activating",
-            "active",
-            "We’re setting up your services",
+    return _Message(
+        "Activating",
+        "active",
+        "We’re setting up your services",
+        (
+            "Your order has been checked and is being set up now.",
+            "You can close this page: we’ll e-mail you when it’s ready.",
+        ),
+    )
+
+
+def _cancelled(order: Order, fulfillment: Fulfillment | None) -> _Message:
+    if order.error_code == WITHDRAWN:
+        return _Message(
+            "Cancelled",
+            "stopped",
+            "You withdrew this order",
+            ("Nothing has been set up, and you haven’t been charged.",),
+        )
+    if order.error_code == UNWANTED and fulfillment is None:
+        return _Message(
+            "Cancelled",
+            "stopped",
+            "We couldn’t accept this order",
             (
-                "Your order has been checked and is being set up now.",
-                "You can close this page: we’ll e-mail you when it’s ready.",
+                "Our team checked it and couldn’t accept it. Nothing has been set up, and you haven’t been charged.",
+                "If you’d like to know why, ask us and quote the reference.",
             ),
         )
-    if status is CustomerStatus.PROVISIONED:
-        return "Provisioned", "good", "Your order is ready", ("Everything you ordered has been set up.",)
-    if status is CustomerStatus.CANCELLED:
-        return _cancelled(order, fulfillment)
+    return _Message(
+        "Cancelled",
+        "stopped",
+        "This order was cancelled",
+        (
+            "Nothing more will be set up for it.",
+            "If you didn’t expect this, ask us and quote the reference.",
+        ),
+    )
+
+
+def _failed(order: Order) -> _Message:
     if order.placing == REFUSED:
-        return (
+        return _Message(
             "Failed",
             "attention",
             "We couldn’t take this order",
@@ -196,7 +243,7 @@ def _words(
             ),
         )
     if order.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value:
-        return (
+        return _Message(
             "Failed",
             "attention",
             "Add a payment method to go on",
@@ -205,42 +252,13 @@ def _words(
                 "Add one, then tell us here. We’ll carry on from where we stopped: you don’t need to order again.",
             ),
         )
-    return (
+    return _Message(
         "Failed",
         "attention",
         "There is a problem with your order",
         (
             "We couldn’t finish setting it up. Our team has been told and is looking into it.",
             "You don’t need to order again. If you’d like to ask about it, quote the reference.",
-        ),
-    )
-
-
-def _cancelled(order: Order, fulfillment: Fulfillment | None) -> tuple[str, str, str, tuple[str, ...]]:
-    if order.error_code == WITHDRAWN:
-        return (
-            "Cancelled",
-            "stopped",
-            "You withdrew this order",
-            ("Nothing has been set up, and you haven’t been charged.",),
-        )
-    if order.error_code == UNWANTED and fulfillment is None:
-        return (
-            "Cancelled",
-            "stopped",
-            "We couldn’t accept this order",
-            (
-                "Our team checked it and couldn’t accept it. Nothing has been set up, and you haven’t been charged.",
-                "If you’d like to know why, ask us and quote the reference.",
-            ),
-        )
-    return (
-        "Cancelled",
-        "stopped",
-        "This order was cancelled",
-        (
-            "Nothing more will be set up for it.",
-            "If you didn’t expect this, ask us and quote the reference.",
         ),
     )
 

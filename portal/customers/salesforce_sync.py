@@ -1,4 +1,4 @@
-"""Learns in bulk what changed with orders in Salesforce: rejected in review, cancelled later, placed elsewhere.
+"""Reads in bulk what changed with orders in Salesforce: rejected in review, cancelled later, placed elsewhere.
 
 The sweep calls it; pages never ask Salesforce. How far it has read is kept in the ledger, with the last order's id,
 because Salesforce tells changes to the second.
@@ -35,7 +35,10 @@ _UNFINISHED: Final = frozenset({"draft"})
 
 
 def sync_changes(services: Services) -> None:
-    """Read the orders that changed since the last time. Raises UpstreamError when Salesforce can't be asked."""
+    """Read the orders that changed since the last time. At most PAGES of PAGE orders a call.
+
+    Raises UpstreamError when Salesforce can't be asked; what was read before that is kept.
+    """
     with services.ledger.read() as connection:
         kept = installation.get(connection, _KEY)
     moment, after_id = (float(kept[0]), str(kept[1])) if isinstance(kept, list) else (0.0, "")
@@ -43,14 +46,14 @@ def sync_changes(services: Services) -> None:
         changes = services.salesforce.orders_changed_since(moment, PAGE, after_id)
         if changes:
             moment, after_id = changes[-1].changed_at, changes[-1].order.id
-            _learn(services, changes)
+            _sync_page(services, changes)
         caught_up = len(changes) < PAGE
         _keep(services, moment - _OVERLAP if caught_up else moment, "" if caught_up else after_id)
         if caught_up:
             break
 
 
-def _learn(services: Services, changes: list[OrderChange]) -> None:
+def _sync_page(services: Services, changes: list[OrderChange]) -> None:
     """A page of changes, in transactions short enough for others."""
     for start in range(0, len(changes), 50):
         with services.ledger.write() as connection:

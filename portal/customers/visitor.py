@@ -71,7 +71,7 @@ def _read_cookies() -> Visitor:
 
 
 def sign_in(response: Response, *, email: str, contact_id: str | None, account_id: str) -> Session:
-    """Sign this browser in to an account: a new session each time, and the earlier one of this browser ends."""
+    """Sign this browser in to an account for ACCOUNT_SECONDS; its earlier session ends."""
     previous = request.cookies.get(ACCOUNT_COOKIE)
     session, secret = _new_session(email, contact_id, account_id, None, ACCOUNT_SECONDS)
     with services().ledger.write() as connection:
@@ -84,7 +84,7 @@ def sign_in(response: Response, *, email: str, contact_id: str | None, account_i
 
 
 def open_order(response: Response, order: Order) -> None:
-    """Let this browser see one order for a day."""
+    """Let this browser see one order for ORDER_SECONDS, by a cookie of its own."""
     session, secret = _new_session(order.email or "", None, order.account_id, order.reference, ORDER_SECONDS)
     with services().ledger.write() as connection:
         sessions.insert(connection, session)

@@ -5,7 +5,7 @@ Every method raises UpstreamError when the call didn't succeed, and takes a tota
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from portal.domain.model import (
@@ -65,8 +65,12 @@ class WhmcsPort(Protocol):
         *,
         notes: str,
         custom_fields: Mapping[str, Mapping[str, str]],
+        before_send: Callable[[], None] | None = None,
     ) -> AddedOrder:
-        """AddOrder with noemail. `custom_fields`: pid → {field id → value}. Never retried by the client itself."""
+        """AddOrder with noemail. `custom_fields`: pid → {field id → value}. Never retried by the client itself.
+
+        `before_send` is asked when the connection stands, right before the first byte; what it raises stops the call.
+        """
 
     def order(self, order_id: str) -> WhmcsOrder | None:
         """GetOrders id=; None when there is none."""
@@ -77,7 +81,8 @@ class WhmcsPort(Protocol):
         Raises a transient UpstreamError (code `listing_unstable`) when it wouldn't stand still.
         """
 
-    def accept_order(self, order_id: str) -> None: ...
+    def accept_order(self, order_id: str, *, before_send: Callable[[], None] | None = None) -> None:
+        """AcceptOrder; `before_send` as for `add_order`."""
 
     def cancel_order(self, order_id: str) -> None: ...
 

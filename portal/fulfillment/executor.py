@@ -202,7 +202,11 @@ def _create(run: Run, action: Action) -> None:
     custom_fields = _reference_fields(run)
     with run.context.whmcs_slot():  # before the intent: a call must leave soon after it
         if run.validated_at is None or run.context.now() - run.validated_at > APPROVAL_KEPT:
-            # What is created is what is approved now: the run that takes it up next asks Salesforce again.
+            # What is created is what is approved now: the run that takes it up next asks Salesforce again, also where
+            # an earlier AddOrder didn't leave or made nothing.
+            run.plan["checkAgain"] = True
+            with run.context.ledger.write() as connection:
+                run.save(connection, plan=run.plan)
             raise WaitUntil(run.context.now(), "what Salesforce said of the order is too old by now")
         _add_order(run, action, custom_fields)
 
@@ -211,6 +215,7 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     before = run.facts
     begun = run.context.now()
     run.plan["referenceInField"] = bool(custom_fields)
+    run.plan.pop("checkAgain", None)
     intended = intend(before, action, now=begun, max_request=run.context.settings.whmcs_max_request_seconds)
     with run.context.ledger.write() as connection:
         run.refuse_when_paused(connection)
@@ -219,13 +224,13 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     run.seen = Seen()
     run.context.fault_point("add_order:intended")
     try:
-        _in_time(run, begun)
         added = run.context.whmcs.add_order(
             run.client_id,
             run.plan["paymentMethod"],
             run.lines,
             notes=external_reference(run.id),
             custom_fields=custom_fields,
+            before_send=lambda: _in_time(run, begun),
         )
     except UpstreamError as error:
         _conclude(run, before, action, error)
@@ -322,8 +327,7 @@ def _accept_order(run: Run, action: Action) -> None:
     run.facts = intended
     run.context.fault_point("accept_order:intended")
     try:
-        _in_time(run, begun)
-        run.context.whmcs.accept_order(action.order_id)
+        run.context.whmcs.accept_order(action.order_id, before_send=lambda: _in_time(run, begun))
     except UpstreamError as error:
         _conclude(run, before, action, error)
         if not error.unknown and not error.permanent:
@@ -357,7 +361,10 @@ def _conclude(run: Run, before: Facts, action: Action, error: UpstreamError) -> 
 
 
 def _in_time(run: Run, begun: float) -> None:
-    """What others wait out assumes that a call leaves soon after its intent; a late one isn't sent."""
+    """What others wait out assumes that a call leaves soon after its intent; a late one isn't sent.
+
+    Asked when the connection stands: a slow look-up of the name, connection or TLS handshake counts.
+    """
     if not 0 <= run.context.now() - begun <= PREPARE_WINDOW:
         raise UpstreamError(
             "whmcs", "too late to send the call: this process was held up", permanent=False, reached=False

@@ -82,9 +82,10 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
 
 
 def _still_done(row: Fulfillment, done: set[str]) -> set[str]:
-    """The steps that needn't be done again. Before the first AddOrder what was checked is checked anew: what is created
-    is what is approved now, and meanwhile hours may have passed."""
-    if row.add_attempts or row.elected_whmcs_id is not None:
+    """The steps that needn't be done again. Before an AddOrder what was checked is checked anew: what is created is
+    what is approved now, and meanwhile hours may have passed."""
+    about_to_create = not row.add_attempts or bool((row.plan or {}).get("checkAgain"))
+    if row.elected_whmcs_id is not None or not about_to_create:
         return done
     return done & {Step.SF_STATUS_UPDATE}
 

@@ -19,11 +19,17 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from portal.errors import PortalError
 
 BUSY_SECONDS = 30.0
 
+#: Connections one process may have at most. A thread holds one at a time, or two, and opens it when it needs it: what
+#: bounds them is the number of threads (WEB_THREADS). This is for more threads than anybody is known to run.
+MAX_CONNECTIONS: Final = 512
+#: Seconds to wait for one of them before the ledger is called unavailable.
+POOL_SECONDS: Final = 5.0
 
 #: No request and no run hangs on a database for ever: not on a network that swallows packets, not on somebody's lock
 #: on a table, and no process stopped inside a transaction keeps the rows it has written locked.
@@ -82,7 +88,7 @@ class Ledger:
         try:
             with self.engine.connect() as connection:
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeout) as error:
             raise _translate(error) from error
 
     @contextmanager
@@ -108,8 +114,8 @@ class Ledger:
                 yield connection
                 committing = True
                 connection.commit()
-        except DBAPIError as error:
-            if committing and error.connection_invalidated:
+        except (DBAPIError, PoolTimeout) as error:
+            if committing and isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise CommitUnknown("the database went away while committing") from error
             raise _translate(error) from error
 
@@ -118,16 +124,20 @@ class Ledger:
             return sa.create_engine(
                 self.url,
                 pool_size=self._pool_size,
-                max_overflow=20,
+                max_overflow=MAX_CONNECTIONS - self._pool_size,
                 pool_pre_ping=True,
-                pool_timeout=10,
+                pool_timeout=POOL_SECONDS,
                 isolation_level="READ COMMITTED",
                 connect_args=POSTGRES,
             )
         # How long a transaction waits for somebody else's lock (a backup's): `sqlite:///…?timeout=5` says otherwise.
         timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))
         engine = sa.create_engine(
-            self.url, pool_size=self._pool_size, max_overflow=20, connect_args={"timeout": timeout}
+            self.url,
+            pool_size=self._pool_size,
+            max_overflow=MAX_CONNECTIONS - self._pool_size,
+            pool_timeout=POOL_SECONDS,
+            connect_args={"timeout": timeout},
         )
 
         @event.listens_for(engine, "connect")
@@ -184,8 +194,10 @@ class _SqliteGate:
             self._file = None
 
 
-def _translate(error: DBAPIError) -> PortalError | DBAPIError:
-    """Unreachable and locked become LedgerUnavailable; a broken statement stays what it is."""
+def _translate(error: DBAPIError | PoolTimeout) -> PortalError | DBAPIError:
+    """Unreachable, locked and out of connections become LedgerUnavailable; a broken statement stays what it is."""
+    if isinstance(error, PoolTimeout):
+        return LedgerUnavailable("the ledger's database can't be used: every connection to it is taken")
     if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return LedgerUnavailable(f"the ledger's database can't be used: {type(error.orig).__name__}")
     return error

@@ -19,6 +19,12 @@ def get(connection: Connection, key: str) -> Any:
     return connection.execute(sa.select(installation.c.value).where(installation.c.key == key)).scalar_one_or_none()
 
 
+def get_for_update(connection: Connection, key: str) -> Any:
+    """As `get`; who else asks for the same key waits until this transaction ends (SQLite has one writer anyway)."""
+    query = sa.select(installation.c.value).where(installation.c.key == key).with_for_update()
+    return connection.execute(query).scalar_one_or_none()
+
+
 def put(connection: Connection, key: str, value: Any, *, now: float) -> None:
     """Keep a JSON value under `key`."""
     row = {"value": value, "updated_at": now}

@@ -12,8 +12,10 @@ from typing import Any, Final, TypedDict
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
+from sqlalchemy.exc import IntegrityError
 
 from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode
+from portal.errors import PortalError
 from portal.ledger import outbox
 from portal.ledger.schema import fulfillments, orders
 
@@ -26,6 +28,10 @@ UNWANTED: Final = "REJECTED"  # error_code of an order its review turned down
 
 #: How long one try at creating the order in Salesforce is left alone before another may begin, in seconds.
 PLACE_LEASE_SECONDS: Final = 90.0
+
+
+class AlreadyPlaced(PortalError):
+    """This checkout form has become an order before (or, once in ages, the reference is taken)."""
 
 
 class Item(TypedDict):
@@ -143,24 +149,27 @@ def insert_placed_here(
     total: str,
     now: float,
 ) -> None:
-    """Record a checkout before anything is sent. Raises IntegrityError when the form was placed already."""
-    connection.execute(
-        orders.insert().values(
-            reference=reference,
-            checkout_key=checkout_key,
-            account_id=account_id,
-            email=email,
-            placing=PLACING,
-            place_due_at=now,
-            place_tries=0,
-            status=CustomerStatus.PENDING_REVIEW.value,
-            items=list(items),
-            currency=currency,
-            total=total,
-            created_at=now,
-            updated_at=now,
+    """Record a checkout before anything is sent. Raises AlreadyPlaced, with the transaction unusable after it."""
+    try:
+        connection.execute(
+            orders.insert().values(
+                reference=reference,
+                checkout_key=checkout_key,
+                account_id=account_id,
+                email=email,
+                placing=PLACING,
+                place_due_at=now,
+                place_tries=0,
+                status=CustomerStatus.PENDING_REVIEW.value,
+                items=list(items),
+                currency=currency,
+                total=total,
+                created_at=now,
+                updated_at=now,
+            )
         )
-    )
+    except IntegrityError as error:
+        raise AlreadyPlaced("this checkout has become an order already") from error
 
 
 def due_placements(connection: Connection, *, now: float, limit: int) -> list[str]:

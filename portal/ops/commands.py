@@ -16,12 +16,14 @@ from portal.errors import PortalError
 from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade
 from portal.services import Services
+from portal.web.context import portal_of
 
 
 class _Group(AppGroup):
     """Commands that end with one sentence, not a traceback, where the ledger or another side can't be used."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Raises ClickException for every PortalError."""
         try:
             return super().invoke(ctx)
         except PortalError as error:
@@ -41,8 +43,7 @@ def register_commands(app: Flask) -> None:
 
 def _services(*, migrated: bool = True) -> Services:
     """The portal's services. migrated: refuse where `flask db upgrade` has to come first."""
-    found = current_app.extensions["portal"]
-    assert isinstance(found, Services)
+    found = portal_of(current_app).services
     if migrated:
         found.require_migrated()
     return found

@@ -9,17 +9,14 @@ import hmac
 from collections.abc import Iterator
 from typing import Final
 
-import sqlalchemy as sa
 from flask import Blueprint, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from portal.domain.model import State
-from portal.ledger import counters
+from portal.ledger import counters, statistics
 from portal.ledger.engine import Ledger
-from portal.ledger.schema import fulfillments
 from portal.web.client_address import inside
 from portal.web.context import client_address, services
 from portal.web.problems import Problem
@@ -33,13 +30,10 @@ COUNTERS: Final = (
     ("webhook_secret_matched_total", "secret", "Right webhook signatures, by receiver and secret (current, previous)"),
 )
 
-#: States a fulfillment leaves again: few rows at any time, found by an index.
-_UNSETTLED: Final = (State.QUEUED, State.WAITING, State.RUNNING, State.NEEDS_DECISION)
-
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus' text format."""
+    """Prometheus' text format. Raises Problem 403."""
     if not _may_read():
         raise Problem(403, "forbidden", "Forbidden", "For METRICS_TOKEN's bearer and METRICS_ALLOWLIST's addresses.")
     registry = CollectorRegistry()
@@ -63,6 +57,7 @@ class _FromLedger(Collector):
         self._ledger = ledger
 
     def collect(self) -> Iterator[Metric]:
+        """All figures, of one moment. Raises LedgerUnavailable."""
         with self._ledger.read() as connection:
             for name, label, text in COUNTERS:
                 family = CounterMetricFamily(name.removesuffix("_total"), text, labels=[label])
@@ -70,7 +65,6 @@ class _FromLedger(Collector):
                     family.add_metric([value], count)
                 yield family
             gauge = GaugeMetricFamily("order_fulfillments_unsettled", "Fulfillments not ended yet", labels=["state"])
-            for state in _UNSETTLED:
-                query = sa.select(sa.func.count()).where(fulfillments.c.state == state)
-                gauge.add_metric([state.value], connection.execute(query).scalar_one())
+            for state, number in statistics.unsettled(connection).items():
+                gauge.add_metric([state.value], number)
             yield gauge

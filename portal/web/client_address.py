@@ -33,9 +33,9 @@ def sender(
         chains.append([parse_address(entry) for entry in forwarded_for.split(",")])
     if forwarded is not None:
         chains.append([_forwarded_entry(entry) for entry in forwarded.split(",")])
-    told = {_right_most_untrusted(chain, address, trusted) for chain in chains}
+    claims = {_right_most_untrusted(chain, address, trusted) for chain in chains}
     # Two headers that disagree: one of them came through the proxy unread, and which is unknown. Believe neither.
-    return told.pop() if len(told) == 1 else address
+    return claims.pop() if len(claims) == 1 else address
 
 
 def parse_address(text: str) -> IpAddress | None:

@@ -1,21 +1,53 @@
-"""What every blueprint needs of the running application: its services, and who is asking."""
+"""What every blueprint needs of the running application: its parts, and who is asking."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import current_app, g, request
+from flask import Flask, current_app, g, request
 
+from portal.services import Services
 from portal.web.client_address import IpAddress, sender
+from portal.web.lifecycle import Lifecycle
 
-if TYPE_CHECKING:
-    from portal.services import Services
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Portal:
+    """All that one application works with: `app.extensions["portal"]`, built whole by app.create_app().
+
+    parts: what the packages above this one keep for each application (the receivers', the catalogue, …), one object
+    of each type. They are found by type, because this package can't import theirs.
+    """
+
+    services: Services
+    lifecycle: Lifecycle
+    parts: tuple[object, ...]
+
+    def part(self, kind: type[T]) -> T:
+        """The part of that type. Raises LookupError where the application was built without it."""
+        for each in self.parts:
+            if isinstance(each, kind):
+                return each
+        raise LookupError(f"this application was built without a {kind.__name__}")
+
+
+def portal_of(app: Flask) -> Portal:
+    """What `app` works with. Raises KeyError for an application that app.create_app() didn't build."""
+    return cast(Portal, app.extensions["portal"])
+
+
+def part(kind: type[T]) -> T:
+    """The running application's part of that type. Raises LookupError where it has none."""
+    return portal_of(current_app).part(kind)
 
 
 def services() -> Services:
-    """The application's services, built once by app.create_app()."""
-    return cast("Services", current_app.extensions["portal"])
+    """The running application's services."""
+    return portal_of(current_app).services
 
 
 def client_address() -> IpAddress | None:
@@ -32,7 +64,7 @@ def client_address() -> IpAddress | None:
 
 
 def client_key() -> str:
-    """The address as text, for counting; one word for all that are unknown."""
+    """The address as text, for counting; the same "unknown" for all that have none."""
     return str(client_address() or "unknown")
 
 

@@ -71,7 +71,7 @@ class Problem(Exception):
         return {**document, "code": self.code, **self.members}
 
     def response(self) -> Response:
-        """As application/problem+json."""
+        """As application/problem+json (RFC 9457)."""
         return problem_response(self.status, self.body(), self.headers)
 
 
@@ -86,7 +86,7 @@ def problem_response(status: int, body: Mapping[str, Any], headers: Mapping[str,
 
 
 def unavailable(code: str, detail: str) -> Problem:
-    """503 with Retry-After: nothing was accepted."""
+    """503 with Retry-After (RETRY_SECONDS)."""
     return Problem(503, code, "Service unavailable", detail, {"Retry-After": str(RETRY_SECONDS)})
 
 
@@ -102,7 +102,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Problem, _show)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(LedgerUnavailable, _ledger)
-    app.register_error_handler(CommitUnknown, _ledger)
+    app.register_error_handler(CommitUnknown, _commit_unknown)
     app.register_error_handler(NonceStoreUnavailable, _nonces)
     app.register_error_handler(Exception, _fault)
 
@@ -121,6 +121,16 @@ def _http(error: HTTPException) -> Response:
 def _ledger(error: Exception) -> Response:
     log.error("The ledger can't be used", extra={"error": str(error)})
     return _show(unavailable("ledger_unavailable", "The ledger's database can't be used right now: try again."))
+
+
+def _commit_unknown(error: Exception) -> Response:
+    log.error("The ledger was lost while committing", extra={"error": str(error)})
+    detail = "The ledger's database went away while this was being saved: it may have been taken, or not. "
+    if wants_json():
+        detail += "Send it again, with the same Idempotency-Key or event id: it is taken once."
+    else:
+        detail += "Please look whether it is there before you repeat it."
+    return _show(unavailable("outcome_unknown", detail))
 
 
 def _nonces(error: Exception) -> Response:

@@ -1,14 +1,16 @@
-"""What keeps the pages for people safe: the headers of every page, CSRF, trusted hosts, and cookies' settings."""
+"""Defences of the pages for people: the headers of every page, CSRF, trusted hosts, and cookies' settings."""
 
 from __future__ import annotations
 
 import ipaddress
+from functools import partial
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from portal.settings import Settings
+from portal.web.context import services
 from portal.web.problems import Problem
 from portal.web.signing import signing_keys
 
@@ -40,10 +42,9 @@ def register(app: Flask, settings: Settings) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         # Referer is what privacy add-ons cut; `guard` compares Origin, which they don't.
         WTF_CSRF_SSL_STRICT=False,
-        PORTAL_CSP=content_security_policy(settings),
     )
     CSRFProtect(app)
-    app.after_request(_headers)
+    app.after_request(partial(_headers, csp=content_security_policy(settings)))
 
 
 def guard(blueprint: Blueprint) -> None:
@@ -77,18 +78,13 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _settings() -> Settings:
-    settings: Settings = current_app.extensions["portal"].settings
-    return settings
-
-
 def _bound_form() -> None:
     request.max_content_length = MOST_FORM_BYTES
 
 
 def _check_host() -> None:
     """Pages are served under PORTAL_BASE_URL's host alone (development: also under this machine's own names)."""
-    settings = _settings()
+    settings = services().settings
     parts = urlsplit(settings.portal_base_url)
     named = urlsplit(f"//{request.host}")
     try:
@@ -131,14 +127,14 @@ def _personal(response: Response) -> Response:
     return response
 
 
-def _headers(response: Response) -> Response:
+def _headers(response: Response, *, csp: str) -> Response:
     headers = response.headers
     headers.setdefault("X-Content-Type-Options", "nosniff")
     if response.mimetype != "text/html" or response.status_code == 204:
         if response.status_code == 204:
             headers.pop("Content-Type", None)
         return response
-    headers.setdefault("Content-Security-Policy", current_app.config["PORTAL_CSP"])
+    headers.setdefault("Content-Security-Policy", csp)
     headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=()")

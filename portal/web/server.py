@@ -20,21 +20,21 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
+from flask import Flask
 from gunicorn import util
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from portal.webhooks import security_events, waiting
+from portal.web.context import portal_of
+from portal.web.incoming import Incoming
+from portal.web.lifecycle import Lifecycle
 
 #: From a request's first byte (or the connection's start) to its last, head and body together.
 REQUEST_SECONDS: Final = 10.0
 #: Connections of one process that are idle or have sent only a part of a request.
 MAX_INCOMPLETE: Final = 512
-MAX_HEAD: Final = 32 * 1024
-#: Nothing the portal takes is larger; what is gets its refusal without being read to its end.
-MAX_BODY: Final = 64 * 1024
 _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 256 * 1024
 _SEND_TIMEOUT: Final = struct.pack("@ll", 10, 0)  # a struct timeval: a reader who stalls gives its thread back
@@ -43,90 +43,6 @@ _ACCEPT_AT_ONCE: Final = 64
 #: Header fields that mean one thing or nothing: two of them are no list.
 _ONCE: Final = frozenset({"AUTHORIZATION", "CONTENT-LENGTH", "CONTENT-TYPE", "HOST", "IDEMPOTENCY-KEY"})
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]*", re.ASCII)
-
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_LENGTH = re.compile(rb"[0-9]{1,12}")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
-
-
-class Incoming:
-    """The bytes of one request (and perhaps of the next) as they come in.
-
-    Knows of HTTP's framing only what tells when a request is whole. Where that is in doubt, or too much, it says
-    `complete` with `whole` False: gunicorn then refuses what is there, and the connection ends.
-    """
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.data = bytearray(data)
-        self.whole = False
-        self.head_too_large = False
-        self.wants_continue = False
-        self._searched = 0
-        self._body_at = -1
-        self._length = 0
-        self._chunk_at = -1  # where the next chunk's size line starts
-
-    def complete(self) -> bool:
-        """Whether to hand it on: asked after every arrival of bytes."""
-        if self._body_at < 0:
-            at = self.data.find(b"\r\n\r\n", max(0, self._searched - 3))
-            if at < 0:
-                doubtful = _BARE_LF.search(self.data, max(0, self._searched - 1)) is not None
-                self._searched = len(self.data)
-                self.head_too_large = len(self.data) > MAX_HEAD
-                return doubtful or self.head_too_large
-            self._body_at = at + 4
-            if not self._read_head(bytes(self.data[:at])):
-                return True
-        if self._chunk_at < 0:
-            self.whole = len(self.data) >= self._body_at + self._length
-            return self.whole
-        return self._follow_chunks()
-
-    def _read_head(self, head: bytes) -> bool:
-        """Learn where the body ends; False when that is in doubt or too far."""
-        lengths, codings = [], []
-        for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            name, value = name.lower(), value.strip(b" \t").lower()
-            if name == b"content-length":
-                lengths.append(value)
-            elif name == b"transfer-encoding":
-                codings.append(value)
-            elif name == b"expect":
-                self.wants_continue = value == b"100-continue"
-        if codings:
-            self._chunk_at = self._body_at
-            return codings == [b"chunked"] and not lengths
-        if lengths:
-            if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
-                return False
-            self._length = int(lengths[0])
-        return self._length <= MAX_BODY
-
-    def _follow_chunks(self) -> bool:
-        while True:
-            if len(self.data) - self._body_at > 2 * MAX_BODY:
-                return True
-            line_end = self.data.find(b"\r\n", self._chunk_at)
-            if line_end < 0:
-                return len(self.data) - self._chunk_at > 1024
-            size = _CHUNK_SIZE.fullmatch(bytes(self.data[self._chunk_at : line_end]))
-            if size is None:
-                return True
-            length = int(size.group(1), 16)
-            if length == 0:
-                trailers_end = self.data.find(b"\r\n\r\n", line_end)
-                self.whole = trailers_end >= 0
-                return self.whole
-            after = line_end + 2 + length
-            if length > MAX_BODY:
-                return True
-            if len(self.data) < after + 2:
-                return False
-            if self.data[after : after + 2] != b"\r\n":
-                return True
-            self._chunk_at = after + 2
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -150,6 +66,7 @@ class Kept(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
         self.buf.write(data)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
+        """No bytes: there are none but those that have come."""
         return b""
 
 
@@ -158,32 +75,38 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuse what this worker can't do. Raises RuntimeError."""
         super().check_config(cfg, log)
         if cfg.is_ssl or cfg.proxy_protocol != "off" or cfg.protocol != "http":
             raise RuntimeError("this worker speaks plain HTTP/1: let a proxy in front do TLS")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.lifecycle = Lifecycle()  # the application's own once it is loaded
         self.incomplete: dict[int, Connection] = {}  # by file descriptor; who has waited longest comes first
 
-    def init_process(self) -> None:
-        waiting.request_threads = self.cfg.threads
-        super().init_process()
+    def load_wsgi(self) -> None:
+        """The application learns how many threads answer its requests, and will be told when they end."""
+        super().load_wsgi()
+        if isinstance(self.wsgi, Flask):  # with --reload, a page about a SyntaxError may stand in for it
+            self.lifecycle = portal_of(self.wsgi).lifecycle
+            self.lifecycle.request_threads = self.cfg.threads
 
     def run(self) -> None:
+        """Serve until told to stop."""
         try:
             super().run()
         finally:
-            security_events.close_all()
+            self.lifecycle.end()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: waiting requests get their answer, then everything ends."""
         super().handle_exit(sig, frame)
-        self.method_queue.defer(waiting.stop_all)
+        self.method_queue.defer(self.lifecycle.stop)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGQUIT, SIGINT: at once; but Python waits for its threads, and so for waiting requests."""
-        waiting.stop_all()
+        self.lifecycle.stop()
         super().handle_quit(sig, frame)
 
     # --- the event loop's side -----------------------------------------------------------------------------
@@ -317,9 +240,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """gunicorn's own refusals, in the shape of all others."""
-        told = _Caught()
-        super().handle_error(req, told, addr, exc)
-        match = re.match(rb"HTTP/1\.1 ([0-9]{3}) ([^\r]*)\r\n", told.sent)
+        caught = _Caught()
+        super().handle_error(req, caught, addr, exc)
+        match = re.match(rb"HTTP/1\.1 ([0-9]{3}) ([^\r]*)\r\n", caught.sent)
         status, reason = (int(match[1]), match[2].decode("latin-1")) if match else (500, "Internal Server Error")
         try:
             util.write(client, problem(status, reason, "bad_request" if status == 400 else f"http_{status}"))
@@ -348,20 +271,22 @@ def refuse_malformed(req: Any) -> None:
 
 
 class _Caught:
-    """Takes a socket's place to learn what gunicorn would have answered."""
+    """Stands in for a socket, to find out what gunicorn would have answered."""
 
     def __init__(self) -> None:
         self.sent = b""
 
     def gettimeout(self) -> float:
+        """As a socket that never waits."""
         return 0.0
 
     def sendall(self, data: bytes) -> None:
+        """Keep the bytes."""
         self.sent += data
 
 
 def problem(status: int, reason: str, code: str) -> bytes:
-    """A whole answer, for requests that never became one."""
+    """A whole HTTP response with a problem document (RFC 9457), for what never became a request of the application."""
     body = json.dumps(
         {"type": f"urn:order-portal:problem:{code}", "title": reason, "status": status, "code": code}
     ).encode()

@@ -1,23 +1,53 @@
-"""The signed receivers: what Salesforce and WHMCS may call, and how a caller proves itself."""
+"""The signed receivers: what Salesforce and WHMCS may call, and how a caller proves itself.
+
+The imports stand inside the functions: a worker imports portal.webhooks.alerts, and needs no web framework for that.
+"""
 
 from __future__ import annotations
 
-from flask import Flask, request
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from portal.services import Services
+    from portal.web.lifecycle import Lifecycle
+    from portal.webhooks.receivers import Receivers
 
 
-def register(app: Flask) -> None:
-    """Put the receivers into the application; `app.extensions["portal"]` must hold its Services."""
-    from portal.webhooks import receivers, salesforce, whmcs
-    from portal.webhooks.commands import send_fulfillment
+def build(services: Services, lifecycle: Lifecycle) -> Receivers:
+    """What the receivers keep in one application; connects to nothing yet."""
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
+    from portal.webhooks.receivers import Receivers
     from portal.webhooks.security_events import SecurityEvents
     from portal.webhooks.waiting import Waiting
 
-    services = app.extensions["portal"]
     settings = services.settings
+    waiting = Waiting(services.redis, lifecycle, most=settings.fulfillment_max_waiters)
+    security = SecurityEvents(services.ledger, settings, clock=services.now)
+    lifecycle.on_stop(waiting.stop)
+    lifecycle.on_end(security.close)
+    nonces = Nonces(
+        services.redis,
+        tolerance=settings.webhook_timestamp_tolerance / 1000,
+        memory_fallback=not settings.production,
+    )
+    return Receivers(Limits(settings, services.redis), nonces, waiting, security)
+
+
+def register(app: Flask) -> None:
+    """Put the receivers' routes and command into an application whose Portal has the Receivers of `build`."""
+    from flask import request
+
+    from portal.web.context import portal_of
+    from portal.webhooks import receivers, salesforce, whmcs
+    from portal.webhooks.commands import send_fulfillment
+
+    portal = portal_of(app)
+    limits = portal.part(receivers.Receivers).limits
     blueprints = {salesforce.blueprint: receivers.SALESFORCE}
-    if settings.whmcs_webhook_secret:  # without it that receiver doesn't exist
+    if portal.services.settings.whmcs_webhook_secret:  # without it that receiver doesn't exist
         blueprints[whmcs.blueprint] = receivers.WHMCS
     by_name = {blueprint.name: receiver for blueprint, receiver in blueprints.items()}
 
@@ -26,18 +56,8 @@ def register(app: Flask) -> None:
         if receiver is not None:
             receivers.admit(receiver)
 
-    app.before_request(admit)  # before the limiter's own, which Limits adds: who isn't let in isn't counted
-    limits = Limits(app, settings, services.redis)
-    app.extensions["portal-receivers"] = receivers.Receivers(
-        limits,
-        Nonces(
-            services.redis,
-            tolerance=settings.webhook_timestamp_tolerance / 1000,
-            memory_fallback=not settings.production,
-        ),
-        Waiting(services.redis, settings.fulfillment_max_waiters),
-        SecurityEvents(services.ledger, settings, services.now),
-    )
+    app.before_request(admit)  # before the limiter's own, which init_app adds: who isn't let in isn't counted
+    limits.init_app(app)
     for blueprint in blueprints:
         limits.guard(blueprint)
         app.register_blueprint(blueprint)

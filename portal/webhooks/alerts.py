@@ -35,8 +35,8 @@ def send_alert(services: Services, payload: dict[str, Any]) -> None:
     try:
         with requests.post(
             url, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True
-        ) as told:
-            status = told.status_code
+        ) as answer:
+            status = answer.status_code
     except requests.RequestException as error:
         # only the kind: the address is a secret, and requests puts it into its messages
         raise UpstreamError("alerts", f"the alert webhook failed: {type(error).__name__}", permanent=False) from None

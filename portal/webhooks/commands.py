@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 import click
 import requests
-from flask import current_app
 
 from portal.domain.ids import salesforce_id_18
-from portal.settings import Settings
+from portal.web.context import services
 from portal.webhooks.verifier import sign
 
 
@@ -28,7 +27,7 @@ def send_fulfillment(order_id: str, url: str | None, key: str | None, wait: int 
 
     Ends with 0 when the order is Provisioned or accepted (200, 202), with 1 otherwise.
     """
-    settings: Settings = current_app.extensions["portal"].settings
+    settings = services().settings
     try:
         sf_order_id = salesforce_id_18(order_id)
     except ValueError as error:
@@ -38,8 +37,8 @@ def send_fulfillment(order_id: str, url: str | None, key: str | None, wait: int 
         raise click.ClickException("--url must start with http:// or https://")
     timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     nonce = secrets.token_hex(16)
-    told = {"orderId": sf_order_id, "timestamp": timestamp, "nonce": nonce, "requestedBy": "flask send-fulfillment"}
-    body = json.dumps(told, separators=(",", ":")).encode()
+    message = {"orderId": sf_order_id, "timestamp": timestamp, "nonce": nonce, "requestedBy": "flask send-fulfillment"}
+    body = json.dumps(message, separators=(",", ":")).encode()
     headers = {
         "Content-Type": "application/json",
         "X-SF-Signature": sign(body, settings.sf_webhook_secret),

@@ -26,20 +26,23 @@ _FORGERIES: Final = "forgeries"
 class Limits:
     """The receivers' limits in one application."""
 
-    def __init__(self, app: Flask, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self.limiter = Limiter(
             client_key,
             storage_uri="redis://",
             storage_options={"connection_pool": client.connection_pool},  # type: ignore[dict-item]
             strategy="fixed-window",
-            key_prefix="portal-doors",
+            key_prefix="portal-receivers",
             in_memory_fallback_enabled=True,
             swallow_errors=True,
         )
-        self.limiter.init_app(app)
         self._per_address = settings.webhook_rate_limit
         self._together = settings.webhook_global_limit
         self._forgeries: list[RateLimitItem] = parse_many(settings.webhook_forgery_limit)
+
+    def init_app(self, app: Flask) -> None:
+        """Let the limiter see every request of `app`; only those of guarded blueprints are counted."""
+        self.limiter.init_app(app)
 
     def guard(self, blueprint: Blueprint) -> None:
         """Put the limits of signed requests before a blueprint's routes: per address, and for all together."""
@@ -47,7 +50,7 @@ class Limits:
         self.limiter.limit(self._together, key_func=lambda: "all", deduct_when=signature_was_right)(blueprint)
 
     def seconds_to_wait(self) -> int:
-        """Until the limit that refused the present request counts anew."""
+        """Whole seconds (1 or more) until the limit that refused the present request counts anew."""
         limit = self.limiter.current_limit
         try:
             return 1 if limit is None else max(1, round(limit.reset_at - time.time()))
@@ -55,7 +58,7 @@ class Limits:
             return 1
 
     def too_many_forgeries(self) -> int | None:
-        """Count one forgery of the asking address; seconds to wait when it has sent too many."""
+        """Count one forgery of the asking address; seconds to wait once it has sent too many. Never raises."""
         strategy = self.limiter.limiter
         try:
             for limit in self._forgeries:

@@ -28,7 +28,10 @@ def nonce_id(receiver: str, nonce: str) -> str:
 
 
 class Nonces:
-    """Claims nonces for `lifetime(tolerance)` seconds."""
+    """Claims nonces for `lifetime(tolerance)` seconds; the rules are in docs/webhooks.md.
+
+    tolerance: WEBHOOK_TIMESTAMP_TOLERANCE in seconds; memory_fallback: go on without Redis (development only).
+    """
 
     def __init__(self, client: redis.Redis, *, tolerance: float, memory_fallback: bool) -> None:
         self._redis = client

@@ -1,4 +1,4 @@
-"""What both signed receivers do alike: who may knock, how much is read, and how a refusal is told and counted."""
+"""What both signed receivers do alike: who is let in, how much is read, and how a refusal is answered and counted."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, cast
 
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 from flask_limiter import RateLimitExceeded
 
 from portal.settings import Settings
 from portal.web.client_address import IpNetwork, allowed
-from portal.web.context import client_address, services
+from portal.web.context import client_address, part, services
 from portal.web.problems import Problem
 from portal.webhooks.limits import Limits
 from portal.webhooks.nonces import Nonces
 from portal.webhooks.security_events import SecurityEvents
-from portal.webhooks.verifier import MAX_BODY_BYTES, Reason, Refused, Secret, Secrets
+from portal.webhooks.strict import MAX_BODY_BYTES
+from portal.webhooks.verifier import Reason, Refused, Secret, Secrets
 from portal.webhooks.waiting import Waiting
 
 log = logging.getLogger("portal.webhooks")
@@ -53,7 +54,7 @@ WHMCS: Final = Receiver(
     lambda settings: Secrets(settings.whmcs_webhook_secret or "", settings.whmcs_webhook_secret_previous),
 )
 
-#: The runbook's words where it has some.
+#: Status and title of each refusal; the titles are the runbook's where it has some.
 _REFUSALS: Final = {
     Reason.INVALID_SIGNATURE: (401, "Invalid signature"),
     Reason.UNREADABLE_BODY: (400, "Unreadable body"),
@@ -67,11 +68,14 @@ _REFUSALS: Final = {
 
 def here() -> Receivers:
     """The running application's."""
-    return cast(Receivers, current_app.extensions["portal-receivers"])
+    return part(Receivers)
 
 
 def admit(receiver: Receiver) -> None:
-    """Refuse addresses that aren't on the receiver's allowlist, before anything is read or counted."""
+    """Refuse addresses that aren't on the receiver's allowlist, before anything is read or counted.
+
+    Raises Problem 403.
+    """
     address = client_address()
     if not allowed(address, receiver.allowlist(services().settings)):
         here().security.record(receiver.name, "address_not_allowed", str(address or "unknown"))
@@ -81,7 +85,10 @@ def admit(receiver: Receiver) -> None:
 
 
 def read_body() -> bytes:
-    """The raw body. Raises Problem 413 when it is too large, whether it says so first or not, 400 when it is cut."""
+    """The raw body, at most MAX_BODY_BYTES.
+
+    Raises Problem: 413 when it is too large, whether it says so first or not; 400 when it is cut; 415 when encoded.
+    """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(
             415, "unsupported_media_type", "Unsupported content encoding", "Send the body as it was signed: plain."
@@ -113,7 +120,7 @@ def headers() -> dict[str, str]:
 
 
 def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
-    """Tell and count a verifier's refusal. Raises Problem."""
+    """Count a verifier's refusal and answer it. Raises Problem: the refusal's, or 429 after too many forgeries."""
     address = str(client_address() or "unknown")
     g.authentic = refused.authentic
     here().security.record(receiver.name, refused.reason.value, address)
@@ -126,7 +133,7 @@ def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
 
 
 def nonce_used(receiver: Receiver) -> NoReturn:
-    """Raises the Problem for a replay."""
+    """Count a replay and refuse it. Raises Problem 401."""
     here().security.record(receiver.name, "nonce_already_used", str(client_address() or "unknown"))
     raise Problem(
         401, "nonce_already_used", "Nonce already used", "Every request needs a nonce of its own, retries too."
@@ -134,7 +141,7 @@ def nonce_used(receiver: Receiver) -> NoReturn:
 
 
 def rate_limited(receiver: Receiver, seconds: int) -> Problem:
-    """The Problem for too many requests, counted."""
+    """The Problem (429) for too many requests, counted. seconds: for its Retry-After."""
     here().security.record(receiver.name, "rate_limited", str(client_address() or "unknown"))
     return Problem(429, "rate_limited", "Too many requests", "Wait before trying again.", {"Retry-After": str(seconds)})
 

@@ -1,4 +1,4 @@
-"""Salesforce's receiver: an operator pressed "Provision in WHMCS", and the order's outcome is what they are told.
+"""Salesforce's receiver: an operator pressed "Provision in WHMCS", and the answer is the order's outcome.
 
 The order is durable in the ledger before anything but a refusal is answered. Then the request waits for the outcome,
 because the guide's own Apex takes 200 for Provisioned and everything else for Failed; see docs/webhooks.md.
@@ -19,7 +19,7 @@ from flask_limiter import RateLimitExceeded
 from portal.domain.model import ErrorCode, State
 from portal.ledger import deliveries, fulfillments, outbox
 from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, accept, find_accepted
-from portal.ledger.engine import CommitUnknown
+from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import public_path, services
 from portal.web.problems import Problem, problem_response
@@ -28,7 +28,7 @@ from portal.webhooks.verifier import FulfillCall, Refused, verify_fulfill
 
 log = logging.getLogger("portal.webhooks")
 
-blueprint = Blueprint("salesforce_door", __name__)
+blueprint = Blueprint("salesforce_receiver", __name__)
 blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receivers.SALESFORCE))
 
 #: The guide's own Apex writes Failed over our outcome on any answer but 200: so many seconds later we say it once more.
@@ -72,10 +72,10 @@ class Preference:
 
 @blueprint.post("/orders/<sf_order_id>/fulfill", provide_automatic_options=False)
 def fulfill(sf_order_id: str) -> Response:
-    """The contract is in docs/webhooks.md, check by check."""
+    """Take one order and wait for its outcome; docs/webhooks.md has the checks and answers. Raises Problem."""
     portal = services()
     now = portal.now()
-    call = _verified(sf_order_id, now)
+    call = _verified(sf_order_id, now=now)
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
 
@@ -84,7 +84,7 @@ def fulfill(sf_order_id: str) -> Response:
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
 
-    with receivers.here().waiting.place(call.sf_order_id) as place:  # before the commit: no wake-up is missed
+    with receivers.here().waiting.waiter(call.sf_order_id) as waiter:  # before the commit: no wake-up is missed
         accepted = _accept(call, preference, now=now)
         key, row = accepted.key, accepted.row
         log.info(
@@ -103,8 +103,8 @@ def fulfill(sf_order_id: str) -> Response:
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.enqueued_at is None:
             receivers.enqueue(call.sf_order_id)
-        if place is not None and not row.finished and preference.seconds > 0:
-            row = place.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
+        if waiter is not None and not row.finished and preference.seconds > 0:
+            row = waiter.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
     _conclude(call, accepted, answer)
     return _respond(call, answer, preference)
@@ -123,8 +123,9 @@ def provision(sf_order_id: str) -> NoReturn:
 
 
 def read_preference(header: str | None, longest: float) -> Preference:
-    """How long to wait: `respond-async` not at all, `wait=N` at most N seconds, both together: N; never longer
-    than `longest`. What can't be read is ignored, as RFC 7240 has it.
+    """How long a Prefer header lets us wait: `respond-async` not at all, `wait=N` at most N seconds, both together: N.
+
+    Never longer than `longest` (seconds). What can't be read is ignored, as RFC 7240 has it.
     """
     asynchronous = False
     wait: int | None = None
@@ -147,7 +148,7 @@ def read_preference(header: str | None, longest: float) -> Preference:
 
 
 def answer_of(row: Fulfillment) -> Answer:
-    """What the state of a fulfillment means to Salesforce."""
+    """What the state of a fulfillment means to Salesforce: docs/webhooks.md, "What is answered"."""
     if row.state == State.PROVISIONED:
         return Answer(
             200, {"success": True, "status": "Provisioned", "whmcsOrderId": str(row.elected_whmcs_id or "")}, True
@@ -161,7 +162,7 @@ def answer_of(row: Fulfillment) -> Answer:
     return Answer(202, {"status": "Activating"}, False)
 
 
-def _verified(path_id: str, now: float) -> FulfillCall:
+def _verified(path_id: str, *, now: float) -> FulfillCall:
     settings = services().settings
     verdict = verify_fulfill(
         receivers.read_body(),
@@ -178,7 +179,10 @@ def _verified(path_id: str, now: float) -> FulfillCall:
 
 
 def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepted:
-    """Nonce, key and fulfillment into the ledger, all or nothing. Raises Problem."""
+    """Nonce, key and fulfillment into the ledger, all or nothing.
+
+    Raises Problem, LedgerUnavailable where nothing was accepted, CommitUnknown where that can't be told.
+    """
     portal = services()
     store = receivers.here().nonces
     delivery = Delivery(
@@ -198,12 +202,11 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
             return accept(connection, delivery, now=now)
     except NonceUsed:
         receivers.nonce_used(receivers.SALESFORCE)
-    except CommitUnknown:
-        with portal.ledger.read() as connection:
-            known = find_accepted(connection, delivery, now=portal.now())
+    except CommitUnknown as unknown:
+        known = _what_became_of(delivery, unknown)
         if known is None:
             store.give_back(delivery.nonce_id)
-            raise
+            raise LedgerUnavailable("the database went away before the delivery was in it") from unknown
         return known
     except BaseException as error:
         store.give_back(delivery.nonce_id)
@@ -212,19 +215,36 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
         raise
 
 
+def _what_became_of(delivery: Delivery, unknown: CommitUnknown) -> Accepted | None:
+    """Whether a delivery whose commit was lost is in the ledger. Raises `unknown` where that can't be asked either."""
+    portal = services()
+    try:
+        with portal.ledger.read() as connection:
+            return find_accepted(connection, delivery, now=portal.now())
+    except LedgerUnavailable:
+        raise unknown from None
+
+
 def _conclude(call: FulfillCall, accepted: Accepted, answer: Answer) -> None:
-    """Keep a final answer, and see to it that what the sender makes of any answer but 200 is put right."""
+    """Keep a final answer, and see to it that what the sender makes of any answer but 200 is put right.
+
+    The order is accepted by now, and the answer says so, whether the ledger can still be written to or not: the resync
+    that was planned with the acceptance is sent all the same, and the same key is answered from the order's state.
+    """
     portal = services()
     keep = answer.final and accepted.key.answer_status is None
     if not keep and accepted.resync is None:
         return
-    with portal.ledger.write() as connection:
-        if keep:
-            deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
-        if accepted.resync is not None and answer.status == 200:
-            outbox.drop(connection, accepted.resync, now=portal.now())
-        elif accepted.resync is not None:
-            outbox.put_off(connection, accepted.resync, due_at=portal.now() + CORRECTION_SECONDS)
+    try:
+        with portal.ledger.write() as connection:
+            if keep:
+                deliveries.keep_answer(connection, call.idempotency_key, answer.status, answer.body)
+            if accepted.resync is not None and answer.status == 200:
+                outbox.drop(connection, accepted.resync, now=portal.now())
+            elif accepted.resync is not None:
+                outbox.put_off(connection, accepted.resync, due_at=portal.now() + CORRECTION_SECONDS)
+    except (LedgerUnavailable, CommitUnknown) as error:
+        log.warning("An answer couldn't be kept", extra={"sfOrderId": call.sf_order_id, "error": str(error)})
 
 
 def _key_reused() -> NoReturn:
@@ -237,10 +257,17 @@ def _key_reused() -> NoReturn:
 
 
 def _worth_telling(sf_order_id: str, until: float) -> Fulfillment | None:
-    """The fulfillment once it is finished, or put off beyond what this request may wait."""
+    """The fulfillment once it is finished, or put off beyond what this request may wait.
+
+    None, too, while the ledger can't be read: the order is accepted, so its sender waits on, for a 202 in the end.
+    """
     portal = services()
-    with portal.ledger.read() as connection:
-        row = fulfillments.get(connection, sf_order_id)
+    try:
+        with portal.ledger.read() as connection:
+            row = fulfillments.get(connection, sf_order_id)
+    except LedgerUnavailable as error:
+        log.warning("The outcome can't be read now", extra={"sfOrderId": sf_order_id, "error": str(error)})
+        return None
     if row is None or row.finished:
         return row
     put_off = row.state == State.WAITING and row.due_at - portal.now() > until - time.monotonic()

@@ -1,4 +1,4 @@
-"""Security events of the receivers: logged one by one, counted in the ledger, told to operators when they get many.
+"""Security events of the receivers: logged one by one, counted in the ledger, and sent to operators when they get many.
 
 A forger must not be able to make us work: events are gathered in memory and written together, at most every two
 seconds, so that a flood of forgeries costs the ledger one small transaction now and then.
@@ -13,12 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.ledger import counters, installation, outbox
 from portal.ledger.engine import Ledger
-from portal.ledger.schema import installation as installation_table
 from portal.settings import Settings
 from portal.webhooks.verifier import Secret
 
@@ -29,25 +27,23 @@ SECRET_COUNTER: Final = "webhook_secret_matched_total"
 _GATHER_SECONDS: Final = 2.0
 
 _SENDERS_KEPT: Final = 50
-_SENDERS_TOLD: Final = 5
+_SENDERS_NAMED: Final = 5
 _WATCH: Final = "security_watch"
-
-_instances: list[SecurityEvents] = []
 
 
 class SecurityEvents:
-    """The events of one process on their way into the ledger."""
+    """The events of one process on their way into the ledger. clock: gives seconds since 1970."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, now: Callable[[], float]) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, *, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._settings = settings
-        self._now = now
+        self._clock = clock
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._gathered: Counter[tuple[str, str]] = Counter()
         self._senders: Counter[str] = Counter()  # addresses of the events gathered
         self._timer: threading.Timer | None = None
         self._closed = False
-        _instances.append(self)
 
     def record(self, receiver: str, event: str, address: str) -> None:
         """One refused request. Logs it; never fails, never blocks."""
@@ -62,7 +58,11 @@ class SecurityEvents:
         self._gather(SECRET_COUNTER, f"{receiver}:{secret.value}")
 
     def flush(self) -> None:
-        """Write what was gathered. Keeps it when the ledger is away."""
+        """Write what was gathered; keeps it when the ledger is away. Never raises."""
+        with self._writing:  # so that close() returns only once a flush of the timer's has ended as well
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             gathered, self._gathered = self._gathered, Counter()
             senders, self._senders = self._senders, Counter()
@@ -75,7 +75,7 @@ class SecurityEvents:
                     counters.add(connection, name, label, count)
                 refused = Counter({label: count for (name, label), count in gathered.items() if name == COUNTER})
                 if refused and self._settings.security_alert_webhook:
-                    _watch(connection, self._settings, refused, senders, self._now())
+                    _watch(connection, self._settings, refused, senders, now=self._clock())
         except Exception as error:
             log.error("Security events couldn't be counted yet", extra={"error": type(error).__name__})
             with self._lock:
@@ -100,45 +100,35 @@ class SecurityEvents:
             self._timer.start()
 
 
-def close_all() -> None:
-    """The process is about to end."""
-    for events in _instances:
-        events.close()
-
-
 def _watch(
-    connection: Connection, settings: Settings, refused: Counter[str], senders: Counter[str], now: float
+    connection: Connection, settings: Settings, refused: Counter[str], senders: Counter[str], *, now: float
 ) -> None:
     """Add to the present window, over all processes; a digest once it holds too many and the last one is long ago."""
-    if connection.dialect.name == "postgresql":  # one process at a time; SQLite has one writer anyway
-        connection.execute(
-            sa.select(installation_table.c.key).where(installation_table.c.key == _WATCH).with_for_update()
-        )
-    watch = installation.get(connection, _WATCH) or {}
+    watch = installation.get_for_update(connection, _WATCH) or {}  # all processes add to it, one after the other
     if now - watch.get("since", 0.0) > settings.security_alert_window_seconds:
-        watch = {"since": now, "events": {}, "senders": {}, "told_at": watch.get("told_at", 0.0)}
+        watch = {"since": now, "events": {}, "senders": {}, "alerted_at": watch.get("alerted_at", 0.0)}
     counted = Counter(watch["events"]) + refused
     known = Counter(watch["senders"]) + senders
     watch |= {"events": dict(counted), "senders": dict(known.most_common(_SENDERS_KEPT))}
     total = sum(counted.values())
-    due = now - watch["told_at"] >= settings.security_alert_cooldown_seconds
+    due = now - watch.get("alerted_at", 0.0) >= settings.security_alert_cooldown_seconds
     if total >= settings.security_alert_events and due:
-        body = _digest(settings, counted, known, watch["since"], now)
+        body = _digest(settings, counted, known, since=watch["since"], now=now)
         payload = {"url_setting": "security_alert_webhook", "body": body}
         outbox.put(connection, "alert", "security", payload, now=now)
-        watch = {"since": now, "events": {}, "senders": {}, "told_at": now}
+        watch = {"since": now, "events": {}, "senders": {}, "alerted_at": now}
     installation.put(connection, _WATCH, watch, now=now)
 
 
 def _digest(
-    settings: Settings, counted: Counter[str], senders: Counter[str], since: float, now: float
+    settings: Settings, counted: Counter[str], senders: Counter[str], *, since: float, now: float
 ) -> dict[str, Any]:
     minutes = max(1, round((now - since) / 60))
     events = ", ".join(f"{count} {event}" for event, count in counted.most_common())
     text = (
         f":warning: {sum(counted.values())} webhook requests refused within {minutes} min at "
         f"{settings.portal_base_url}: {events}. "
-        f"Most from {', '.join(address for address, _ in senders.most_common(_SENDERS_TOLD))}."
+        f"Most from {', '.join(address for address, _ in senders.most_common(_SENDERS_NAMED))}."
     )
     return {
         "text": text,
@@ -147,5 +137,5 @@ def _digest(
         "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds"),
         "until": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         "events": dict(counted),
-        "addresses": dict(senders.most_common(_SENDERS_TOLD)),
+        "addresses": dict(senders.most_common(_SENDERS_NAMED)),
     }

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NoReturn
 
 from portal.domain.ids import salesforce_id_18
+from portal.webhooks.strict import NotStrict, NumberText, parse_timestamp, read_json_object
 
-MAX_BODY_BYTES: Final = 16 * 1024
-MAX_DEPTH: Final = 8
 MAX_NONCE: Final = 128
 MAX_KEY: Final = 255
 MAX_EVENT_ID: Final = 128
@@ -30,14 +27,6 @@ _SIGNATURE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _VISIBLE = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _PRINTABLE = re.compile(r"[\x20-\x7e]+", re.ASCII)
 _EVENT_NAME = re.compile(r"[a-z][a-z0-9_.]{0,62}", re.ASCII)
-_UNIX = re.compile(r"0|[1-9][0-9]{0,13}", re.ASCII)
-_ISO_8601 = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
-    r"(?:Z|([+-])([0-9]{2}):?([0-9]{2}))",
-    re.ASCII,
-)
-#: Unix timestamps from here on are milliseconds: as seconds it would be the year 5138, as milliseconds it is 1973.
-_FIRST_MILLISECOND: Final = 100_000_000_000
 
 
 class Reason(StrEnum):
@@ -100,10 +89,6 @@ class WhmcsEvent:
     secret: Secret
 
 
-class NumberText(str):
-    """A JSON number, kept as it was written: timestamps are compared as text, and no digits are lost."""
-
-
 class _Unusable(Exception):
     """Carries a refusal out of the steps below; never leaves this module."""
 
@@ -131,17 +116,17 @@ def verify_fulfill(
     if secret is None:
         return _forged("X-SF-Signature")
     try:
-        told = read_json_object(body)
-        sent_at = _fresh(told.get("timestamp"), headers.get("x-sf-timestamp"), now, tolerance)
+        message = read_json_object(body)
+        sent_at = _fresh(message.get("timestamp"), headers.get("x-sf-timestamp"), now=now, tolerance=tolerance)
         _all_there(
-            told,
+            message,
             headers,
             fields=("orderId", "timestamp", "nonce"),
             header_names=("X-SF-Timestamp", "X-SF-Nonce"),
         )
-        nonce = _nonce(told["nonce"])
-        sf_order_id = _same_order(told["orderId"], path_id)
-        _same_text("timestamp", told["timestamp"], "X-SF-Timestamp", headers["x-sf-timestamp"])
+        nonce = _nonce(message["nonce"])
+        sf_order_id = _same_order(message["orderId"], path_id)
+        _same_text("timestamp", message["timestamp"], "X-SF-Timestamp", headers["x-sf-timestamp"])
         _same_text("nonce", nonce, "X-SF-Nonce", headers["x-sf-nonce"])
         key = headers.get("idempotency-key", "")
         if len(key) > MAX_KEY or not _VISIBLE.fullmatch(key):
@@ -150,7 +135,9 @@ def verify_fulfill(
                 f"Send an Idempotency-Key header of 1 to {MAX_KEY} visible ASCII characters, one per click.",
             )
         assert sent_at is not None  # _all_there saw the timestamp
-        return FulfillCall(sf_order_id, sent_at, nonce, key, _requested_by(told.get("requestedBy")), secret)
+        return FulfillCall(sf_order_id, sent_at, nonce, key, _requested_by(message.get("requestedBy")), secret)
+    except NotStrict as error:
+        return Refused(Reason.UNREADABLE_BODY, str(error), authentic=True)
     except _Unusable as unusable:
         return Refused(unusable.reason, unusable.detail, authentic=True)
 
@@ -163,38 +150,43 @@ def verify_event(
     now: float,
     tolerance: float,
 ) -> WhmcsEvent | Refused:
-    """Judge a `POST /webhooks/whmcs`. Timestamp and nonce are optional, but what is sent must hold."""
+    """Judge a `POST /webhooks/whmcs`: arguments as verify_fulfill's, checks as in docs/webhooks.md.
+
+    Timestamp and nonce are optional, but what is sent must hold.
+    """
     secret = matching_secret(body, headers.get("x-whmcs-signature"), secrets)
     if secret is None:
         return _forged("X-WHMCS-Signature")
     try:
-        told = read_json_object(body)
-        _fresh(told.get("timestamp"), headers.get("x-whmcs-timestamp"), now, tolerance)
-        _all_there(told, headers, fields=("id", "event", "occurredAt", "data"), header_names=())
+        message = read_json_object(body)
+        _fresh(message.get("timestamp"), headers.get("x-whmcs-timestamp"), now=now, tolerance=tolerance)
+        _all_there(message, headers, fields=("id", "event", "occurredAt", "data"), header_names=())
         for name, header in (("timestamp", "X-WHMCS-Timestamp"), ("nonce", "X-WHMCS-Nonce")):
-            if (told.get(name) is None) != (header.lower() not in headers):
+            if (message.get(name) is None) != (header.lower() not in headers):
                 _refuse(Reason.FIELD_MISMATCH, f"Send {name} both in the body and as {header}, or in neither.")
-            if told.get(name) is not None:
-                _same_text(name, told[name], header, headers[header.lower()])
-        nonce = None if told.get("nonce") is None else _nonce(told["nonce"])
-        event_id, event, data = told["id"], told["event"], told["data"]
+            if message.get(name) is not None:
+                _same_text(name, message[name], header, headers[header.lower()])
+        nonce = None if message.get("nonce") is None else _nonce(message["nonce"])
+        event_id, event, data = message["id"], message["event"], message["data"]
         if not isinstance(event_id, str) or len(event_id) > MAX_EVENT_ID or not _VISIBLE.fullmatch(event_id):
             _refuse(Reason.UNREADABLE_BODY, f"id must be 1 to {MAX_EVENT_ID} visible ASCII characters.")
         if not isinstance(event, str) or isinstance(event, NumberText) or not _EVENT_NAME.fullmatch(event):
             _refuse(Reason.UNREADABLE_BODY, "event must be a name such as order.accepted.")
         if not isinstance(data, dict):
             _refuse(Reason.UNREADABLE_BODY, "data must be an object.")
-        occurred_at = parse_timestamp(told["occurredAt"])
+        occurred_at = parse_timestamp(message["occurredAt"])
         if occurred_at is None:
             _refuse(Reason.UNREADABLE_BODY, "occurredAt must be ISO 8601 or a Unix timestamp.")
         texts = {name: value for name, value in data.items() if isinstance(value, str)}
         return WhmcsEvent(str(event_id), event, occurred_at, nonce, texts, secret)
+    except NotStrict as error:
+        return Refused(Reason.UNREADABLE_BODY, str(error), authentic=True)
     except _Unusable as unusable:
         return Refused(unusable.reason, unusable.detail, authentic=True)
 
 
 def sign(body: bytes, secret: str) -> str:
-    """Lower-case hex HMAC-SHA256 of the body, keyed with the secret's UTF-8 bytes as they stand."""
+    """Lower-case hex HMAC-SHA256 of the body, keyed with the secret's UTF-8 bytes as they stand (docs/webhooks.md)."""
     return hmac.new(_key_bytes(secret), body, hashlib.sha256).hexdigest()
 
 
@@ -209,66 +201,6 @@ def matching_secret(body: bytes, signature: str | None, secrets: Secrets) -> Sec
     if previous and secrets.previous:
         return Secret.PREVIOUS
     return None
-
-
-def parse_timestamp(value: object) -> float | None:
-    """Seconds since 1970 of an ISO 8601 text or Unix seconds/milliseconds (number or text); None for all else.
-
-    Only ASCII digits count; no sign, exponent, underscore, leading zero, second 60 or missing zone.
-    """
-    if not isinstance(value, str):
-        return None
-    if _UNIX.fullmatch(value):
-        number = int(value)
-        return number / 1000 if number >= _FIRST_MILLISECOND else float(number)
-    if isinstance(value, NumberText):
-        return None
-    match = _ISO_8601.fullmatch(value)
-    if match is None:
-        return None
-    *numbers, fraction, sign_text, hours, minutes = match.groups()
-    if hours is not None and (int(hours) > 23 or int(minutes) > 59):
-        return None
-    try:
-        moment = datetime(*(int(number) for number in numbers), tzinfo=UTC)  # type: ignore[misc,arg-type]
-        if hours is not None:
-            offset = timedelta(hours=int(hours), minutes=int(minutes))
-            moment = moment - offset if sign_text == "+" else moment + offset
-    except (ValueError, OverflowError):
-        return None
-    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
-
-
-def read_json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes, numbers as NumberText.
-
-    Refuses (as _Unusable, within this module) what JSON libraries let through or differ about: a BOM, anything but
-    UTF-8, NaN, duplicate keys, lone surrogates, deep nesting, a top that is no object.
-    """
-    if len(body) > MAX_BODY_BYTES:
-        _refuse(Reason.UNREADABLE_BODY, f"The body is longer than {MAX_BODY_BYTES} bytes.")
-    try:
-        text = body.decode("utf-8", errors="strict")
-    except UnicodeDecodeError:
-        _refuse(Reason.UNREADABLE_BODY, "The body isn't UTF-8.")
-    if text.startswith("\ufeff"):
-        _refuse(Reason.UNREADABLE_BODY, "The body starts with a byte order mark.")
-    if _depth(text) > MAX_DEPTH:
-        _refuse(Reason.UNREADABLE_BODY, f"The body is nested more than {MAX_DEPTH} deep.")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_int=NumberText,
-            parse_float=NumberText,
-            parse_constant=_no_constant,
-        )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):  # JSONDecodeError and UnicodeEncodeError are ValueErrors
-        _refuse(Reason.UNREADABLE_BODY, "The body isn't strict JSON (no NaN, no duplicate names, no lone surrogates).")
-    if not isinstance(value, dict):
-        _refuse(Reason.UNREADABLE_BODY, "The body must be a JSON object.")
-    return value
 
 
 # --- the steps; each raises _Unusable ------------------------------------------------------------------------
@@ -286,12 +218,12 @@ def _refuse(reason: Reason, detail: str) -> NoReturn:
     raise _Unusable(reason, detail)
 
 
-def _fresh(signed: object, header: str | None, now: float, tolerance: float) -> float | None:
+def _fresh(signed: object, header: str | None, *, now: float, tolerance: float) -> float | None:
     """The moment the request says it was sent, if it says one: the signed one, else the header's."""
-    told = header if signed is None or signed == "" else signed
-    if told is None or told == "":
+    sent = header if signed is None or signed == "" else signed
+    if sent is None or sent == "":
         return None
-    moment = parse_timestamp(told)
+    moment = parse_timestamp(sent)
     if moment is None:
         _refuse(
             Reason.UNREADABLE_BODY,
@@ -305,9 +237,9 @@ def _fresh(signed: object, header: str | None, now: float, tolerance: float) -> 
 
 
 def _all_there(
-    told: Mapping[str, Any], headers: Mapping[str, str], *, fields: tuple[str, ...], header_names: tuple[str, ...]
+    message: Mapping[str, Any], headers: Mapping[str, str], *, fields: tuple[str, ...], header_names: tuple[str, ...]
 ) -> None:
-    missing = [name for name in fields if told.get(name) is None or told.get(name) == ""]
+    missing = [name for name in fields if message.get(name) is None or message.get(name) == ""]
     missing += [name for name in header_names if not headers.get(name.lower())]
     if missing:
         _refuse(Reason.MISSING_FIELDS, f"Missing: {', '.join(missing)}.")
@@ -327,13 +259,13 @@ def _nonce(value: object) -> str:
 
 def _same_order(signed: object, path_id: str) -> str:
     ids = []
-    for place, value in (("orderId", signed), ("The order id in the address", path_id)):
+    for name, value in (("orderId", signed), ("The order id in the address", path_id)):
         try:
             if not isinstance(value, str) or isinstance(value, NumberText):
                 raise ValueError
             ids.append(salesforce_id_18(value))
         except ValueError:
-            _refuse(Reason.INVALID_ORDER_ID, f"{place} is no Salesforce id of 15 or 18 characters.")
+            _refuse(Reason.INVALID_ORDER_ID, f"{name} is no Salesforce id of 15 or 18 characters.")
     if ids[0] != ids[1]:
         _refuse(Reason.FIELD_MISMATCH, "orderId isn't the order in the address.")
     return ids[0]
@@ -354,35 +286,3 @@ def _requested_by(value: object) -> str | None:
 
 def _key_bytes(secret: str) -> bytes:
     return secret.encode("utf-8", errors="surrogateescape")
-
-
-def _depth(text: str) -> int:
-    deepest = depth = 0
-    in_string = escaped = False
-    for letter in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == '"':
-                in_string = False
-        elif letter == '"':
-            in_string = True
-        elif letter in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif letter in "]}":
-            depth -= 1
-    return deepest
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    told = dict(pairs)
-    if len(told) != len(pairs):
-        raise ValueError("duplicate name")
-    return told
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

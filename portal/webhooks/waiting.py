@@ -1,7 +1,7 @@
 """Lets a webhook request wait for its order's outcome without asking the database again and again.
 
 One thread per process listens on Redis for finished orders and wakes who waits for them. A wake-up is only a hint:
-the waiter reads the ledger, also when the connection to Redis was (re)made and at its deadline. Places are few, so
+the waiter reads the ledger, also when the connection to Redis was (re)made and at its deadline. Waiters are few, so
 that requests which wait never keep out those which don't. docs/webhooks.md, "Waiting"; the channel is the worker's.
 """
 
@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 import redis
 
 from portal.queue.jobs import FINISHED_CHANNEL
+from portal.web.lifecycle import Lifecycle
 
 log = logging.getLogger("portal.webhooks")
 
@@ -28,38 +29,41 @@ _PING_SECONDS: Final = 10.0
 _RECONNECT_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 1.0
 
-#: Request threads of this process; the web server's worker sets it (portal.web.server).
-request_threads = 16
-
-_instances: list[Waiting] = []
+#: Request threads of each process that no waiter may take.
+_THREADS_KEPT_FREE: Final = 4
 
 
 class Waiting:
-    """The waiters of one process."""
+    """The waiters of one process: at most `most`, else all request threads but _THREADS_KEPT_FREE."""
 
-    def __init__(self, client: redis.Redis, places: int | None = None) -> None:
+    def __init__(self, client: redis.Redis, lifecycle: Lifecycle, *, most: int | None = None) -> None:
         self._redis = client
-        self._places_wanted = places
+        self._lifecycle = lifecycle
+        self._most = most
         self._lock = threading.Lock()
         self._stopping = False
-        self._reset()
-        _instances.append(self)
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        places = max(0, request_threads - 4) if self._places_wanted is None else self._places_wanted
-        self._places = threading.Semaphore(places)
+        # Whose these are; nobody's before the first waiter, because the server forks and counts its threads before.
+        self._pid: int | None = None
+        self._slots = threading.Semaphore(0)
         self._events: dict[str, set[threading.Event]] = defaultdict(set)
         self._thread: threading.Thread | None = None
         self._listening = False
 
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        free = self._lifecycle.request_threads - _THREADS_KEPT_FREE
+        self._slots = threading.Semaphore(max(0, free) if self._most is None else self._most)
+        self._events = defaultdict(set)
+        self._thread = None
+        self._listening = False
+
     @contextmanager
-    def place(self, sf_order_id: str) -> Iterator[Place | None]:
-        """A place to wait in, or None when there is none free. Take it before the commit: no wake-up is missed."""
+    def waiter(self, sf_order_id: str) -> Iterator[Waiter | None]:
+        """Wait for an order, or None when too many do. Begin before the commit: no wake-up is missed."""
         with self._lock:
-            if self._pid != os.getpid():  # the events and the thread are the parent's
-                self._reset()
-        if self._stopping or not self._places.acquire(blocking=False):
+            if self._pid != os.getpid():
+                self._begin()
+        if self._stopping or not self._slots.acquire(blocking=False):
             yield None
             return
         event = threading.Event()
@@ -69,13 +73,13 @@ class Waiting:
                 if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._listen, name="finished-orders", daemon=True)
                     self._thread.start()
-            yield Place(self, event)
+            yield Waiter(self, event)
         finally:
             with self._lock:
                 self._events[sf_order_id].discard(event)
                 if not self._events[sf_order_id]:
                     del self._events[sf_order_id]
-            self._places.release()
+            self._slots.release()
 
     def stop(self) -> None:
         """Wake everybody for good: the process is about to end, and each must get an answer first."""
@@ -84,6 +88,7 @@ class Waiting:
 
     @property
     def stopping(self) -> bool:
+        """Whether the process is about to end: nobody may wait any more."""
         return self._stopping
 
     @property
@@ -134,8 +139,8 @@ class Waiting:
             event.set()
 
 
-class Place:
-    """One request's place."""
+class Waiter:
+    """One waiting request."""
 
     def __init__(self, waiting: Waiting, event: threading.Event) -> None:
         self._waiting = waiting
@@ -152,9 +157,3 @@ class Place:
             found = look()
             if found is not None or self._waiting.stopping or time.monotonic() >= deadline:
                 return found
-
-
-def stop_all() -> None:
-    """SIGTERM: every waiting request of this process gets its answer now."""
-    for waiting in _instances:
-        waiting.stop()

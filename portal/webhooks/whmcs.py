@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from flask import Blueprint, Response
 from flask_limiter import RateLimitExceeded
@@ -26,7 +25,7 @@ from portal.webhooks.verifier import Refused, WhmcsEvent, verify_event
 
 log = logging.getLogger("portal.webhooks")
 
-blueprint = Blueprint("whmcs_door", __name__)
+blueprint = Blueprint("whmcs_receiver", __name__)
 blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receivers.WHMCS))
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
@@ -35,26 +34,26 @@ _OTHER_NAMES: Final = {"userid": "clientid"}
 
 @blueprint.post("/webhooks/whmcs", provide_automatic_options=False)
 def receive() -> Response:
-    """Take one event: 202 once it is in the ledger, and 202 again for the same id."""
+    """Take one event (docs/webhooks.md): 202 once it is in the ledger, again for the same id. Raises Problem."""
     portal = services()
     now = portal.now()
-    event = _verified(now)
+    event = _verified(now=now)
     store = receivers.here().nonces
     identity = None if event.nonce is None else nonces.nonce_id(receivers.WHMCS.name, event.nonce)
     if identity is not None and not store.claim(identity):
         receivers.nonce_used(receivers.WHMCS)
     try:
-        told, to_run = _take(event, identity, now)
+        outcome, to_run = _take(event, identity, now=now)
     except BaseException as error:
         if identity is not None and not (isinstance(error, Problem) and error.code == "nonce_already_used"):
             store.give_back(identity)
         raise
     for sf_order_id in to_run:
         receivers.enqueue(sf_order_id)
-    return Response(json.dumps({"status": told}), 202, content_type="application/json")
+    return Response(json.dumps({"status": outcome}), 202, content_type="application/json")
 
 
-def _verified(now: float) -> WhmcsEvent:
+def _verified(*, now: float) -> WhmcsEvent:
     settings = services().settings
     verdict = verify_event(
         receivers.read_body(),
@@ -69,8 +68,8 @@ def _verified(now: float) -> WhmcsEvent:
     return verdict
 
 
-def _take(event: WhmcsEvent, identity: str | None, now: float) -> tuple[str, list[str]]:
-    """Into the ledger, once; returns the answer's word and the orders that can be run now. Raises Problem."""
+def _take(event: WhmcsEvent, identity: str | None, *, now: float) -> tuple[str, list[str]]:
+    """Into the ledger, once; returns the answer's `status` and the orders that can be run now. Raises Problem."""
     portal = services()
     keep = nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000)
     with portal.ledger.write() as connection:
@@ -84,15 +83,15 @@ def _take(event: WhmcsEvent, identity: str | None, now: float) -> tuple[str, lis
         if act is None:
             log.info("WHMCS event ignored", extra={"event": event.event, "eventId": event.id})
             return "ignored", []
-        to_run = act(connection, event, now)
+        to_run = act(connection, event, now=now)
     log.info("WHMCS event received", extra={"event": event.event, "eventId": event.id, "resumed": to_run})
     return "accepted", to_run
 
 
-def _look_again(connection: Connection, event: WhmcsEvent, now: float) -> list[str]:
+def _look_again(connection: Connection, event: WhmcsEvent, *, now: float) -> list[str]:
     """Something happened to an order or a service: look at it in WHMCS as soon as may be."""
     row = _matching(connection, event)
-    _remember(connection, event, None if row is None else row.sf_order_id, now)
+    _remember(connection, event, None if row is None else row.sf_order_id, now=now)
     if row is None or _is_echo(event, row):
         return []
     audits.hint(connection, row.sf_order_id, now=now)
@@ -108,18 +107,24 @@ def _is_echo(event: WhmcsEvent, row: Fulfillment) -> bool:
     return row.state is State.PROVISIONED and row.finished_at is not None and event.occurred_at <= row.finished_at
 
 
-def _resume_unpaid(connection: Connection, event: WhmcsEvent, now: float) -> list[str]:
+def _resume_unpaid(connection: Connection, event: WhmcsEvent, *, now: float) -> list[str]:
     """A client is said to have a payment method now: the sweep asks WHMCS, and orders that failed for it go on.
 
     The hint is kept for any client, because the order that it helps may be about to fail at this moment.
     """
     client_id = _id(event, "clientId")
     waiting = payment_hints.hear(connection, client_id, now=now) if client_id else []
-    _remember(connection, event, waiting[0] if waiting else None, now)
+    _remember(connection, event, waiting[0] if waiting else None, now=now)
     return []
 
 
-_ACTS: Final[dict[str, Callable[[Connection, WhmcsEvent, float], list[str]]]] = {
+class _Act(Protocol):
+    """What an event makes us do; returns the orders that can be run now."""
+
+    def __call__(self, connection: Connection, event: WhmcsEvent, *, now: float) -> list[str]: ...
+
+
+_ACTS: Final[dict[str, _Act]] = {
     "order.accepted": _look_again,
     "order.cancelled": _look_again,
     "service.active": _look_again,
@@ -144,13 +149,13 @@ def _id(event: WhmcsEvent, name: str) -> str | None:
 
     WHMCS' own hooks write orderid, serviceid and userid: a hook that passes these on is understood as well.
     """
-    for told, value in event.data.items():
-        if _OTHER_NAMES.get(told.lower(), told.lower()) == name.lower() and _ID.fullmatch(value):
+    for given, value in event.data.items():
+        if _OTHER_NAMES.get(given.lower(), given.lower()) == name.lower() and _ID.fullmatch(value):
             return value
     return None
 
 
-def _remember(connection: Connection, event: WhmcsEvent, sf_order_id: str | None, now: float) -> None:
+def _remember(connection: Connection, event: WhmcsEvent, sf_order_id: str | None, *, now: float) -> None:
     ids = {name: _id(event, name) for name in ("orderId", "serviceId", "clientId")}
     events.record(
         connection,

@@ -15,8 +15,9 @@ from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
 from werkzeug.serving import make_server
 
-from portal.customers.catalogue import CatalogueUnavailable
+from portal.customers.catalogue import CatalogueCache, CatalogueUnavailable
 from portal.services import Services
+from portal.web.context import portal_of
 from portal.web.signing import Links
 from tests.browser.conftest import Tab, Visit
 from tests.customers import SITUATIONS, Made, application, make_order, make_session
@@ -41,11 +42,11 @@ class Site:
 
     @property
     def links(self) -> Links:
-        services: Services = self.app.extensions["portal"]
+        services: Services = self.app.extensions["portal"].services
         return Links(services.settings)
 
     def now(self) -> float:
-        services: Services = self.app.extensions["portal"]
+        services: Services = self.app.extensions["portal"].services
         return services.now()
 
 
@@ -271,15 +272,14 @@ def test_axe_would_find_something(visit: Visit) -> None:
 
 
 @pytest.fixture
-def without_catalogue(stack: Stack) -> Iterator[str]:
+def without_catalogue(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The application where nothing is known of the catalogue; its address."""
 
-    class Nothing:
-        def current(self) -> None:
-            raise CatalogueUnavailable("nothing known")
+    def nothing() -> None:
+        raise CatalogueUnavailable("nothing known")
 
     with application(stack) as made:
-        made.extensions["portal_catalogue"] = Nothing()
+        monkeypatch.setattr(portal_of(made).part(CatalogueCache), "current", nothing)
         server = make_server("127.0.0.1", 0, made, threaded=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

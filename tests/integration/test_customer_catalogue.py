@@ -43,7 +43,7 @@ def test_fifty_visitors_cost_salesforce_nothing(stack: Stack) -> None:
 
 
 def test_an_old_catalogue_is_shown_while_one_of_all_processes_reads_it_anew(app: Flask, stack: Stack) -> None:
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     caches = [CatalogueCache(services) for _ in range(4)]
     read_at = {cache.current().read_at for cache in caches}
     assert len(read_at) == 1
@@ -57,7 +57,7 @@ def test_an_old_catalogue_is_shown_while_one_of_all_processes_reads_it_anew(app:
 
 
 def test_without_salesforce_the_last_known_catalogue_stays(app: Flask) -> None:
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     cache = CatalogueCache(services)
     known = cache.current()
 
@@ -74,7 +74,7 @@ def test_without_salesforce_the_last_known_catalogue_stays(app: Flask) -> None:
 
 
 def test_what_another_version_left_in_redis_is_read_anew(app: Flask) -> None:
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     for nonsense in (b"{", b"[]", b'{"readAt": 1, "products": [{"colour": "red"}]}'):
         services.redis.set("portal:catalogue", nonsense)
         assert CatalogueCache(services).current().product("nothing") is None
@@ -131,16 +131,16 @@ def test_only_recent_orders_count_and_no_more_are_read(ledger: Ledger) -> None:
 
 
 def test_the_figure_is_kept_for_a_minute(ledger: Ledger, app: Flask) -> None:
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     moment = [1000.0]
     services.now = lambda: moment[0]
-    typical = LeadTime(services)
+    lead_time = LeadTime(services)
     asked: list[str] = []
     sa.event.listen(ledger.engine, "before_cursor_execute", lambda *args: asked.append(str(args[2])))
     with ledger.read() as connection:
         for _ in range(10):
-            typical.seconds(connection)
+            lead_time.seconds(connection)
         assert len(asked) == 1
         moment[0] += 61
-        typical.seconds(connection)
+        lead_time.seconds(connection)
         assert len(asked) == 2

@@ -33,7 +33,7 @@ def app(stack: Stack) -> Iterator[Flask]:
 
 
 def services_of(app: Flask) -> Services:
-    found: Services = app.extensions["portal"]
+    found: Services = app.extensions["portal"].services
     return found
 
 

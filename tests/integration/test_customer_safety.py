@@ -64,7 +64,7 @@ class Case:
 
     @property
     def services(self) -> Services:
-        found: Services = self.app.extensions["portal"]
+        found: Services = self.app.extensions["portal"].services
         return found
 
     def row(self) -> orders.Order:
@@ -101,7 +101,7 @@ def browser(app: Flask, **cookies: str) -> FlaskClient:
 
 
 def base_url(app: Flask) -> str:
-    return str(app.extensions["portal"].settings.portal_base_url)
+    return str(app.extensions["portal"].services.settings.portal_base_url)
 
 
 def host(app: Flask) -> str:
@@ -343,7 +343,7 @@ def test_pages_answer_under_their_own_host_alone(app: Flask, stack: Stack) -> No
 
 
 def test_mailed_links_never_take_their_address_from_a_request(app: Flask, stack: Stack) -> None:
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     url = Links(services.settings).sign_in(email="a@b.example", contact_id=None, account_id="001", now=services.now())
     assert url.startswith(services.settings.portal_base_url + "/")
 
@@ -453,7 +453,7 @@ def test_a_brand_of_ones_own_touches_no_template(stack: Stack) -> None:
         assert "img-src 'self' https://cdn.soehne.example;" in page.headers["Content-Security-Policy"]
         colours = re.search(r'href="(/brand\.css\?v=[0-9a-f]+)"', page.text)
         assert colours and "#ffee00" in call(browser(app), "GET", colours.group(1)).text  # on dark it reads as it is
-        services: Services = app.extensions["portal"]
+        services: Services = app.extensions["portal"].services
         mail = Composer(services.settings).compose(
             {
                 "to": "a@b.example",
@@ -472,7 +472,7 @@ def test_a_brand_of_ones_own_touches_no_template(stack: Stack) -> None:
 
 def sign_in_link(app: Flask, stack: Stack, customer: str = "ada", ago: float = 0.0) -> str:
     """The path of a fresh link, as the mail would hold it."""
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     url = Links(services.settings).sign_in(
         email=f"{customer}@safety.example",
         contact_id=stack.ids[f"contact:{customer}"],
@@ -525,7 +525,7 @@ def test_the_ledger_holds_nothing_that_opens_anything(app: Flask, stack: Stack) 
 
 
 def test_known_and_unknown_addresses_get_the_same_answer_and_no_look_up(app: Flask, stack: Stack) -> None:
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     asked: list[float] = []
     services.send_checks.add(asked.append)
     answers = []
@@ -542,13 +542,14 @@ def test_known_and_unknown_addresses_get_the_same_answer_and_no_look_up(app: Fla
 
 
 def test_only_a_contact_of_salesforce_is_mailed_a_link(app: Flask, stack: Stack) -> None:
-    mailer = Mailer(app.extensions["portal"])
+    mailer = Mailer(app.extensions["portal"].services)
     since = last_mail(stack)
     mailer.send({"template": "sign_in", "address": "nobody@lovelace.example"})
     mailer.send({"template": "sign_in", "address": "ada@lovelace.example"})
     mail = mails_to(stack, "ada@lovelace.example", wait=30, since=since)[0]
     assert mails_to(stack, "nobody@lovelace.example", since=since) == []
-    link = Links(app.extensions["portal"].settings).read_sign_in(link_in(mail, "/sign-in/link/").rsplit("/", 1)[1])
+    token = link_in(mail, "/sign-in/link/").rsplit("/", 1)[1]
+    link = Links(app.extensions["portal"].services.settings).read_sign_in(token)
     assert link is not None and link.account_id == stack.ids["account:ada"]
 
 
@@ -648,7 +649,7 @@ def test_an_expired_order_link_offers_a_new_mail(app: Flask, stack: Stack) -> No
 
 
 def test_a_thousand_orders_are_paged(app: Flask, stack: Stack) -> None:
-    services: Services = app.extensions["portal"]
+    services: Services = app.extensions["portal"].services
     account, now = "001Zz0000000001AAA", services.now()
     with services.ledger.write() as connection:
         connection.execute(

@@ -302,7 +302,7 @@ def test_orders_of_other_channels_and_rejections_are_learnt_in_bulk(stack: Stack
             },
         )
         before = stack.salesforce.last()
-        sync_changes(app.extensions["portal"])
+        sync_changes(app.extensions["portal"].services)
         calls = [entry for entry in stack.salesforce.journal(since=before) if entry["action"] == "query"]
         assert len(calls) == 1, "one query for all of them"
         listed = ada.get(f"{stack.urls['portal']}/orders").text

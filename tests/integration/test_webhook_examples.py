@@ -15,7 +15,7 @@ import pytest
 from portal.ledger.deliveries import DELIVERY_SECONDS, KEY_SECONDS
 from portal.settings import Settings
 from portal.web import server
-from portal.webhooks import verifier
+from portal.webhooks import strict, verifier
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, fresh_id, signature
 from tests.webhooks.running import ROOT, RunningPortal
 
@@ -100,7 +100,7 @@ def test_what_the_page_says_of_numbers_is_so() -> None:
     assert signature(body.encode(), secret) == shown == verifier.sign(body.encode(), secret)
     assert KEY_SECONDS == 7 * 86_400 and "Keys are kept for 7 days" in PAGE
     assert DELIVERY_SECONDS == 86_400 and "at least a day" in PAGE
-    assert verifier.MAX_BODY_BYTES == 16 * 1024 and verifier.MAX_DEPTH == 8 and "at most 8 deep" in PAGE
+    assert strict.MAX_BODY_BYTES == 16 * 1024 and strict.MAX_DEPTH == 8 and "at most 8 deep" in PAGE
     assert server.REQUEST_SECONDS == 10 and server.MAX_INCOMPLETE == 512 and "beyond 512" in PAGE
     defaults = Settings()
     for name in ("webhook_rate_limit", "webhook_global_limit", "webhook_forgery_limit"):

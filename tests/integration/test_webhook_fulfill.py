@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -34,8 +34,11 @@ from portal.ledger.schema import counters, idempotency_keys, metadata, outbox
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import fulfillments as table
 from portal.queue.jobs import FINISHED_CHANNEL
+from portal.services import Services
 from portal.settings import Settings
-from portal.web import problems
+from portal.web import context, problems
+from portal.web.lifecycle import Lifecycle
+from portal.webhooks.receivers import Receivers
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, Call, Event, signature
 
 
@@ -117,13 +120,15 @@ def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
     portal = Portal(settings, ledger, store)
     yield portal
     for app in portal.apps:
-        app.extensions["portal-receivers"].waiting.stop()
-        app.extensions["portal-receivers"].security.close()
+        context.portal_of(app).lifecycle.stop()
+        context.portal_of(app).lifecycle.end()
 
 
 def application(portal: Portal) -> Flask:
-    app = Flask("door")
-    app.extensions["portal"] = portal
+    app = Flask("receivers")
+    services = cast(Services, portal)
+    lifecycle = Lifecycle()
+    app.extensions["portal"] = context.Portal(services, lifecycle, (webhooks.build(services, lifecycle),))
     problems.register(app)
     webhooks.register(app)
     portal.apps.append(app)
@@ -243,13 +248,13 @@ def test_an_order_put_off_for_longer_than_the_wait_is_answered_at_once(client: F
     assert post(client, Call(), prefer=None).status_code == 202
 
 
-def test_with_no_place_free_nobody_waits(portal: Portal) -> None:
+def test_with_too_many_waiters_nobody_else_waits(portal: Portal) -> None:
     portal.settings = replace(portal.settings, fulfillment_max_waiters=0)
     assert post(application(portal).test_client(), Call(), prefer=None).status_code == 202
 
 
 def test_stopping_wakes_everybody(client: FlaskClient, portal: Portal) -> None:
-    waiting = client.application.extensions["portal-receivers"].waiting
+    waiting = context.portal_of(client.application).part(Receivers).waiting
     portal.jobs.on_send = lambda sf_order_id: waiting.stop()
     assert post(client, Call(), prefer=None).status_code == 202
 
@@ -454,16 +459,81 @@ def test_a_commit_of_unknown_outcome_is_looked_up(portal: Portal) -> None:
     assert code(post(client, call)) == (401, "nonce_already_used")
 
 
+class LostAfterwards:
+    """A ledger that goes away once `writes` transactions have been committed."""
+
+    def __init__(self, ledger: Ledger, *, writes: int) -> None:
+        self.ledger = ledger
+        self.writes = writes
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        if self.writes == 0:
+            raise LedgerUnavailable("gone")
+        with self.ledger.read() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        if self.writes == 0:
+            raise LedgerUnavailable("gone")
+        with self.ledger.write() as connection:
+            yield connection
+        self.writes -= 1
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=1", None])
+def test_a_ledger_that_fails_after_acceptance_is_no_refusal(portal: Portal, prefer: str | None) -> None:
+    real, call = portal.ledger, Call()
+    portal.settings = replace(portal.settings, fulfillment_wait_seconds=1.0)
+    portal.ledger = LostAfterwards(real, writes=1)  # type: ignore[assignment]
+    answer = post(application(portal).test_client(), call, prefer=prefer)
+    assert (answer.status_code, answer.json) == (202, {"status": "Activating"})
+    assert answer.headers["Location"].endswith(f"/api/orders/{call.order_id}")
+    portal.ledger = real
+    assert count(portal, table) == 1
+
+
+def test_a_known_outcome_is_told_though_it_cant_be_kept(portal: Portal) -> None:
+    real, call = portal.ledger, Call()
+    assert post(application(portal).test_client(), replace(call, key="an-earlier-click")).status_code == 202
+    finish(portal, call.order_id, **PROVISIONED)
+    call = replace(call, nonce="another-nonce")
+    portal.ledger = LostAfterwards(real, writes=1)  # type: ignore[assignment]
+    answer = post(application(portal).test_client(), call)
+    assert (answer.status_code, answer.json["status"]) == (200, "Provisioned")
+
+
+def test_a_commit_whose_outcome_cant_be_asked_is_called_unknown(portal: Portal) -> None:
+    real, call = portal.ledger, Call()
+
+    class Lost(LostAfterwards):
+        @contextmanager
+        def write(self) -> Iterator[sa.Connection]:
+            with super().write() as connection:
+                yield connection
+            raise CommitUnknown("lost")
+
+    portal.ledger = Lost(real, writes=1)  # type: ignore[assignment]
+    answer = post(application(portal).test_client(), call)
+    assert code(answer) == (503, "outcome_unknown") and int(answer.headers["Retry-After"]) > 0
+    assert "may have been taken" in answer.json["detail"]
+    portal.ledger = real
+    again = Call(order_id=call.order_id, key=call.key)
+    assert post(application(portal).test_client(), again).status_code == 202
+    assert count(portal, table) == 1
+
+
 def test_refusals_are_counted_and_told_on_either_database(portal: Portal) -> None:
     portal.settings = replace(portal.settings, security_alert_webhook="https://alerts.example", security_alert_events=3)
     app = application(portal)
     for _ in range(2):
         post(app.test_client(), Call(secret="forged"))
-    app.extensions["portal-receivers"].security.flush()
+    context.portal_of(app).part(Receivers).security.flush()
     assert count(portal, outbox) == 0
     post(app.test_client(), Call(timestamp=5))
     post(app.test_client(), Call())
-    app.extensions["portal-receivers"].security.flush()
+    context.portal_of(app).part(Receivers).security.flush()
     with portal.ledger.read() as connection:
         counted = {row.label: row.value for row in connection.execute(sa.select(counters))}
         alerts = connection.execute(sa.select(outbox.c.payload)).scalars().all()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,13 @@ def post(portal: RunningPortal, call: Call, prefer: str | None = "respond-async"
     with closing(http.client.HTTPConnection("127.0.0.1", portal.port, timeout=120)) as connection:
         headers = call.headers() | ({} if prefer is None else {"Prefer": prefer})
         connection.request("POST", call.path, call.body(), headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), json.loads(answer.read())
+
+
+def get(portal: RunningPortal, path: str) -> tuple[int, dict[str, str], Any]:
+    with closing(http.client.HTTPConnection("127.0.0.1", portal.port, timeout=120)) as connection:
+        connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), json.loads(answer.read())
 
@@ -43,6 +52,56 @@ def test_production_without_redis_refuses_and_goes_on_by_itself(portal: RunningP
     portal.valkey.start()
     portal.wait_for(lambda: post(portal, call)[0] == 202, "the doors to open again")
     assert portal.query("SELECT count(*) FROM fulfillments") == [(2,)]
+
+
+@contextmanager
+def stopped(portal: RunningPortal) -> Iterator[None]:
+    """Valkey neither answers nor closes anything: SIGSTOP, as a frozen host or a network that swallows packets."""
+    os.kill(portal.valkey_pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(portal.valkey_pid, signal.SIGCONT)
+
+
+def test_a_silent_redis_is_503_within_five_seconds(portal: RunningPortal) -> None:
+    call = Call()
+    for _ in range(3):  # kept connections there are, too
+        assert post(portal, Call())[0] == 202
+    with stopped(portal):
+        for _ in range(3):
+            began = time.monotonic()
+            status, headers, told = post(portal, call)
+            assert (status, told["code"]) == (503, "nonce_store_unavailable") and int(headers["Retry-After"]) > 0
+            assert time.monotonic() - began < 5
+        began = time.monotonic()
+        status, _headers, told = get(portal, "/health")
+        assert (status, told["integrations"]["redis"]) == (503, "unavailable")
+        assert time.monotonic() - began < 2
+        time.sleep(2.1)  # it is no longer taken to be silent: whoever asks now finds out
+        began = time.monotonic()
+        assert get(portal, "/health")[0] == 503
+        assert time.monotonic() - began < 2
+    portal.wait_for(lambda: post(portal, call)[0] == 202, "the doors to open again")
+    assert portal.query("SELECT count(*) FROM fulfillments") == [(4,)]
+
+
+def test_many_requests_at_a_silent_redis_wait_together_not_one_after_another(portal: RunningPortal) -> None:
+    assert post(portal, Call())[0] == 202
+    took: list[float] = []
+
+    def one() -> None:
+        began = time.monotonic()
+        assert post(portal, Call())[0] == 503
+        took.append(time.monotonic() - began)
+
+    with stopped(portal):
+        threads = [threading.Thread(target=one) for _ in range(24)]  # more than there are request threads
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert len(took) == 24 and max(took) < 5
 
 
 def test_development_without_redis_remembers_nonces_itself(tmp_path: Path) -> None:

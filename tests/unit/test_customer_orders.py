@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from portal.clients.salesforce.records import NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
@@ -129,7 +128,7 @@ def failure(code: str = "", *, permanent: bool = False, unknown: bool = False) -
 
 def test_a_form_is_one_row(ledger: Ledger) -> None:
     insert(ledger)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(orders.AlreadyPlaced):
         insert(ledger, "PO-CCCC-DDDD", "key")
     with ledger.read() as connection:
         found = orders.by_checkout_key(connection, "key")

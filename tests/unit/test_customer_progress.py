@@ -68,9 +68,9 @@ def told(
     order: Order,
     fulfillment: Fulfillment | None = None,
     rows: list[StepRow] | None = None,
-    typical: float | None = None,
+    lead_time: float | None = None,
 ) -> Progress:
-    return tell(order, fulfillment, rows or [], now=NOW, lead_time_seconds=typical, review_time="one working day")
+    return tell(order, fulfillment, rows or [], now=NOW, lead_time_seconds=lead_time, review_time="one working day")
 
 
 def states(progress: Progress) -> list[str]:
@@ -147,7 +147,7 @@ def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
                 progress.tag,
                 progress.headline,
                 *progress.sentences,
-                progress.typical,
+                progress.lead_time,
                 *(stage.name for stage in progress.stages),
             )
         )
@@ -167,7 +167,7 @@ def test_a_decision_that_is_pending_is_only_late_to_the_customer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requested_ago", "tries", "typical", "late"),
+    ("requested_ago", "tries", "lead_time", "late"),
     [
         (50, 0, None, False),
         (50, 2, None, False),
@@ -178,18 +178,18 @@ def test_a_decision_that_is_pending_is_only_late_to_the_customer() -> None:
         (901, 0, 300.0, True),
     ],
 )
-def test_late_is_said_when_it_is_late(requested_ago: float, tries: int, typical: float | None, late: bool) -> None:
+def test_late_is_said_when_it_is_late(requested_ago: float, tries: int, lead_time: float | None, late: bool) -> None:
     run = replace(RUN, requested_at=NOW - requested_ago, tries=tries)
-    assert told(replace(ORDER, status=CustomerStatus.ACTIVATING), run, [], typical).late is late
+    assert told(replace(ORDER, status=CustomerStatus.ACTIVATING), run, [], lead_time).late is late
 
 
 def test_the_usual_time_is_told_only_while_it_means_something() -> None:
     activating = replace(ORDER, status=CustomerStatus.ACTIVATING)
-    assert told(activating, RUN, [], 90.0).typical == "Usually done in 2 minutes."
-    assert told(activating, RUN, [], None).typical == ""
-    assert told(activating, replace(RUN, requested_at=NOW - 5000), [], 90.0).typical == ""
-    assert told(ORDER, None, [], 90.0).typical == ""
-    assert told(replace(ORDER, status=CustomerStatus.PROVISIONED), RUN, [], 90.0).typical == ""
+    assert told(activating, RUN, [], 90.0).lead_time == "Usually done in 2 minutes."
+    assert told(activating, RUN, [], None).lead_time == ""
+    assert told(activating, replace(RUN, requested_at=NOW - 5000), [], 90.0).lead_time == ""
+    assert told(ORDER, None, [], 90.0).lead_time == ""
+    assert told(replace(ORDER, status=CustomerStatus.PROVISIONED), RUN, [], 90.0).lead_time == ""
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _doors(c)
         _fulfillments(c)
         counters.add(c, "counter", "label", 1)
-        security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), NOW)
+        security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
         housekeeping.tidy(c, now=NOW * 100)
     _after_the_end(ledger, settings)

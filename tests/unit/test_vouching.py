@@ -5,7 +5,7 @@ The orchestrator, the steps and the ledger are real; both other sides are a few 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +72,8 @@ class Whmcs:
         self.notes, self.field, self.answer_lost = notes, field, False
         self.orders: list[WhmcsOrder] = []
         self.rows: list[WhmcsService] = []
+        self.connect: Callable[[str], None] = lambda _action: None
+        self.sent: list[str] = []
 
     def add(self, status: str, mark: str) -> AddedOrder:
         number = str(len(self.orders) + 1)
@@ -91,8 +93,18 @@ class Whmcs:
         ]
 
     def add_order(
-        self, _client: str, _gateway: str, _lines: Sequence[OrderLine], *, notes: str, **_: Any
+        self,
+        _client: str,
+        _gateway: str,
+        _lines: Sequence[OrderLine],
+        *,
+        notes: str,
+        before_send: Callable[[], None],
+        **_: Any,
     ) -> AddedOrder:
+        self.connect("AddOrder")
+        before_send()
+        self.sent.append("AddOrder")
         added = self.add("Pending", notes)
         if self.answer_lost:
             raise UpstreamError("WHMCS", "no answer", permanent=False, unknown=True)
@@ -104,7 +116,10 @@ class Whmcs:
     def orders_of(self, _client_id: str) -> list[WhmcsOrder]:
         return self.orders
 
-    def accept_order(self, order_id: str) -> None:
+    def accept_order(self, order_id: str, *, before_send: Callable[[], None]) -> None:
+        self.connect("AcceptOrder")
+        before_send()
+        self.sent.append("AcceptOrder")
         self.orders = [replace(row, status="Active") if row.id == order_id else row for row in self.orders]
         self.rows = [replace(row, status="Active") if row.order_id == order_id else row for row in self.rows]
 
@@ -192,3 +207,18 @@ def test_where_the_mark_was_read_back_is_remembered(world: World, notes: bool, f
     with world.ledger.read() as connection:
         assert installation.references_readable(connection) is notes
         assert installation.references_in_field_readable(connection) is (True if field else None)
+
+
+def test_a_call_that_connected_too_slowly_is_not_sent_and_tried_again(world: World) -> None:
+    slow = ["AddOrder", "AcceptOrder"]
+
+    def connect(action: str) -> None:
+        if action in slow:  # a name that takes eight seconds to be found, once
+            slow.remove(action)
+            world.clock.now += 8.0
+
+    world.whmcs.connect = connect
+    assert world.run() is State.PROVISIONED
+    assert slow == []
+    assert world.whmcs.sent == ["AddOrder", "AcceptOrder"]  # each once: the late one never left
+    assert [row.status for row in world.whmcs.orders] == ["Active"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.web.server import MAX_BODY, MAX_HEAD, Incoming
+from portal.web.incoming import MAX_BODY, MAX_HEAD, Incoming
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\n"
 

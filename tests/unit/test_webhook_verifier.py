@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
+from portal.webhooks.strict import NumberText, parse_timestamp
 from portal.webhooks.verifier import (
     FulfillCall,
-    NumberText,
     Reason,
     Refused,
     Secret,
     Secrets,
     WhmcsEvent,
-    parse_timestamp,
     sign,
     verify_event,
     verify_fulfill,

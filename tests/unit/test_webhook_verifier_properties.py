@@ -13,12 +13,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from portal.webhooks.strict import parse_timestamp
 from portal.webhooks.verifier import (
     FulfillCall,
     Refused,
     Secrets,
     WhmcsEvent,
-    parse_timestamp,
     verify_event,
     verify_fulfill,
 )

@@ -130,6 +130,13 @@ class RunningPortal:
         except OSError:
             return False
 
+    @property
+    def valkey_pid(self) -> int:
+        """Valkey's process id."""
+        process = self.valkey._process
+        assert process is not None
+        return process.pid
+
     def stop(self) -> None:
         """SIGTERM, and wait for the end."""
         if self.web.poll() is None:

@@ -216,9 +216,11 @@ class WhmcsClient(UpstreamClient):
         *,
         notes: str,
         custom_fields: Mapping[str, Mapping[str, str]],
+        before_send: Callable[[], None] | None = None,
     ) -> AddedOrder:
         """AddOrder with noemail. `custom_fields`: pid → {field id → value}. Never retried from here.
 
+        `before_send` is asked when the connection stands, right before the first byte; what it raises stops the call.
         An empty `payment_method` leaves it to WHMCS. `qty` (WHMCS 8.12) is sent only where some quantity isn't 1.
         """
         params: dict[str, str] = {"clientid": client_id, "noemail": "1"}
@@ -239,7 +241,7 @@ class WhmcsClient(UpstreamClient):
                 "customfields": php_array(fields) if fields else None,
             }
             params.update({f"{name}[{index}]": value for name, value in item.items() if value})
-        answer = self._call("AddOrder", params, effect=True)
+        answer = self._call("AddOrder", params, effect=True, before_send=before_send)
         order_id = first_id(answer, "orderid")
         if order_id is None:
             raise unexpected("AddOrder succeeded without an orderid", effect=True)
@@ -259,9 +261,12 @@ class WhmcsClient(UpstreamClient):
         """
         return self._listing("GetOrders", {"userid": client_id}, "orders", "order", to_order, lambda row: row.id)
 
-    def accept_order(self, order_id: str) -> None:
-        """AcceptOrder: runs the server modules inside the request. Success doesn't say that a service is active."""
-        self._call("AcceptOrder", {"orderid": order_id}, effect=True)
+    def accept_order(self, order_id: str, *, before_send: Callable[[], None] | None = None) -> None:
+        """AcceptOrder: runs the server modules inside the request. Success doesn't say that a service is active.
+
+        `before_send`: as for `add_order`.
+        """
+        self._call("AcceptOrder", {"orderid": order_id}, effect=True, before_send=before_send)
 
     def cancel_order(self, order_id: str) -> None:
         """CancelOrder of a Pending order, without a mail to the customer."""
@@ -295,9 +300,18 @@ class WhmcsClient(UpstreamClient):
     # --- calls
 
     def _call(
-        self, action: str, params: Mapping[str, str], *, effect: bool = False, private: Iterable[str] = ()
+        self,
+        action: str,
+        params: Mapping[str, str],
+        *,
+        effect: bool = False,
+        private: Iterable[str] = (),
+        before_send: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """One API call; its answer as long as `result` is success. `private`: what no error message may repeat."""
+        """One API call; its answer as long as `result` is success. `private`: what no error message may repeat.
+
+        `before_send`: asked right before the first byte leaves; what it raises stops the call.
+        """
         body = urlencode({**self._credentials, "action": action, "responsetype": "json", **params}).encode("ascii")
         hidden = [*self._credentials.values(), *(value for value in private if len(value) > 3)]
 
@@ -307,7 +321,8 @@ class WhmcsClient(UpstreamClient):
             )
             return read_answer(action, response.status_code, response.content, effect=effect, hidden=hidden)
 
-        return self.exchange(action, self.write_seconds if effect else self.read_seconds, run, effect=effect)
+        seconds = self.write_seconds if effect else self.read_seconds
+        return self.exchange(action, seconds, run, effect=effect, before_send=before_send)
 
     def _listing(
         self,

@@ -1,0 +1,31 @@
+"""Figures about fulfillments: for metrics, and for what customers are told of how long theirs will take."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.domain.model import State
+from portal.ledger.schema import fulfillments
+
+#: States a fulfillment leaves again: few rows at any time, found by an index.
+UNSETTLED: Final = (State.QUEUED, State.WAITING, State.RUNNING, State.NEEDS_DECISION)
+
+
+def unsettled(connection: Connection) -> dict[State, int]:
+    """How many fulfillments are in each state that isn't an end (0 where none is)."""
+    count = sa.select(sa.func.count())
+    return {state: connection.execute(count.where(fulfillments.c.state == state)).scalar_one() for state in UNSETTLED}
+
+
+def recent_lead_times(connection: Connection, *, limit: int) -> list[float]:
+    """Seconds from the request to the end of the newest Provisioned fulfillments, at most `limit` of them."""
+    query = (
+        sa.select(fulfillments.c.requested_at, fulfillments.c.finished_at)
+        .where(fulfillments.c.state == State.PROVISIONED.value)
+        .order_by(fulfillments.c.due_at.desc())
+        .limit(limit)
+    )
+    return [end - start for start, end in connection.execute(query) if end is not None and end >= start]

@@ -1,0 +1,61 @@
+"""Connections to the ledger: enough for every thread, and an end to waiting for one that the portal understands."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from portal.ledger import engine
+from portal.ledger.engine import Ledger, LedgerUnavailable
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield made
+    made.dispose()
+
+
+def test_more_threads_than_anybody_runs_have_a_connection_each_at_the_same_time(ledger: Ledger) -> None:
+    threads = 64
+    together = threading.Barrier(threads + 1, timeout=60)
+    failed: list[Exception] = []
+
+    def read() -> None:
+        try:
+            with ledger.read() as connection:
+                connection.execute(sa.text("SELECT 1"))
+                together.wait()
+        except Exception as error:
+            failed.append(error)
+            together.abort()
+
+    running = [threading.Thread(target=read) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    together.wait()
+    for thread in running:
+        thread.join(60)
+    assert failed == []
+
+
+@pytest.mark.parametrize("transaction", ["read", "write"])
+def test_no_connection_left_is_a_ledger_that_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transaction: str
+) -> None:
+    monkeypatch.setattr(engine, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(engine, "POOL_SECONDS", 0.1)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", pool_size=1)
+    with (
+        ledger.read(),
+        pytest.raises(LedgerUnavailable, match="every connection"),
+        getattr(ledger, transaction)() as connection,
+    ):
+        connection.execute(sa.text("SELECT 1"))
+    with ledger.write() as connection:  # given back: usable again
+        connection.execute(sa.text("CREATE TABLE t (a int)"))
+    ledger.dispose()
