@@ -87,6 +87,7 @@ class Run:
         self.facts: Facts = taken_up(row.facts)
         self.seen = Seen()
         self.validated_at: float | None = None  # when Salesforce was asked for what is to be made, by this run
+        self.fresh_lines: list[JsonObject] = []  # what Salesforce asks for now, as this run has mapped it
         self.payment_asked_at: float | None = None  # when WHMCS was asked how the client pays
         self.paying_client = ""
         self.current: Step | None = None
