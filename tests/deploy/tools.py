@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -40,19 +41,14 @@ def tool(name: str, package: str) -> str:
 
 
 def run(argv: Sequence[str | Path], **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; its output is text, its errors are in stdout, too."""
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [str(word) for word in argv],
-        **{
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.STDOUT,
-            "stdin": subprocess.DEVNULL,
-            "text": True,
-            "timeout": 120,
-            "check": False,
-            **options,
-        },
-    )
+    """Run a program to its end; its output is text, its errors are in stdout, too. One that hangs has failed."""
+    words = [str(word) for word in argv]
+    usual: dict[str, Any] = {"stdin": subprocess.DEVNULL, "text": True, "timeout": 120, "check": False}
+    usual |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+    try:
+        return subprocess.run(words, **usual)
+    except subprocess.TimeoutExpired as hung:
+        return subprocess.CompletedProcess(words, 124, f"{words[0]} hangs: {hung.stdout or ''}")
 
 
 def said(outcome: subprocess.CompletedProcess[str]) -> list[str]:
