@@ -47,8 +47,8 @@ def run(argv: Sequence[str | Path], **options: object) -> subprocess.CompletedPr
     usual |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
     try:
         return subprocess.run(words, **usual)
-    except subprocess.TimeoutExpired as hung:
-        return subprocess.CompletedProcess(words, 124, f"{words[0]} hangs: {hung.stdout or ''}")
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 124, f"{words[0]} hangs")
 
 
 def said(outcome: subprocess.CompletedProcess[str]) -> list[str]:

@@ -75,10 +75,11 @@ def told_to_redis() -> list[str]:
     return str(words).split()
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with Postgres() as server, Installation(tmp_path, ROOT) as installation:
-        yield House(server, installation, tmp_path)
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("house")
+    with Postgres() as server, Installation(folder, ROOT) as installation:
+        yield House(server, installation, folder)
 
 
 def test_a_restored_database_is_noticed(house: House) -> None:
