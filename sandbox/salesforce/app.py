@@ -11,13 +11,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from sandbox.base import Call, Sandbox
-from sandbox.salesforce import ids, oauth, web
+from sandbox.base import Sandbox
+from sandbox.call import Call
+from sandbox.salesforce import ids, oauth
 from sandbox.salesforce.callout import Callouts
 from sandbox.salesforce.errors import PRESETS, SfError, expired_session, not_found
 from sandbox.salesforce.records import Record, Records
 from sandbox.salesforce.rest import Rest
 from sandbox.salesforce.schema import INDEXES, Field
+from sandbox.salesforce.web import Pages
 from sandbox.store import Document
 from sandbox.wire import Request, Response, json_response
 
@@ -55,6 +57,7 @@ class Org(Sandbox):
         self.records = Records(self.store, self.settings)
         self.rest = Rest(self.records, self.settings)
         self.callouts = Callouts(self.records, self.journal, self.settings)
+        self.pages = Pages(self.records, self.provision_in_background)
 
     # -- calls
 
@@ -115,7 +118,7 @@ class Org(Sandbox):
         if request.path == "/services/oauth2/token":
             return self._token(request, call)
         if not request.path.startswith("/services/"):
-            return web.handle(self, request)
+            return self.pages.handle(request)
         headers: list[tuple[str, str]] = []
         try:
             if request.path.rstrip("/") != "/services/data":

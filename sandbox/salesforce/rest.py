@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from sandbox.base import Call
+from sandbox.call import Call
 from sandbox.salesforce import ids, soql
 from sandbox.salesforce.errors import SfError, not_found
 from sandbox.salesforce.records import Record, Records

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.base import Call
+from sandbox.call import Call
 from sandbox.store import Document
 from sandbox.whmcs import php
 from sandbox.whmcs.model import CYCLES, GATEWAYS, NOT_PENDING, ORDER_STATUSES, Model, Refused, money, timestamp

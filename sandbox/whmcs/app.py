@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sandbox.base import Call, Sandbox
+from sandbox.base import Sandbox
+from sandbox.call import Call
 from sandbox.store import Document
-from sandbox.whmcs import web
 from sandbox.whmcs.api import ARRAYS, Api
 from sandbox.whmcs.events import Events
 from sandbox.whmcs.model import INDEXES, Model, Refused
 from sandbox.whmcs.php import Params, parse_form
+from sandbox.whmcs.web import Pages
 from sandbox.wire import Request, Response, json_response
 
 SECRET_PARAMS = {
@@ -84,6 +85,7 @@ class Whmcs(Sandbox):
         super().__init__(data, settings)
         self.events = Events(self.store, self.journal, self.settings, self.stopping)
         self.model = Model(self.store, self.settings, self.events)
+        self.pages = Pages(self.model)
         self.api = Api(self.model, self.settings, lambda: self.server.url if self.server else "")
 
     def begin_background(self) -> None:
@@ -138,7 +140,7 @@ class Whmcs(Sandbox):
     def handle(self, request: Request, call: Call) -> Response:
         """api.php or a page."""
         if not request.path.endswith("/includes/api.php"):
-            return web.handle(self, request)
+            return self.pages.handle(request)
         params = parse_form(request.body)
         status, body = self._call(params, request, call)
         return json_response(body, status)

@@ -142,12 +142,12 @@ class LoopbackOverHttp(HTTPAdapter):
 
 
 @pytest.fixture
-def salesforce(org: SalesforceSandbox, keys: Keys) -> Iterator[Callable[[], Salesforce]]:
+def salesforce(org: SalesforceSandbox, keys: Keys) -> Iterator[Callable[[], Any]]:
     """Makes simple-salesforce clients, signed in with a fresh token."""
     with requests.Session() as session:
         session.mount("https://127.0.0.1", LoopbackOverHttp())
 
-        def sign_in() -> Salesforce:
+        def sign_in() -> Any:
             answer = token_answer(org, assertion(keys)).json()
             return Salesforce(
                 session_id=answer["access_token"], instance_url=answer["instance_url"], session=session, version="67.0"
@@ -157,13 +157,13 @@ def salesforce(org: SalesforceSandbox, keys: Keys) -> Iterator[Callable[[], Sale
 
 
 @pytest.fixture
-def sf(salesforce: Callable[[], Salesforce]) -> Salesforce:
+def sf(salesforce: Callable[[], Any]) -> Any:
     """A signed-in simple-salesforce client."""
     return salesforce()
 
 
 @pytest.fixture
-def new_order(sf: Salesforce, sides: Sides) -> Callable[..., str]:
+def new_order(sf: Any, sides: Sides) -> Callable[..., str]:
     """Places an order with items (names of sandbox.seeds; default one `starter`) through the REST API."""
     ids = sides.ids
 
