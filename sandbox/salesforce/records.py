@@ -10,7 +10,7 @@ from typing import Any
 from sandbox.salesforce import ids, schema
 from sandbox.salesforce.errors import SfError, not_found
 from sandbox.salesforce.schema import Field, SObject
-from sandbox.salesforce.soql import NUMBER_TYPES, TEXT_TYPES, to_utc
+from sandbox.salesforce.soql.values import NUMBER_TYPES, TEXT_TYPES, to_utc
 from sandbox.store import Store, Transaction
 
 Record = dict[str, Any]
