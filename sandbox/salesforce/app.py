@@ -16,9 +16,9 @@ from sandbox.call import Call
 from sandbox.salesforce import ids, oauth
 from sandbox.salesforce.callout import Callouts
 from sandbox.salesforce.errors import PRESETS, SfError, expired_session, not_found
-from sandbox.salesforce.records import Record, Records
+from sandbox.salesforce.records import Records
 from sandbox.salesforce.rest import Rest
-from sandbox.salesforce.schema import INDEXES, Field
+from sandbox.salesforce.schema import INDEXES, Field, Record
 from sandbox.salesforce.web import Pages
 from sandbox.store import Document
 from sandbox.wire import Request, Response, json_response

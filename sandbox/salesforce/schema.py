@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+Record = dict[str, Any]
 
 
 @dataclass(slots=True)

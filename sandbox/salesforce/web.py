@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sandbox.pages import badge, button, esc, page, table
 from sandbox.salesforce import ids
-from sandbox.salesforce.records import Record, Records
+from sandbox.salesforce.records import Records
+from sandbox.salesforce.schema import Record
 from sandbox.wire import Request, Response, redirect
 
 SITE = "Salesforce (sandbox org)"

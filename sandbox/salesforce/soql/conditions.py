@@ -8,8 +8,8 @@ from typing import Any
 
 from sandbox.salesforce.errors import SfError
 from sandbox.salesforce.ids import to_18
-from sandbox.salesforce.schema import Field, SObject
-from sandbox.salesforce.soql.query import Path, Query, Record, Source, matching, path_value
+from sandbox.salesforce.schema import Field, Record, SObject
+from sandbox.salesforce.soql.query import Path, Query, Source, matching, path_value
 from sandbox.salesforce.soql.tokens import Tokens
 from sandbox.salesforce.soql.values import NUMBER_TYPES, TEXT_TYPES, Literal, comparable, like, to_utc, unescape
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sandbox.salesforce.schema import SObject
+from sandbox.salesforce.schema import Record, SObject
 
-Record = dict[str, Any]
 Path = tuple[str, ...]
 
 
