@@ -11,9 +11,10 @@ from typing import Any
 from sandbox.base import Sandbox
 from sandbox.call import Call
 from sandbox.store import Document
-from sandbox.whmcs.api import ARRAYS, Api
+from sandbox.whmcs.api import ARRAYS, actions
 from sandbox.whmcs.events import Events
-from sandbox.whmcs.model import INDEXES, Model, Refused
+from sandbox.whmcs.model import INDEXES, Refused
+from sandbox.whmcs.ordering import Ordering
 from sandbox.whmcs.php import Params, parse_form
 from sandbox.whmcs.web import Pages
 from sandbox.wire import Request, Response, json_response
@@ -84,9 +85,9 @@ class Whmcs(Sandbox):
     def __init__(self, data: Path, settings: dict[str, Any]):
         super().__init__(data, settings)
         self.events = Events(self.store, self.journal, self.settings, self.stopping)
-        self.model = Model(self.store, self.settings, self.events)
+        self.model = Ordering(self.store, self.settings, self.events)
         self.pages = Pages(self.model)
-        self.api = Api(self.model, self.settings, lambda: self.server.url if self.server else "")
+        self.actions = actions(self.model, lambda: self.server.url if self.server else "")
 
     def begin_background(self) -> None:
         """Starts the webhook courier."""
@@ -150,7 +151,7 @@ class Whmcs(Sandbox):
         if refusal is not None:
             return 403, {"result": "error", "message": refusal}
         action = str(params.get("action", ""))
-        act = self.api.actions.get(action.lower())
+        act = self.actions.get(action.lower())
         if act is None:
             return 200, {"result": "error", "message": f'Invalid API Action: "{action}" is not a valid API action'}
         if action.lower() in [each.lower() for each in self.settings["denied_actions"]]:

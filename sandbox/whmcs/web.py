@@ -8,7 +8,8 @@ from http.cookies import CookieError, SimpleCookie
 
 from sandbox.pages import badge, button, esc, page, table
 from sandbox.store import Document
-from sandbox.whmcs.model import Model, Refused
+from sandbox.whmcs.model import Refused
+from sandbox.whmcs.ordering import Ordering
 from sandbox.wire import Request, Response, redirect
 
 SITE = "WHMCS (sandbox)"
@@ -28,7 +29,7 @@ ORDER_HEADINGS = ["Order", "Date", "Client", "Status", "Services", "Amount", "No
 class Pages:
     """What staff do in the admin area, and the customer in the client area."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Ordering):
         self.model = model
         self.store = model.store
         self.settings = model.settings
