@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -128,12 +129,12 @@ class Sandbox:
             call.wait(float(fault.get("close_after", 0)))
             raise Dropped(bool(fault.get("reset")))
         if fault["when"] == "before":
-            early = self._apply(fault, call)
+            early = self._apply(fault, request, call)
             if early is not None:
                 return early
         response = self.handle(request, call)
         if fault["when"] == "after":
-            return self._apply(fault, call) or response
+            return self._apply(fault, request, call) or response
         return response
 
     def _commit_late(self, request: Request, call: Call) -> None:
@@ -152,7 +153,7 @@ class Sandbox:
             inside=time.monotonic() - request.received_mono,
         )
 
-    def _apply(self, fault: Document, call: Call) -> Response | None:
+    def _apply(self, fault: Document, request: Request, call: Call) -> Response | None:
         """What a fault does at its place: an answer of its own, None to go on, or Dropped."""
         kind = fault["kind"]
         headers = list((fault.get("headers") or {}).items())
@@ -179,7 +180,18 @@ class Sandbox:
             raise Dropped
         elif kind == "pause_point":
             self._hold(fault, call)
+        elif kind == "meanwhile":
+            for each in fault.get("does", []):
+                self._do(request, each["path"], each.get("body") or {})
         return None
+
+    def _do(self, request: Request, path: str, body: Any) -> None:
+        """A route of the control API, POSTed from within. Raises ValueError where it is refused: a script that does
+        nothing must not look like one that did."""
+        inner = Request("POST", f"/_sandbox/{path}", {}, json.dumps(body).encode(), request.connection)
+        response = self._control(inner)
+        if response.status >= 400:
+            raise ValueError(f"meanwhile {path}: {response.body.decode('utf-8', 'replace')}")
 
     def _hold(self, fault: Document, call: Call) -> None:
         self._held[call.entry["id"]] = call

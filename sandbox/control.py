@@ -34,6 +34,23 @@ class SalesforceSandbox(Process):
         found: list[Json] = self.call("GET", "callouts", order=order_id)["callouts"]
         return found
 
+    def lock(self, record_id: str, seconds: float = 3600.0, approval: bool = False) -> None:
+        """Holds a row as another transaction would (writers wait for it), or as an approval process does."""
+        self.call("POST", "locks", {"id": record_id, "seconds": seconds, "approval": approval})
+
+    def unlock(self, record_id: str | None = None) -> None:
+        """Lets go of a row, or of all."""
+        self.call("DELETE", "locks" if record_id is None else f"locks/{record_id}")
+
+    def staff(self, order_id: str, *, items: list[Json] | None = None, remove: Any = None, **fields: Any) -> Json:
+        """An order edited by an operator: its fields, its items (with an `Id` changed, else added), items removed."""
+        body = {"orderId": order_id, "fields": fields, "items": items, "remove": remove}
+        return dict(self.call("POST", "staff", body))
+
+    def clone(self, order_id: str, *, items: bool = True, **fields: Any) -> str:
+        """Salesforce's "Clone with Products"; answers the clone's id."""
+        return str(self.call("POST", "clone", {"orderId": order_id, "items": items, "fields": fields})["id"])
+
     def expire_tokens(self) -> int:
         """Ends every session; the next call gets 401 INVALID_SESSION_ID."""
         return int(self.call("POST", "expire-tokens")["expired"])

@@ -10,6 +10,7 @@ Kinds: `error` (`status`, `body`, `headers`), the sandbox's own presets (see REA
 connection is closed), `pause_point` (held until released), `late_commit` (connection closed after `close_after`
 seconds, effect `seconds` after the call came in), `half_built` (AddOrder: the order's row first, the rest `seconds`
 later), `record_error` (one record of a batch fails: `record` matches its id or external id, `code`, `message`).
+`meanwhile` (`does`: routes of the control API with their bodies, POSTed while the call is under way).
 `when` is `before` (the default) or `after` the effect.
 """
 
@@ -33,6 +34,7 @@ KINDS = {
     "late_commit",
     "half_built",
     "record_error",
+    "meanwhile",
 }
 FIELDS = {
     "kind",
@@ -58,6 +60,7 @@ FIELDS = {
     "message",
     "retry_after",
     "reset",
+    "does",
 }
 
 

@@ -222,6 +222,11 @@ class Process:
         """Adds a scripted fault (see sandbox/faults.py); answers its id."""
         return int(self.call("POST", "faults", {"kind": kind, **spec})["faults"][0]["id"])
 
+    def meanwhile(self, *does: tuple[str, Json], **spec: Any) -> int:
+        """Something that happens in the middle of a matching call: routes of the control API, each with its body
+        (`("staff", {…})`), POSTed in order. Answers the fault's id."""
+        return self.fault("meanwhile", does=[{"path": path, "body": body} for path, body in does], **spec)
+
     def faults(self) -> list[Json]:
         """The faults in force with their `matched` and `applied` counts."""
         found: list[Json] = self.call("GET", "faults")["faults"]

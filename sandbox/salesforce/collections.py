@@ -63,7 +63,7 @@ class Collections:
             def remove(key: str) -> dict[str, Any]:
                 name = self._object_of(key)
                 record = self.records.existing(name, key, in_body=True)
-                self.records.delete(change, self.records.schema[name], record)
+                self.records.delete(change, self.records.object(name), record)
                 return {"id": record["Id"], "success": True, "errors": []}
 
             keys = [key for key in query.get("ids", "").split(",") if key]
@@ -92,7 +92,7 @@ class Collections:
         return self._each(change, call, wanted.get("records") or [], bool(wanted.get("allOrNone")), act, name_of)
 
     def _object_of(self, key: str) -> str:
-        found = next((each.name for each in self.records.schema.values() if each.prefix == key[:3]), None)
+        found = next((each.name for each in self.records.permissions.schema().values() if each.prefix == key[:3]), None)
         if found is None:
             raise SfError("MALFORMED_ID", f"malformed id {key}", ["Id"])
         return found

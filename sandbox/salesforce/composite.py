@@ -142,7 +142,7 @@ class Composite:
                         raise SfError("INVALID_FIELD", f"No such column '{name}' on sobject of type {kind.name}")
                     child_name, field = kind.children[child]
                     for each in value["records"]:
-                        add(self.records.schema[child_name], each, (field, key))
+                        add(self.records.object(child_name), each, (field, key))
 
         for record in records:
             add(target, record, None)

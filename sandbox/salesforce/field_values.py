@@ -9,17 +9,21 @@ from typing import Any
 
 from sandbox.salesforce import ids
 from sandbox.salesforce.errors import SfError
+from sandbox.salesforce.permissions import Permissions
+from sandbox.salesforce.refusals import UNEDITABLE
 from sandbox.salesforce.schema import Field, Record, SObject
 from sandbox.salesforce.soql.values import NUMBER_TYPES, TEXT_TYPES, to_utc
 from sandbox.store import Store
 
 
 class FieldValues:
-    """What a field takes; lookups are followed into the store."""
+    """What a field takes from the user; lookups are followed into the store."""
 
-    def __init__(self, store: Store, schema: dict[str, SObject]):
+    def __init__(self, store: Store, schema: dict[str, SObject], settings: dict[str, Any], permissions: Permissions):
         self.store = store
         self.schema = schema
+        self.settings = settings
+        self.permissions = permissions
 
     def checked(self, target: SObject, data: Record, creating: bool, raw: str = "") -> Record:
         """Values from JSON as they are stored; SfError for what the org would refuse."""
@@ -33,18 +37,37 @@ class FieldValues:
                 raise SfError("INVALID_FIELD", f"No such column '{name}' on sobject of type {target.name}", [])
             if what.name == "Id":
                 raise SfError("INVALID_FIELD", "The Id field should not be specified in the sobject data.", ["Id"])
-            if what.read_only or (what.create_only and not creating):
+            read_only = what.read_only or (what.create_only and not creating)
+            if read_only or not self.permissions.editable(target.name, what):
                 refused.append(what.name)
                 continue
             values[what.name] = self._value(what, value, raw)
+            self.check_picklist(target.name, what, values[what.name])
         if refused:
             raise SfError(
                 "INVALID_FIELD_FOR_INSERT_UPDATE",
-                f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings "
-                "of this field and verify that it is read/write for your profile or permission set.",
+                UNEDITABLE.format(", ".join(refused)),
                 refused,
             )
         return values
+
+    def picklist(self, name: str, what: Field) -> tuple[tuple[str, ...], bool]:
+        """A picklist's values and whether it is restricted to them; the setting `picklists` replaces both
+        ({"Order.Provisioning_Status__c": ["Failed"]})."""
+        replaced = (self.settings.get("picklists") or {}).get(f"{name}.{what.name}")
+        return (what.values, what.restricted) if replaced is None else (tuple(replaced), True)
+
+    def check_picklist(self, name: str, what: Field, value: Any) -> None:
+        """Refuses a value that a restricted picklist hasn't got. Raises SfError."""
+        if what.type != "picklist" or value is None:
+            return
+        values, restricted = self.picklist(name, what)
+        if restricted and value not in values:
+            raise SfError(
+                "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST",
+                f"{what.label}: bad value for restricted picklist field: {value}",
+                [what.name],
+            )
 
     def _value(self, what: Field, value: Any, raw: str) -> Any:
         if value is None:

@@ -30,6 +30,13 @@ class OrderRules:
                 "pricebook entry is in a different pricebook than the one assigned to the order",
                 ["PricebookEntryId"],
             )
+        currencies = [each.get("CurrencyIsoCode") or "USD" for each in (order, entry)]
+        if self.settings.get("multi_currency") and currencies[0] != currencies[1]:
+            raise SfError(
+                "FIELD_INTEGRITY_EXCEPTION",
+                "The pricebook entry currency code must match the order currency code",
+                ["PricebookEntryId"],
+            )
         if not entry.get("IsActive"):
             raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is inactive", ["PricebookEntryId"])
         if values["Quantity"] <= 0:

@@ -28,19 +28,20 @@ class Queries:
         if "q" not in query:
             raise SfError("MALFORMED_QUERY", "The request is missing the 'q' parameter")
         include_deleted = kind == "queryAll"
-        parsed = soql.Parser(query["q"], self.records, include_deleted).parse()
-        found = soql.matching(self.records, parsed, include_deleted)
+        source = self.records.seen()
+        parsed = soql.Parser(query["q"], source, include_deleted).parse()
+        found = soql.matching(source, parsed, include_deleted)
         if parsed.count_rows:
             return 200, {"totalSize": len(found), "done": True, "records": []}
         if parsed.counts:
             row: Record = {"attributes": {"type": "AggregateResult"}}
             for number, (name, alias) in enumerate(parsed.counts):
                 row[alias or f"expr{number}"] = sum(
-                    soql.path_value(self.records, parsed.object.name, each, tuple(name.split("."))) is not None
+                    soql.path_value(source, parsed.object.name, each, tuple(name.split("."))) is not None
                     for each in found
                 )
             return 200, {"totalSize": 1, "done": True, "records": [row]}
-        rows = [soql.render(self.records, parsed, each, version, include_deleted) for each in found]
+        rows = [soql.render(source, parsed, each, version, include_deleted) for each in found]
         size = int(self.settings["query_batch_size"])
         options = re.search(r"batchSize\s*=\s*(\d+)", headers.get("sforce-query-options", ""), re.IGNORECASE)
         if options:

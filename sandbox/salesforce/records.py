@@ -8,7 +8,10 @@ from typing import Any
 from sandbox.salesforce import ids, schema
 from sandbox.salesforce.errors import SfError, not_found
 from sandbox.salesforce.field_values import FieldValues
+from sandbox.salesforce.locks import Locks
 from sandbox.salesforce.order_rules import OrderRules
+from sandbox.salesforce.permissions import Permissions
+from sandbox.salesforce.refusals import refuse_write
 from sandbox.salesforce.schema import Field, Record, SObject
 from sandbox.salesforce.soql.values import to_utc
 from sandbox.store import Store, Transaction
@@ -19,6 +22,12 @@ def now() -> str:
     return to_utc(datetime.now(UTC).isoformat())
 
 
+def find_object(objects: dict[str, SObject], name: str) -> SObject | None:
+    """The object of that name, whatever its case."""
+    found = objects.get(name)
+    return found or next((each for key, each in objects.items() if key.lower() == name.lower()), None)
+
+
 class Records:
     """Reads and changes records; every change goes through a transaction of the store."""
 
@@ -26,8 +35,10 @@ class Records:
         self.store = store
         self.settings = settings
         self.schema = schema.build()
-        self.values = FieldValues(store, self.schema)
+        self.permissions = Permissions(self.schema, settings)
+        self.values = FieldValues(store, self.schema, settings, self.permissions)
         self.rules = OrderRules(store, settings, self.items)
+        self.locks = Locks()
         for document in store.all("_field"):
             self._add_field(document["object"], Field(**document["field"]))
         with store.transaction() as change:
@@ -45,20 +56,17 @@ class Records:
                         "CreatedDate": now(),
                     },
                 )
-                user = self._new_id(change, "User")
-                change.put(
-                    "User",
-                    user,
-                    {
-                        "Id": user,
-                        "Username": settings.get("username") or "portal@northwind.example",
-                        "FirstName": "Portal",
-                        "LastName": "Integration",
-                        "Email": "portal@northwind.example",
-                        "IsActive": True,
-                        "CreatedDate": now(),
-                    },
-                )
+            have = {each["LastName"] for each in store.all("User")}
+            username = settings.get("username") or "portal@northwind.example"
+            for login, first, last in (
+                (username, "Portal", "Integration"),
+                ("operator@northwind.example", "Olivia", "Operator"),
+            ):
+                if last not in have:
+                    user = self._new_id(change, "User")
+                    email = f"{first.lower()}@northwind.example"
+                    names = {"Username": login, "FirstName": first, "LastName": last, "Email": email}
+                    change.put("User", user, {"Id": user, **names, "IsActive": True, "CreatedDate": now()})
 
     @property
     def organization_id(self) -> str:
@@ -69,6 +77,11 @@ class Records:
     def user_id(self) -> str:
         """The integration user's id."""
         return str(self.store.all("User")[0]["Id"])
+
+    @property
+    def operator_id(self) -> str:
+        """The id of the operator who presses the buttons."""
+        return str(self.store.all("User")[1]["Id"])
 
     def _add_field(self, name: str, what: Field) -> None:
         self.schema[name].fields[what.name] = what
@@ -117,7 +130,7 @@ class Records:
                 return entry.get("UnitPrice" if field_name == "ListPrice" else "Product2Id")
         elif name == "PricebookEntry" and field_name in ("Name", "ProductCode"):
             return (self.store.get("Product2", record.get("Product2Id") or "") or {}).get(field_name)
-        elif name in ("Contact", "User") and field_name == "Name":
+        elif field_name == "Name" and (name in ("Contact", "User") or record.get("IsPersonAccount")):
             return " ".join(part for part in (record.get("FirstName"), record.get("LastName")) if part)
         found = record.get(field_name)
         if found is None:
@@ -129,13 +142,15 @@ class Records:
         """Every field of a record."""
         return {each: self.value(name, record, each) for each in self.schema[name].fields}
 
+    def seen(self) -> Seen:
+        """The records as the user sees them."""
+        return Seen(self)
+
     # -- names and ids
 
     def object(self, name: str) -> SObject:
-        """An object by name, whatever its case."""
-        found = self.schema.get(name)
-        if found is None:
-            found = next((each for key, each in self.schema.items() if key.lower() == name.lower()), None)
+        """An object that the user sees by name, whatever its case. Raises SfError."""
+        found = find_object(self.permissions.schema(), name)
         if found is None:
             raise not_found()
         return found
@@ -171,8 +186,9 @@ class Records:
 
     def create(self, change: Transaction, target: SObject, data: Record, raw: str = "") -> str:
         """Creates a record; answers its id."""
+        self.permissions.check("c", target.name)
         values = self.values.checked(target, data, True, raw)
-        missing = [each.name for each in target.fields.values() if each.required and values.get(each.name) is None]
+        missing = [name for name in self._required(target, values) if values.get(name) is None]
         if missing:
             raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
         self.values.check_unique(target, values, None)
@@ -185,16 +201,28 @@ class Records:
             )
         if target.name == "OrderItem":
             self.rules.check_item(values)
+        self.locks.check(values.get("OrderId"), values.get("AccountId"), patient=change.patient)
+        refuse_write(self.settings, "create", target.name, None)
         return self.insert(change, target.name, values)
+
+    def _required(self, target: SObject, values: Record) -> list[str]:
+        needed = [each.name for each in target.fields.values() if each.required]
+        if target.name == "Account" and values.get("LastName"):
+            needed.remove("Name")  # a person's is made of the parts
+        if target.name == "Order" and self.settings.get("orders_without_account"):
+            needed.remove("AccountId")
+        return needed
 
     def insert(self, change: Transaction, name: str, values: Record) -> str:
         """Puts a new record with values that need no check; an `Id` among them is kept."""
         key = ids.to_18(values.get("Id")) or self._new_id(change, name)
-        when = now()
+        stamp = now()
         number = change.next(f"number.{name}", 100)
         automatic: Record = {}
         if name == "Order":
             automatic["OrderNumber"] = f"{number:08d}"
+        elif name == "Account" and values.get("LastName"):
+            automatic["IsPersonAccount"] = True
         elif name == "OrderItem":
             automatic["OrderItemNumber"] = f"{number:010d}"
         defaults = {each.name: each.default for each in self.schema[name].fields.values() if each.default is not None}
@@ -204,22 +232,27 @@ class Records:
             {
                 **defaults,
                 **automatic,
-                "CreatedDate": when,
+                "CreatedDate": stamp,
                 "CreatedById": self.user_id,
-                "LastModifiedDate": when,
+                "LastModifiedDate": stamp,
                 "LastModifiedById": self.user_id,
-                "SystemModstamp": when,
+                "SystemModstamp": stamp,
                 **{field: value for field, value in values.items() if value is not None},
                 "Id": key,
                 "_number": number,
             },
         )
+        if automatic.get("IsPersonAccount") and self.settings.get("person_contacts"):
+            person = {name: values.get(name) for name in ("FirstName", "LastName")}
+            contact = {"AccountId": key, "Email": values.get("PersonEmail"), "IsPersonAccount": True, **person}
+            change.change(name, key, PersonContactId=self.insert(change, "Contact", contact))
         return key
 
     def update(self, change: Transaction, target: SObject, record: Record, data: Record, raw: str = "") -> None:
         """Changes a record."""
+        self.permissions.check("e", target.name)
         values = self.values.checked(target, data, False, raw)
-        cleared = [name for name, value in values.items() if value is None and target.fields[name].required]
+        cleared = [name for name in self._required(target, record) if name in values and values[name] is None]
         if cleared:
             raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(cleared)}]", cleared)
         self.values.check_unique(target, values, record["Id"])
@@ -228,22 +261,48 @@ class Records:
         elif target.name == "OrderItem":
             order = self.store.get("Order", record["OrderId"]) or {}
             self.rules.check_editable(order)
+        self.locks.check(record["Id"], record.get("OrderId"), patient=change.patient)
+        refuse_write(self.settings, "update", target.name, record["Id"])
         self.write(change, target.name, record, values)
 
-    def write(self, change: Transaction, name: str, record: Record, values: Record) -> None:
-        """Changes fields with values that need no check."""
-        when = now()
+    def update_as_apex(self, change: Transaction, name: str, record: Record, values: Record) -> None:
+        """Changes a record in system mode, as the org's own code does for an operator: no rights are needed, but
+        picklists, locks and triggers are as they are. Raises SfError."""
+        for field_name, value in values.items():
+            self.values.check_picklist(name, self.schema[name].fields[field_name], value)
+        self.locks.check(record["Id"], patient=change.patient)
+        refuse_write(self.settings, "update", name, record["Id"])
+        self.write(change, name, record, values, by=self.operator_id)
+
+    def write(self, change: Transaction, name: str, record: Record, values: Record, by: str | None = None) -> None:
+        """Changes fields with values that need no check; `by` is the id of the user who does it."""
+        stamp = now()
+        who = by or self.user_id
         change.put(
             name,
             record["Id"],
-            {**record, **values, "LastModifiedDate": when, "LastModifiedById": self.user_id, "SystemModstamp": when},
+            {**record, **values, "LastModifiedDate": stamp, "LastModifiedById": who, "SystemModstamp": stamp},
         )
 
     def delete(self, change: Transaction, target: SObject, record: Record) -> None:
         """Moves a record (an order's items with it) to the bin."""
+        self.permissions.check("d", target.name)
+        self.locks.check(record["Id"], record.get("OrderId"), patient=change.patient)
+        refuse_write(self.settings, "delete", target.name, record["Id"])
         if target.name == "Order":
             if record.get("Status") in schema.ACTIVATED_STATUSES:
                 raise SfError("DELETE_FAILED", "You can't delete an activated order.", [])
             for item in self.items(record["Id"]):
                 self.write(change, "OrderItem", item, {"IsDeleted": True})
         self.write(change, target.name, record, {"IsDeleted": True})
+
+
+class Seen:
+    """Where queries read (the Source of soql): all records, but only the objects and fields that the user sees."""
+
+    def __init__(self, records: Records):
+        self.schema = records.permissions.schema()
+        self.rows = records.rows
+        self.find = records.find
+        self.value = records.value
+        self.record = records.record

@@ -10,13 +10,14 @@ from sandbox.call import Call
 from sandbox.salesforce.bodies import parse
 from sandbox.salesforce.collections import Collections
 from sandbox.salesforce.composite import Composite
-from sandbox.salesforce.errors import not_found
+from sandbox.salesforce.errors import SfError, not_found
 from sandbox.salesforce.queries import Queries
 from sandbox.salesforce.records import Records
 from sandbox.salesforce.sobjects import Answer, SObjects
 from sandbox.store import Transaction
 
-VERSIONS = range(31, 69)
+NEWEST_VERSION = 68
+RESOURCES = ("composite", "limits", "query", "queryAll", "recent", "sobjects")
 
 
 class Rest:
@@ -46,28 +47,39 @@ class Rest:
         if not parts:
             return 200, [
                 {"label": f"v{number}", "url": f"/services/data/v{number}.0", "version": f"{number}.0"}
-                for number in VERSIONS
+                for number in range(self.settings["oldest_version"], NEWEST_VERSION + 1)
             ]
         version, rest = parts[0], parts[1:]
         found = re.fullmatch(r"v(\d+)\.0", version)
-        if found is None or int(found.group(1)) not in VERSIONS:
+        if found is None or int(found.group(1)) > NEWEST_VERSION:
             raise not_found()
+        if int(found.group(1)) < self.settings["oldest_version"]:
+            raise SfError("GONE", f"The API version {version} has been retired.", status=410)
         text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
         match method, rest:
             case "GET", []:
-                names = ("sobjects", "query", "queryAll", "composite", "limits", "search", "recent")
-                return 200, {name: f"/services/data/{version}/{name}" for name in names}
+                host = f"http://{headers.get('host', '')}"
+                identity = f"{host}/id/{self.records.organization_id}/{self.records.user_id}"
+                return 200, {
+                    **{name: f"/services/data/{version}/{name}" for name in RESOURCES},
+                    "identity": identity,
+                }
             case "GET", ["limits"]:
                 limit = self.settings["api_limit"]
                 return 200, {
                     "DailyApiRequests": {"Max": limit, "Remaining": max(0, limit - self.settings["api_used"])},
                     "DailyAsyncApexExecutions": {"Max": 250000, "Remaining": 250000},
                 }
+            case "GET", ["recent"]:
+                kinds = [each for each in self.records.permissions.schema().values() if "Name" in each.fields]
+                return 200, self.sobjects.recent(kinds, int(query.get("limit", 200)), version)
             case "GET", ["sobjects"]:
                 return 200, {
                     "encoding": "UTF-8",
                     "maxBatchSize": 200,
-                    "sobjects": [self.sobjects.about(each, version) for each in self.records.schema.values()],
+                    "sobjects": [
+                        self.sobjects.about(each, version) for each in self.records.permissions.schema().values()
+                    ],
                 }
             case "GET", [("query" | "queryAll") as kind]:
                 return self.queries.first(kind, query, version, headers)

@@ -9,7 +9,8 @@ from sandbox.salesforce import ids, soql
 from sandbox.salesforce.bodies import parse_object
 from sandbox.salesforce.errors import SfError, not_found
 from sandbox.salesforce.records import Records
-from sandbox.salesforce.schema import Record, SObject
+from sandbox.salesforce.schema import Field, Record, SObject
+from sandbox.salesforce.soql.values import to_utc
 from sandbox.store import Transaction
 
 Answer = tuple[int, Any]
@@ -29,40 +30,45 @@ class SObjects:
             "label": target.name,
             "keyPrefix": target.prefix,
             "custom": False,
-            "createable": True,
-            "updateable": True,
-            "deletable": True,
+            "createable": self.records.permissions.may("c", target.name),
+            "updateable": self.records.permissions.may("e", target.name),
+            "deletable": self.records.permissions.may("d", target.name),
             "queryable": True,
             "urls": {"sobject": base, "describe": f"{base}/describe", "rowTemplate": base + "/{ID}"},
         }
 
     def describe(self, target: SObject, version: str) -> dict[str, Any]:
-        fields = [
-            {
-                "name": each.name,
-                "label": each.label,
-                "type": each.type,
-                "length": each.length,
-                "custom": each.name.endswith("__c"),
-                "nillable": not each.required,
-                "createable": not each.read_only,
-                "updateable": not each.read_only and not each.create_only,
-                "externalId": each.external_id,
-                "unique": each.unique,
-                "idLookup": each.external_id or each.name == "Id",
-                "calculated": False,
-                "referenceTo": [each.refers_to] if each.refers_to else [],
-                "relationshipName": each.relationship,
-                "restrictedPicklist": False,
-                "picklistValues": [],
-            }
-            for each in target.fields.values()
-        ]
+        fields = [self._about_field(target, each) for each in target.fields.values()]
         children = [
             {"relationshipName": name, "childSObject": child, "field": field}
             for name, (child, field) in target.children.items()
         ]
         return {**self.about(target, version), "fields": fields, "childRelationships": children}
+
+    def _about_field(self, target: SObject, what: Field) -> dict[str, Any]:
+        values, restricted = self.records.values.picklist(target.name, what)
+        editable = not what.read_only and self.records.permissions.editable(target.name, what)
+        return {
+            "name": what.name,
+            "label": what.label,
+            "type": what.type,
+            "length": what.length,
+            "custom": what.name.endswith("__c"),
+            "nillable": not what.required,
+            "createable": editable,
+            "updateable": editable and not what.create_only,
+            "externalId": what.external_id,
+            "unique": what.unique,
+            "idLookup": what.external_id or what.name == "Id",
+            "calculated": False,
+            "referenceTo": [what.refers_to] if what.refers_to else [],
+            "relationshipName": what.relationship,
+            "restrictedPicklist": restricted,
+            "picklistValues": [
+                {"active": True, "defaultValue": False, "label": each, "validFor": None, "value": each}
+                for each in values
+            ],
+        }
 
     def answer(
         self,
@@ -77,13 +83,18 @@ class SObjects:
     ) -> Answer:
         match method, more:
             case "GET", []:
-                return 200, {"objectDescribe": self.about(target, version), "recentItems": []}
+                return 200, {
+                    "objectDescribe": self.about(target, version),
+                    "recentItems": self.recent([target], 10, version),
+                }
             case "POST", []:
                 self.maybe_fail(call, "")
                 key = self.records.create(change, target, parse_object(text), text)
                 return 201, {"id": key, "success": True, "errors": []}
             case "GET", ["describe"]:
                 return 200, self.describe(target, version)
+            case "GET", [("updated" | "deleted") as what] if "start" in query and "end" in query:
+                return 200, self._changed(target, what, query["start"], query["end"])
             case "GET", [key]:
                 return 200, self.get(target, self.records.existing(target.name, key), query.get("fields"), version)
             case "PATCH", [key]:
@@ -104,6 +115,36 @@ class SObjects:
                 self.records.delete(change, target, self.by_external_id(target, field, value))
                 return 204, None
         raise not_found()
+
+    def recent(self, targets: list[SObject], most: int, version: str) -> list[Record]:
+        """The records that were changed last, newest first, as /recent answers them."""
+        found = [
+            (row.get("LastModifiedDate") or "", each, row)
+            for each in targets
+            for row in self.records.rows(each.name)
+            if not row.get("IsDeleted")
+        ]
+        found.sort(key=lambda each: each[0], reverse=True)
+        return [
+            {
+                "attributes": soql.attributes(each.name, row["Id"], version),
+                "Id": row["Id"],
+                "Name": self.records.value(each.name, row, "Name") if "Name" in each.fields else None,
+            }
+            for _, each, row in found[:most]
+        ]
+
+    def _changed(self, target: SObject, what: str, start: str, end: str) -> Record:
+        """Which records were changed or deleted from `start` until `end`."""
+        try:
+            since, until = to_utc(start), to_utc(end)
+        except ValueError:
+            raise SfError("INVALID_FIELD", f"start or end is no date and time: {start}, {end}") from None
+        rows = [row for row in self.records.rows(target.name) if since <= (row.get("LastModifiedDate") or "") < until]
+        if what == "updated":
+            return {"ids": [row["Id"] for row in rows if not row.get("IsDeleted")], "latestDateCovered": until}
+        gone = [{"id": row["Id"], "deletedDate": row["LastModifiedDate"]} for row in rows if row.get("IsDeleted")]
+        return {"deletedRecords": gone, "earliestDateAvailable": since, "latestDateCovered": until}
 
     def get(self, target: SObject, record: Record, fields: str | None, version: str) -> Record:
         wanted = list(target.fields)

@@ -44,8 +44,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 def start_org(folder: Path, keys: Keys) -> SalesforceSandbox:
-    """An org of one's own."""
-    return SalesforceSandbox.start(
+    """An org of one's own, whose API user may do everything (test_permissions.py has the other one)."""
+    org = SalesforceSandbox.start(
         folder,
         "--public-key",
         str(keys.public_path),
@@ -55,6 +55,8 @@ def start_org(folder: Path, keys: Keys) -> SalesforceSandbox:
         USERNAME,
         environment={"SANDBOX_WEBHOOK_SECRET": WEBHOOK_SECRET},
     )
+    org.settings(permissions="administrator")
+    return org
 
 
 def start_whmcs(folder: Path) -> WhmcsSandbox:
