@@ -20,9 +20,15 @@ class SalesforceSandbox(Process):
         """Presses "Provision in WHMCS" and waits for the callout's result: status, body, error, key, nonce, timestamp.
 
         Options: mode ("guide" or "package"), key, nonce, timestamp, secret, headers, fields, portal_url, path_id,
-        timeout, attempts, write_back.
+        timeout, attempts, write_back, lost (the click sets Requested and never leaves).
         """
         found: Json = self.call("POST", "provision", {"orderId": order_id, "options": options})
+        return found
+
+    def provision_many(self, order_ids: list[str], **options: Any) -> list[Json]:
+        """Selects orders in the list and presses the button for all; answers one result each, in the same order."""
+        body = {"orderIds": order_ids, "options": options}
+        found: list[Json] = self.call("POST", "provision", body, timeout=600.0)["results"]
         return found
 
     def provision_in_background(self, order_id: str, **options: Any) -> None:

@@ -16,6 +16,7 @@ h1{font-size:1.4rem;margin:.5rem 0}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dt{font-weight:600}dd{margin:0}
 form{display:inline-block;margin:.2rem .4rem .2rem 0}
+form.wide{display:block}
 button{font:inherit;padding:.4rem .9rem;border:1px solid var(--accent);border-radius:.3rem;background:transparent;
 color:inherit;cursor:pointer;min-height:2.5rem}button.main{background:var(--accent);color:#fff}
 .badge{border:1px solid var(--line);border-radius:1rem;padding:.05rem .6rem;white-space:nowrap;background:var(--soft)}
@@ -70,6 +71,16 @@ def button(action: str, text: str, main: bool = False, **fields: Any) -> str:
     hidden = "".join(f'<input type="hidden" name="{esc(name)}" value="{esc(value)}">' for name, value in fields.items())
     css = ' class="main"' if main else ""
     return f'<form method="post" action="{esc(action)}">{hidden}<button{css}>{esc(text)}</button></form>'
+
+
+def checkbox(name: str, value: str, label: str) -> str:
+    """One of several boxes of a form, for a table's cell."""
+    return f'<input type="checkbox" name="{esc(name)}" value="{esc(value)}" aria-label="{esc(label)}">'
+
+
+def form_around(action: str, body: str, text: str) -> str:
+    """A form that posts what is ticked inside `body` (HTML already)."""
+    return f'<form class="wide" method="post" action="{esc(action)}">{body}<p><button>{esc(text)}</button></p></form>'
 
 
 def badge(text: Any) -> str:

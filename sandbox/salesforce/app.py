@@ -16,6 +16,7 @@ from typing import Any
 from sandbox.base import Sandbox
 from sandbox.call import Call
 from sandbox.salesforce import ids, oauth
+from sandbox.salesforce.button import Button
 from sandbox.salesforce.callout import Callouts
 from sandbox.salesforce.errors import SfError, expired_session, not_found
 from sandbox.salesforce.locks import RowLocked
@@ -54,7 +55,12 @@ class Org(Sandbox):
         "app_blocked": False,
         "user_approved": True,
         "org_utc_offset_minutes": 0,
-        "callout_mode": "guide",
+        "callout_mode": "package",
+        "operator": "operator@northwind.example",
+        "retry_minutes": [1, 2, 5, 10, 10],
+        "minute_seconds": 1.0,
+        "bulk_jobs": 5,
+        "lost_clicks": 0,
         # What an org may be like: see permissions.py, refusals.py, order_rules.py and rest.py.
         "permissions": "portal",
         "hidden_objects": [],
@@ -83,7 +89,8 @@ class Org(Sandbox):
         self.rest = Rest(self.records, self.settings)
         self.callouts = Callouts(self.records, self.journal, self.settings)
         self.staff = Staff(self.records)
-        self.pages = Pages(self.records, self.provision_in_background)
+        self.button = Button(self.records, self.journal, self.settings, self.callouts, self.stopping)
+        self.pages = Pages(self.records, self.press)
 
     # -- calls
 
@@ -306,12 +313,7 @@ class Org(Sandbox):
                 self.records.locks.release(ids.to_18(some[0]) if some else None)
                 return json_response({})
             case "POST", ["provision"]:
-                wanted = request.json()
-                key = ids.to_18(wanted["orderId"]) or wanted["orderId"]
-                if wanted.get("background"):
-                    self.provision_in_background(key, wanted.get("options"))
-                    return json_response({"started": key}, 202)
-                return json_response(self.callouts.provision(key, wanted.get("options")))
+                return json_response(*self._provision(request.json()))
             case "GET", ["callouts"]:
                 order = ids.to_18(request.args().get("order"))
                 return json_response(
@@ -329,9 +331,22 @@ class Org(Sandbox):
                 return json_response({"expired": len(tokens)})
         return None
 
-    def provision_in_background(self, order_id: str, options: dict[str, Any] | None = None) -> None:
-        """Like @future: the click returns at once."""
-        threading.Thread(target=self.callouts.provision, args=(order_id, options), daemon=True).start()
+    def _provision(self, wanted: Document) -> tuple[Any, int]:
+        """`orderId` or `orderIds`, `options`, `background`: presses the button for one order or for many."""
+        many = "orderIds" in wanted
+        keys = [ids.to_18(key) or key for key in (wanted["orderIds"] if many else [wanted["orderId"]])]
+        options = wanted.get("options")
+        if wanted.get("background"):
+            self.press(keys, options, many=many)
+            return {"started": keys if many else keys[0]}, 202
+        return (
+            {"results": self.button.press_for_all(keys, options)} if many else self.button.press(keys[0], options)
+        ), 200
+
+    def press(self, order_ids: list[str], options: dict[str, Any] | None = None, *, many: bool = False) -> None:
+        """The click comes back at once, and what it started goes on."""
+        target, subject = (self.button.press_for_all, order_ids) if many else (self.button.press, order_ids[0])
+        threading.Thread(target=target, args=(subject, options), daemon=True).start()
 
     def seed(self, wanted: Document) -> Document:
         """Creates and changes records without the checks a caller meets (see staff.py)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.pages import badge, button, esc, page, table
+from sandbox.pages import badge, button, checkbox, esc, form_around, page, table
 from sandbox.salesforce import ids
 from sandbox.salesforce.records import Records
 from sandbox.salesforce.schema import Record
@@ -18,9 +18,9 @@ ERROR_FIELDS = ("Provisioning_Error_Code__c", "Provisioning_Error_Message__c")
 
 
 class Pages:
-    """The org's pages; `press` is what the button "Provision in WHMCS" does with an order's id."""
+    """The org's pages; `press` is what the button "Provision in WHMCS" does with orders' ids."""
 
-    def __init__(self, records: Records, press: Callable[[str], None]):
+    def __init__(self, records: Records, press: Callable[..., None]):
         self.records = records
         self.store = records.store
         self.press = press
@@ -39,10 +39,15 @@ class Pages:
                 record = self.records.record("Order", ids.to_18(key) or "")
                 if record is not None:
                     return self._order(record)
+            case "POST", ["provision"]:
+                chosen = [key for key in request.form_lists().get("order", []) if self.records.record("Order", key)]
+                if chosen:
+                    self.press(chosen, many=True)
+                return redirect("/")
             case "POST", ["orders", key, action]:
                 record = self.records.record("Order", ids.to_18(key) or "")
                 if record is not None and action == "provision":
-                    self.press(record["Id"])
+                    self.press([record["Id"]])
                     return redirect(f"/orders/{record['Id']}")
                 if record is not None and action == "status" and request.form().get("status") in STATUSES:
                     with self.store.transaction() as change:
@@ -58,6 +63,7 @@ class Pages:
             records = [each for each in self.records.rows("Order") if not each.get("IsDeleted")]
             rows = [
                 [
+                    checkbox("order", each["Id"], f"Select order {each.get('OrderNumber')}"),
                     f'<a href="/orders/{esc(each["Id"])}">{esc(each.get("OrderNumber"))}</a>',
                     esc(self._account_name(each)),
                     badge(each.get("Status")),
@@ -69,8 +75,10 @@ class Pages:
                 ]
                 for each in records[: -SHOWN_ORDERS - 1 : -1]
             ]
-        headings = ["Order", "Account", "Status", "Provisioning", "WHMCS order", "Error", "Total", "Created"]
+        headings = ["", "Order", "Account", "Status", "Provisioning", "WHMCS order", "Error", "Total", "Created"]
         body = table(headings, rows, "No orders yet: place one in the portal.")
+        if rows:
+            body = form_around("/provision", body, "Provision in WHMCS")
         return page(SITE, f"Orders ({len(records)})", body, LINKS)
 
     def _order(self, record: Record) -> Response:
