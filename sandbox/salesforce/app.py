@@ -115,7 +115,7 @@ class Org(Sandbox):
         args = request.args()
         match parts:
             case []:
-                action = "versions" if request.path.count("/") < 4 else "resources"
+                action = "resources" if request.path.rstrip("/").count("/") > 2 else "versions"
             case ["sobjects", name]:
                 action = f"{METHODS.get(request.method, '?')}:{name}"
             case ["sobjects", name, "describe"]:
@@ -152,6 +152,8 @@ class Org(Sandbox):
         """Token endpoint, REST or page."""
         if request.path == "/services/oauth2/token":
             return self._token(request, call)
+        if request.path == "/services/oauth2/revoke":
+            return self._revoke({**request.args(), **request.form()}.get("token", ""), call)
         if not request.path.startswith(("/services/", "/id/")):
             return self.pages.handle(request)
         headers: list[tuple[str, str]] = []
@@ -274,6 +276,13 @@ class Org(Sandbox):
             },
             headers=[("Cache-Control", "no-store")],
         )
+
+    def _revoke(self, token: str, call: Call) -> Response:
+        if self.store.get("_token", token) is None:
+            return json_response({"error": "invalid_token", "error_description": "token invalid"}, 400)
+        with self.store.transaction(call.entry) as change:
+            change.delete("_token", token)
+        return Response(200)
 
     def _signed_in(self, request: Request) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

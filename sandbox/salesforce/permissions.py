@@ -15,6 +15,7 @@ from sandbox.salesforce.schema import Field, SObject
 #: may be written. What isn't named is only read.
 PORTAL_RIGHTS = {
     "Organization": "r",
+    "Profile": "r",
     "User": "r",
     "Account": "re",
     "Contact": "r",

@@ -30,6 +30,8 @@ class Queries:
         include_deleted = kind == "queryAll"
         source = self.records.seen()
         parsed = soql.Parser(query["q"], source, include_deleted).parse()
+        if query.get("columns", "").lower() == "true":
+            return 200, soql.column_metadata(source, parsed)
         found = soql.matching(source, parsed, include_deleted)
         if parsed.count_rows:
             return 200, {"totalSize": len(found), "done": True, "records": []}

@@ -56,6 +56,9 @@ class Records:
                         "CreatedDate": now(),
                     },
                 )
+                profile = self._new_id(change, "Profile")
+                change.put("Profile", profile, {"Id": profile, "Name": "Minimum Access - API Only Integrations"})
+            profiles = [each["Id"] for each in store.all("Profile")]
             have = {each["LastName"] for each in store.all("User")}
             username = settings.get("username") or "portal@northwind.example"
             for login, first, last in (
@@ -66,6 +69,7 @@ class Records:
                     user = self._new_id(change, "User")
                     email = f"{first.lower()}@northwind.example"
                     names = {"Username": login, "FirstName": first, "LastName": last, "Email": email}
+                    names["ProfileId"] = profiles[0] if profiles else None
                     change.put("User", user, {"Id": user, **names, "IsActive": True, "CreatedDate": now()})
 
     @property

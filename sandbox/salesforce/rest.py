@@ -70,6 +70,12 @@ class Rest:
                     "DailyApiRequests": {"Max": limit, "Remaining": max(0, limit - self.settings["api_used"])},
                     "DailyAsyncApexExecutions": {"Max": 250000, "Remaining": 250000},
                 }
+            case "GET", ["limits", "recordCount"]:
+                wanted = (
+                    query["sObjects"].split(",") if "sObjects" in query else list(self.records.permissions.schema())
+                )
+                counted = [self.records.object(name).name for name in wanted]
+                return 200, {"sObjects": [{"count": len(self.records.rows(name)), "name": name} for name in counted]}
             case "GET", ["recent"]:
                 kinds = [each for each in self.records.permissions.schema().values() if "Name" in each.fields]
                 return 200, self.sobjects.recent(kinds, int(query.get("limit", 200)), version)

@@ -104,6 +104,10 @@ def build() -> dict[str, SObject]:
             Field("IsSandbox", "boolean", default=True),
             Field("InstanceName", length=5),
             Field("OrganizationType", "picklist", 40),
+            Field("NamespacePrefix", length=15),
+            Field("TrialExpirationDate", "datetime"),
+            Field("PrimaryContact", length=80),
+            Field("LanguageLocaleKey", "picklist", 40, default="en_US"),
         ),
         _object(
             "User",
@@ -113,8 +117,10 @@ def build() -> dict[str, SObject]:
             Field("LastName", length=80),
             Field("Name", length=121, read_only=True),
             Field("Email", "email", 128),
+            ref("ProfileId", "Profile"),
             Field("IsActive", "boolean", default=True),
         ),
+        _object("Profile", "00e", Field("Name", length=255)),
         _object(
             "Account",
             "001",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import re
@@ -47,6 +48,15 @@ KINDS = {
 }
 
 
+def parameters(request: Request) -> Params:
+    """What a call brings, as PHP's $_REQUEST has it: the form's values before those in the address. Credentials count
+    in the form only: an address is in everybody's logs."""
+    in_address = {
+        name: value for name, value in parse_form(request.query.encode()).items() if name not in SECRET_PARAMS
+    }
+    return {**in_address, **parse_form(request.body)}
+
+
 class Whmcs(Sandbox):
     """WHMCS as the portal sees it, and as staff and customers see it in a browser."""
 
@@ -61,11 +71,13 @@ class Whmcs(Sandbox):
         "RATE_LIMITED": (429, {"result": "error", "message": "Too Many Requests"}),
     }
     indexes = INDEXES
-    secret_settings = frozenset({"secret", "access_key", "webhook_secret"})
+    secret_settings = frozenset({"secret", "access_key", "admin_password", "webhook_secret"})
     defaults = {
         "identifier": "sandbox-identifier",
         "secret": "sandbox-secret",
         "access_key": None,
+        "admin_username": None,
+        "admin_password": None,
         "notes": "stored",
         "ids": "strings",
         "empty_lists": "object",
@@ -100,7 +112,7 @@ class Whmcs(Sandbox):
                 "action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
                 "params": None,
             }
-        params = parse_form(request.body)
+        params = parameters(request)
         shown = {key: value for key, value in params.items() if key not in SECRET_PARAMS | {"action", "responsetype"}}
         order = params.get("orderid")
         if order is None and str(params.get("action", "")).lower() == "getorders":
@@ -142,7 +154,7 @@ class Whmcs(Sandbox):
         """api.php or a page."""
         if not request.path.endswith("/includes/api.php"):
             return self.pages.handle(request)
-        params = parse_form(request.body)
+        params = parameters(request)
         status, body = self._call(params, request, call)
         return json_response(body, status)
 
@@ -166,14 +178,21 @@ class Whmcs(Sandbox):
             return 200, {"result": "error", "message": str(refused)}
 
     def _refusal(self, params: Params, request: Request) -> str | None:
-        """Why the caller may not come in: credentials in the body only, never in the address."""
-        identifier, secret = params.get("identifier"), params.get("secret")
-        if not isinstance(identifier, str) or not isinstance(secret, str) or not identifier or not secret:
+        """Why the caller may not come in, or None."""
+        # API credentials under their own names, or as many clients still send them; last, an administrator's own.
+        pairs = [(params.get("identifier"), params.get("secret")), (params.get("username"), params.get("password"))]
+        given = [(name, word) for name, word in pairs if isinstance(name, str) and isinstance(word, str)]
+        given = [(name, word) for name, word in given if name and word]
+        if not given:
             return "Invalid or missing credentials"
-        expected = (str(self.settings["identifier"]), str(self.settings["secret"]))
-        if not (
-            hmac.compare_digest(identifier.encode(), expected[0].encode())
-            and hmac.compare_digest(secret.encode(), expected[1].encode())
+        good = [(str(self.settings["identifier"]), str(self.settings["secret"]))]
+        if self.settings["admin_username"] and self.settings["admin_password"]:
+            digest = hashlib.md5(str(self.settings["admin_password"]).encode(), usedforsecurity=False).hexdigest()
+            good.append((str(self.settings["admin_username"]), digest))
+        if not any(
+            hmac.compare_digest(name.encode(), known.encode()) and hmac.compare_digest(word.encode(), secret.encode())
+            for name, word in given
+            for known, secret in good
         ):
             return "Authentication Failed"
         if self.settings["access_key"] and params.get("accesskey") != self.settings["access_key"]:

@@ -170,6 +170,21 @@ class BillingActions(Actions):
                 change.change("invoice", str(invoice["id"]), status="Paid", datepaid=timestamp())
         return {}
 
+    def do_addinvoicepayment(self, p: Params, call: Call) -> Document:
+        """AddInvoicePayment"""
+        invoice = self._invoice(p)
+        amount = p.get("amount") or invoice["total"]
+        return self.do_addtransaction(
+            {
+                "userid": str(invoice["userid"]),
+                "invoiceid": str(invoice["id"]),
+                "transid": p.get("transid", ""),
+                "paymentmethod": p.get("gateway", ""),
+                "amountin": amount,
+            },
+            call,
+        )
+
     def do_gettransactions(self, p: Params, call: Call) -> Document:
         """GetTransactions"""
         rows = self.store.all("transaction")

@@ -171,4 +171,5 @@ class ServiceActions(Actions):
             }
             for each in shown
         ]
-        return {**numbers, "domains": self.many("domain", listed)}
+        asked = {"clientid": p.get("clientid"), "domainid": p.get("domainid")}
+        return {**asked, **numbers, "domains": self.many("domain", listed)}
