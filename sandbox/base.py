@@ -22,6 +22,16 @@ MAINTENANCE = """<!DOCTYPE html>
 """
 
 
+def _with_message(body: Any, message: str | None) -> Any:
+    """A preset's body with other words in the place of its own."""
+    if message is None:
+        return body
+    if isinstance(body, list):
+        return [_with_message(each, message) for each in body]
+    named = next((name for name in ("message", "warning", "error_description") if name in body), "message")
+    return {**body, named: message}
+
+
 class Sandbox:
     """Base of the pretend services: subclasses say what a call is (`describe`) and do it (`handle`)."""
 
@@ -161,7 +171,7 @@ class Sandbox:
             headers.append(("Retry-After", str(fault["retry_after"])))
         if kind in self.presets:
             status, body = self.presets[kind]
-            return json_response(body, fault.get("status", status), headers)
+            return json_response(_with_message(body, fault.get("message")), fault.get("status", status), headers)
         if kind == "error":
             body = fault.get("body", "")
             if isinstance(body, str):

@@ -94,6 +94,24 @@ class WhmcsSandbox(Process):
         """Ends all scripted module failures."""
         self.call("DELETE", "module-failures")
 
+    def staff(
+        self,
+        action: str,
+        *,
+        order: int | str | None = None,
+        service: int | str | None = None,
+        status: str | None = None,
+        event: bool = True,
+    ) -> None:
+        """What staff do by hand: `accept`, `cancel`, `delete`, `fraud`, `pending`, `status` of an order, `service` (its
+        `status`); with `event=False` no hook tells of it."""
+        body = {"action": action, "orderId": order, "serviceId": service, "status": status, "event": event}
+        self.call("POST", "staff", body)
+
+    def emit(self, event: str, *, wait: float = 0.0, **data: Any) -> bool:
+        """Sends an event out of turn and waits for its delivery; answers whether it was delivered."""
+        return bool(self.call("POST", "events", {"event": event, "data": data, "wait": wait})["delivered"])
+
     def outbox(self) -> list[Json]:
         """Webhook events with `delivered`, `attempts`, `status`."""
         found: list[Json] = self.call("GET", "outbox")["events"]

@@ -88,7 +88,7 @@ class Org(Sandbox):
         self.records = Records(self.store, self.settings)
         self.rest = Rest(self.records, self.settings)
         self.callouts = Callouts(self.records, self.journal, self.settings)
-        self.staff = Staff(self.records)
+        self.staff = Staff(self.records, self.journal)
         self.button = Button(self.records, self.journal, self.settings, self.callouts, self.stopping)
         self.pages = Pages(self.records, self.press)
 

@@ -5,20 +5,38 @@ None of it meets the checks of the API: an administrator can do anything, and te
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from sandbox.salesforce import ids
 from sandbox.salesforce.records import Records
 from sandbox.salesforce.schema import Field, Record
-from sandbox.store import Document, Transaction
+from sandbox.store import Document, Journal, Transaction
 
 
 class Staff:
     """Changes records by the operator's hand; every method answers what the control API tells."""
 
-    def __init__(self, records: Records):
+    def __init__(self, records: Records, journal: Journal):
         self.records = records
         self.store = records.store
+        self._journal = journal
+
+    @contextlib.contextmanager
+    def _changing(self, action: str, order_id: Any, params: Any) -> Iterator[Transaction]:
+        """A transaction with an entry of its own in the journal (direction `staff`)."""
+        key = ids.to_18(order_id)
+        path = f"/_sandbox/{action.rsplit('.', 1)[-1]}"
+        entry = self._journal.begin(
+            direction="staff", method="POST", path=path, action=action, order=key, params=params
+        )
+        try:
+            with self.store.transaction(entry) as change:
+                yield change
+        finally:
+            self._journal.finish(entry, state="answered", answered=time.time(), inside=0.0)
 
     def seed(self, wanted: Document) -> Document:
         """`fields` adds custom fields, `records` creates, `update` changes, `delete` removes: all without the checks a
@@ -64,7 +82,7 @@ class Staff:
     def change_order(self, wanted: Document) -> Document:
         """An order edited by an operator: `orderId`, `fields` of the order, `items` (with an `Id` changed, without one
         added at the price of their `PricebookEntryId`), `remove` (item ids, or "all")."""
-        with self.store.transaction() as change:
+        with self._changing("staff.change", wanted["orderId"], wanted) as change:
             order = self._existing(change, "Order", wanted["orderId"])
             gone = wanted.get("remove") or []
             for item in self.records.items(order["Id"]):
@@ -87,7 +105,7 @@ class Staff:
     def clone(self, wanted: Document) -> Document:
         """Salesforce's button "Clone with Products" (`items` false: without): everything is copied but what is unique
         or the org's own, `WHMCS_Order_ID__c` among the copied; `fields` replaces. The clone is a draft."""
-        with self.store.transaction() as change:
+        with self._changing("staff.clone", wanted["orderId"], wanted) as change:
             order = self._existing(change, "Order", wanted["orderId"])
             copied = {**self._copy("Order", order), "Status": "Draft"}
             replaced = self._values({"type": "Order", **(wanted.get("fields") or {})}, {})

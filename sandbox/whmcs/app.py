@@ -17,6 +17,7 @@ from sandbox.whmcs.events import Events
 from sandbox.whmcs.model import INDEXES, Refused
 from sandbox.whmcs.ordering import Ordering
 from sandbox.whmcs.php import Params, parse_form
+from sandbox.whmcs.staff import Staff
 from sandbox.whmcs.web import Pages
 from sandbox.wire import Request, Response, json_response
 
@@ -68,6 +69,9 @@ class Whmcs(Sandbox):
             403,
             {"result": "error", "message": 'Invalid Permissions: API action "addorder" is not allowed'},
         ),
+        # With `message`: any refusal in words of its own, and an answer that says neither success nor error.
+        "RESULT_ERROR": (200, {"result": "error", "message": "An unexpected error occurred"}),
+        "WARNING_ONLY": (200, {"warning": "Something may have gone wrong"}),
         "RATE_LIMITED": (429, {"result": "error", "message": "Too Many Requests"}),
     }
     indexes = INDEXES
@@ -89,6 +93,7 @@ class Whmcs(Sandbox):
         "cancel_invoice": True,
         "module_failure_order_status": "Active",
         "custom_statuses": [],
+        "leaky_errors": False,
         "portal_url": None,
         "webhook_secret": None,
         "webhooks": True,
@@ -98,6 +103,7 @@ class Whmcs(Sandbox):
         super().__init__(data, settings)
         self.events = Events(self.store, self.journal, self.settings, self.stopping)
         self.model = Ordering(self.store, self.settings, self.events)
+        self.staff = Staff(self.model, self.journal)
         self.pages = Pages(self.model)
         self.actions = actions(self.model, lambda: self.server.url if self.server else "")
 
@@ -208,7 +214,7 @@ class Whmcs(Sandbox):
             return {name: self.store.all(KINDS[name]) for name in wanted}
 
     def control(self, request: Request, parts: list[str]) -> Response | None:
-        """seed, module-failures, outbox."""
+        """seed, staff, events, module-failures, outbox."""
         match request.method, parts:
             case "POST", ["seed"]:
                 return json_response(self.seed(request.json()), 201)
@@ -229,6 +235,12 @@ class Whmcs(Sandbox):
                     for each in self.store.all("module_failure"):
                         change.delete("module_failure", str(each["id"]))
                 return json_response({})
+            case "POST", ["staff"]:
+                return json_response(self.staff.act(request.json()))
+            case "POST", ["events"]:
+                wanted = request.json()
+                told = self.events.told(wanted["event"], wanted.get("data") or {}, float(wanted.get("wait", 0)))
+                return json_response({"delivered": told}, 201)
             case "GET", ["outbox"]:
                 return json_response({"events": self.store.all("_sent") + self.store.all("_outbox")})
         return None

@@ -6,6 +6,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 from sandbox.store import Document, Transaction
+from sandbox.whmcs.leaks import leaking
 from sandbox.whmcs.model import CYCLES, NOT_PENDING, Model, Refused, money, timestamp
 
 
@@ -22,8 +23,10 @@ class Ordering(Model):
         notes: str,
         noinvoice: bool,
         address: str,
+        asked: list[Document],
     ) -> Document:
-        """The order's row alone; `complete_order` gives it its services and invoice."""
+        """The order's row alone; `complete_order` gives it its services and invoice. `asked` is what the caller sent,
+        `items` what the cart made of it."""
         amount = sum(each["amount"] * each["qty"] for each in items) + sum(each["amount"] for each in domains)
         stored = notes if self.settings["notes"] == "stored" else ""
         return self.add(
@@ -42,7 +45,7 @@ class Ordering(Model):
             complete=False,
             noinvoice=noinvoice,
             sent_notes=notes,
-            asked=[{key: each[key] for key in ("pid", "qty", "cycle", "domain", "customfields")} for each in items],
+            asked=[{key: each[key] for key in ("pid", "qty", "cycle", "domain", "customfields")} for each in asked],
         )
 
     def complete_order(
@@ -218,7 +221,8 @@ class Ordering(Model):
                 continue
             if each["left"] > 0:
                 change.change("module_failure", str(each["id"]), left=each["left"] - 1)
-            return str(each["message"])
+            message = str(each["message"])
+            return leaking(message, change.next("leak", 0)) if self.settings["leaky_errors"] else message
         return None
 
     def service_status(self, change: Transaction, service: Document, status: str, reason: str = "") -> None:
@@ -242,6 +246,13 @@ class Ordering(Model):
         who = "by staff" if by_staff else "by API"
         self.log(change, f"Order set to {status} {who} - Order ID: {order['id']}", order["userid"])
         self.order_event(change, order, "order.cancelled", status)
+
+    def delete_order(self, change: Transaction, order: Document) -> None:
+        """Gone, with its services and domains (the invoice stays, as in WHMCS)."""
+        for kind, found in (("service", self.services_of(order["id"])), ("domain", self.domains_of(order["id"]))):
+            for each in found:
+                change.delete(kind, str(each["id"]))
+        change.delete("order", str(order["id"]))
 
     def pending(self, change: Transaction, order: Document) -> None:
         """Back to Pending, items too."""

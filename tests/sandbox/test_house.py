@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,13 @@ def test_no_circles() -> None:
 def test_no_file_is_longer_than_can_be_read_at_a_sitting(name: str) -> None:
     lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
     assert lines <= MOST_LINES, f"{name} has {lines} lines"
+
+
+def test_the_clients_lock_file_names_no_registry() -> None:
+    packages = json.loads((ROOT / "tests" / "clients" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert [name for name, about in packages.items() if "resolved" in about] == []
+    fetched = {name: about for name, about in packages.items() if name and not about.get("inBundle")}
+    assert [name for name, about in fetched.items() if "integrity" not in about] == [], "every one is sealed"
 
 
 @pytest.mark.parametrize("name", list(MODULES))

@@ -38,13 +38,22 @@ class OrderActions(Actions):
         gateway = str(p.get("paymentmethod", ""))
         if gateway not in GATEWAYS:
             raise Refused(f"Invalid Payment Method. Valid options include {','.join(GATEWAYS)}")
-        items, domains = self._cart(p)
+        asked, domains = self._cart(p)
+        items = self._made(asked, call)
         if not items and not domains:
             raise Refused("No items added to cart so order cannot proceed")
         address = str(p.get("clientip") or (call.connection.peer[0] if call.connection else ""))
         with self.store.transaction(call.entry) as change:
             order = self.model.add_order(
-                change, client, gateway, items, domains, str(p.get("notes", "")), truthy(p.get("noinvoice")), address
+                change,
+                client,
+                gateway,
+                items,
+                domains,
+                str(p.get("notes", "")),
+                truthy(p.get("noinvoice")),
+                address,
+                asked,
             )
             call.entry["outcome"] = {"orderid": order["id"]}
             half_built = call.fault is not None and call.fault["kind"] == "half_built"
@@ -66,6 +75,18 @@ class OrderActions(Actions):
             "domainids": ",".join(str(each) for each in registered),
             "invoiceid": self.i(invoice),
         }
+
+    def _made(self, items: list[Document], call: Call) -> list[Document]:
+        """What the cart makes of what was asked: one of each where it ignores quantities (the setting `quantities`, the
+        fault `ignored_quantities`), without the product that the fault `skipped_product` names, or the last one."""
+        kind = call.fault["kind"] if call.fault is not None else None
+        if kind == "skipped_product":
+            assert call.fault is not None
+            skipped = to_int(call.fault.get("record") or items[-1]["pid"]) if items else 0
+            return [each for each in items if each["pid"] != skipped]
+        if kind == "ignored_quantities" or self.settings["quantities"] == "ignored":
+            return [{**each, "qty": 1} for each in items]
+        return items
 
     def _cart(self, p: Params) -> tuple[list[Document], list[Document]]:
         columns = {name: as_list(p.get(name)) for name in ARRAYS["addorder"]}
@@ -139,13 +160,7 @@ class OrderActions(Actions):
         if order["status"] not in ("Cancelled", "Fraud"):
             raise Refused("The order status must be in Cancelled or Fraud to be deleted")
         with self.store.transaction(call.entry) as change:
-            for kind, found in (
-                ("service", self.model.services_of(order["id"])),
-                ("domain", self.model.domains_of(order["id"])),
-            ):
-                for each in found:
-                    change.delete(kind, str(each["id"]))
-            change.delete("order", str(order["id"]))
+            self.model.delete_order(change, order)
         return {}
 
     def do_getorders(self, p: Params, call: Call) -> Document:
