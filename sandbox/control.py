@@ -22,7 +22,7 @@ class SalesforceSandbox(Process):
         Options: mode ("guide" or "package"), key, nonce, timestamp, secret, headers, fields, portal_url, path_id,
         timeout, attempts, write_back, lost (the click sets Requested and never leaves).
         """
-        found: Json = self.call("POST", "provision", {"orderId": order_id, "options": options})
+        found: Json = self.call("POST", "provision", {"orderId": order_id, "options": options}, timeout=600.0)
         return found
 
     def provision_many(self, order_ids: list[str], **options: Any) -> list[Json]:

@@ -275,7 +275,7 @@ class Records:
         for field_name, value in values.items():
             self.values.check_picklist(name, self.schema[name].fields[field_name], value)
         self.locks.check(record["Id"], patient=change.patient)
-        refuse_write(self.settings, "update", name, record["Id"])
+        refuse_write(self.settings, "update", name, record["Id"], as_apex=True)
         self.write(change, name, record, values, by=self.operator_id)
 
     def write(self, change: Transaction, name: str, record: Record, values: Record, by: str | None = None) -> None:

@@ -9,6 +9,7 @@ from sandbox.salesforce import ids, soql
 from sandbox.salesforce.bodies import parse_object
 from sandbox.salesforce.errors import SfError, not_found
 from sandbox.salesforce.records import Records
+from sandbox.salesforce.refusals import MESSAGES
 from sandbox.salesforce.schema import Field, Record, SObject
 from sandbox.salesforce.soql.values import to_utc
 from sandbox.store import Transaction
@@ -202,8 +203,5 @@ class SObjects:
             return
         wanted = str(fault.get("record", ""))
         if any(key and (key == wanted or ids.to_18(key) == (ids.to_18(wanted) or "-")) for key in keys) or not wanted:
-            raise SfError(
-                fault.get("code", "UNABLE_TO_LOCK_ROW"),
-                fault.get("message", "unable to obtain exclusive access to this record"),
-                [],
-            )
+            code = str(fault.get("code", "UNABLE_TO_LOCK_ROW"))
+            raise SfError(code, str(fault.get("message") or MESSAGES.get(code, code)), [])

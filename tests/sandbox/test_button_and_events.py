@@ -246,7 +246,11 @@ def test_a_click_that_the_org_refuses(
     org.lock(key)
     assert org.provision(key)["dmlError"].startswith("UNABLE_TO_LOCK_ROW")
     org.unlock()
+    org.settings(failing_triggers={"Order": True})
+    assert "Apex CPU time limit exceeded" in org.provision(key)["dmlError"]
     assert receiver.deliveries == []
+    org.settings(failing_triggers={}, refused_writes={"Order": "INSUFFICIENT_ACCESS_OR_READONLY"})
+    assert org.provision(key)["status"] == 200, "the API user's rights are nothing to Apex"
 
 
 def test_many_orders_at_once(receiver: Receiver, org: SalesforceSandbox, new_order: Callable[..., str]) -> None:
