@@ -29,7 +29,7 @@ test-unit: $(VENV)/.dev ## the tests that start no process
 test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
 	@PORTAL_TEST_NO_SKIPS=1 exec $(BIN)/python -m pytest tests/browser
 
-lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on portal and jobs
+lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on portal, jobs, sandbox and its tests
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
