@@ -1,4 +1,4 @@
-"""What the portal answers, read by the shipped Apex: accepted, refused in the portal's own words, or to be sent again."""
+"""What the portal answers, as the shipped Apex reads it: accepted, refused, or to be sent again."""
 
 from __future__ import annotations
 

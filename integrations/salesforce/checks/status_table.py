@@ -1,8 +1,8 @@
 """Maps each branch of the status table (OrderProvisioningAnswer.cls) to the Apex test that covers it.
 
-`python -m integrations.salesforce.checks.status_table` prints the table as README.md has it. A branch without a test, or a
-test that asserts another outcome than the class decides, is an error. Nothing is run in Salesforce: what a branch decides is
-found by carrying the class out, and what a test asserts by reading it.
+`python -m integrations.salesforce.checks.status_table` prints the table as README.md has it. A branch without a test,
+or a test that asserts another outcome than the class decides, is an error. Nothing is run in Salesforce: what a branch
+decides is found by carrying the class out, and what a test asserts by reading it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from integrations.salesforce.checks.apex import Class, Method
 from integrations.salesforce.checks.platform import PROJECT, Org
-from integrations.salesforce.checks.runtime import Runtime, read_classes
+from integrations.salesforce.checks.runtime import read_classes
 
 #: What each helper of the test class asserts.
 ASSERTS = {"assertlefttotheportal": "ACCEPTED", "assertfailed": "REFUSED", "assertsentagain": "UNAVAILABLE"}
@@ -95,7 +95,8 @@ def table(project: Path = PROJECT) -> tuple[list[Line], list[str]]:
 def as_markdown(lines: list[Line]) -> str:
     """The table as README.md shows it."""
     rows = [f"| {line.answer} | {WORDS[line.outcome]} | {', '.join(f'`{t}`' for t in line.tests)} |" for line in lines]
-    return "\n".join(["| the portal answers | the order is | test in `OrderProvisioningJobTest` |", "| --- | --- | --- |", *rows])
+    head = "| the portal answers | the order is | test in `OrderProvisioningJobTest` |"
+    return "\n".join([head, "| --- | --- | --- |", *rows])
 
 
 def _kind(answer: Any) -> str:
