@@ -8,7 +8,7 @@ SEED ?= 1
 SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint attack chaos matrix bench clean
+.PHONY: help demo smoke test test-unit test-browser lint check-salesforce attack chaos matrix bench clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -33,6 +33,9 @@ lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on portal and
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+check-salesforce: $(VENV)/.dev ## the Salesforce side without an org: types, security, metadata, components; ends with a JSON line
+	@exec $(BIN)/python -m integrations.salesforce.checks
 
 attack: $(VENV)/.dev ## hostile requests over raw sockets against the running doors; ends with a JSON line
 	@exec $(BIN)/python -m tests.webhooks.attack

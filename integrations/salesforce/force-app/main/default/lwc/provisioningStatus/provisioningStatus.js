@@ -51,7 +51,7 @@ export default class ProvisioningStatus extends LightningElement {
 
     watch() {
         clearTimeout(this.timer);
-        if (!ON_ITS_WAY.has(this.status) || this.watched >= LONGEST_WATCH) {
+        if (!this.isConnected || !ON_ITS_WAY.has(this.status) || this.watched >= LONGEST_WATCH) {
             return;
         }
         // eslint-disable-next-line @lwc/lwc/no-async-operation -- the platform has no other way to learn of the change
@@ -61,8 +61,11 @@ export default class ProvisioningStatus extends LightningElement {
     }
 
     async refresh() {
-        await notifyRecordUpdateAvailable([{ recordId: this.recordId }]);
-        this.watch(); // a record that hasn't changed isn't delivered again
+        try {
+            await notifyRecordUpdateAvailable([{ recordId: this.recordId }]);
+        } finally {
+            this.watch(); // a record that hasn't changed isn't delivered again
+        }
     }
 
     get status() {
