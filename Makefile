@@ -8,7 +8,7 @@ SEED ?= 1
 SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint check-deploy attack chaos matrix bench clean
+.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix bench clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -36,6 +36,9 @@ lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on portal, jo
 
 check-deploy: $(VENV)/.dev ## the deployment files, each held against what will read it; ends with a JSON line
 	@exec $(BIN)/python -m tests.deploy.check
+
+check-salesforce: $(VENV)/.dev ## the Salesforce side without an org: types, security, metadata, components; ends with a JSON line
+	@exec $(BIN)/python -m integrations.salesforce.checks
 
 attack: $(VENV)/.dev ## hostile requests over raw sockets against the running doors; ends with a JSON line
 	@exec $(BIN)/python -m tests.webhooks.attack
