@@ -14,7 +14,7 @@ from sandbox.call import Call
 from sandbox.store import Document
 from sandbox.whmcs.api import ARRAYS, actions
 from sandbox.whmcs.events import Events
-from sandbox.whmcs.model import INDEXES, Refused
+from sandbox.whmcs.model import INDEXES, Refused, timestamp
 from sandbox.whmcs.ordering import Ordering
 from sandbox.whmcs.php import Params, parse_form
 from sandbox.whmcs.staff import Staff
@@ -277,7 +277,7 @@ class Whmcs(Sandbox):
                 full = {
                     "ordernum": "1",
                     "userid": 0,
-                    "date": "2026-01-01 00:00:00",
+                    "date": timestamp(),
                     "status": "Pending",
                     "notes": "",
                     "paymentmethod": "stripe",
