@@ -122,7 +122,7 @@ class Settings:
         kind.words, (), doc="gateways that need no stored payment method (bank transfer)"
     )
     whmcs_marker_custom_field: str | None = _setting(
-        kind.text, doc="name of a product custom field that also carries the order's mark"
+        kind.text, doc="name of a product custom field that also carries the order's reference (sfOrderId=…)"
     )
     whmcs_max_request_seconds: float = _setting(
         kind.decimal(0.5, 3600), 120.0, doc="the longest a request can still take effect in WHMCS after it was sent"

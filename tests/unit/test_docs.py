@@ -68,7 +68,7 @@ def default(setting: Field[Any]) -> str:
     if needed == "always" and value in ("", None, Path()):
         return "**needed**"
     if isinstance(value, tuple):
-        value = ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
+        value = ",".join(f"{each:.12g}" if isinstance(each, float) else str(each) for each in value)
     elif isinstance(value, bool):
         value = int(value)
     elif isinstance(value, float):
