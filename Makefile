@@ -40,7 +40,7 @@ check-deploy: $(VENV)/.dev ## the deployment files, each held against what will 
 check-salesforce: $(VENV)/.dev ## the Salesforce side without an org: types, security, metadata, components; ends with a JSON line
 	@exec $(BIN)/python -m integrations.salesforce.checks
 
-attack: $(VENV)/.dev ## hostile requests over raw sockets against the running doors; ends with a JSON line
+attack: $(VENV)/.dev ## hostile requests over raw sockets against the running receivers; ends with a JSON line
 	@exec $(BIN)/python -m tests.webhooks.attack
 
 chaos: $(VENV)/.dev ## orders while processes are killed and faults fire (ORDERS= SEED= SECONDS=); ends with a JSON line

@@ -32,7 +32,7 @@ MAX_UPDATES: Final = 200  # records in one composite call
 
 
 class SalesforceClient(UpstreamClient):
-    """Implements portal.domain.ports.SalesforcePort; the rest is for customers' pages, the sweep and the doctor.
+    """Implements portal.domain.ports.SalesforcePort; the rest is for customers' pages and the sweep.
 
     Every method raises UpstreamError. Each HTTP call has its own deadline: `read_seconds`, or `write_seconds` where
     the call changes something. Signing in and following a second page are calls of their own.
@@ -207,7 +207,7 @@ class SalesforceClient(UpstreamClient):
         rows = [(record, self._children("orders_of_account", record, "OrderItems")) for record in found]
         return errors.parsed(lambda: [records.to_summary(record, children) for record, children in rows])
 
-    # --- what the sweep and the doctor need
+    # --- what the sweep needs, and what a check of the set-up will need (describe, sign_in: not called yet)
 
     def orders_changed_since(self, moment: float, limit: int, after_id: str = "") -> list[OrderChange]:
         """Orders changed at or after `moment` (seconds since 1970), oldest change first.
@@ -223,14 +223,14 @@ class SalesforceClient(UpstreamClient):
         return self._auth.token().organization_id
 
     def describe(self, sobject: str) -> Mapping[str, Any]:
-        """Salesforce's own description of an object (`fields[].name`, picklist values), for the doctor."""
+        """Salesforce's own description of an object (`fields[].name`, picklist values)."""
         answer = self._call("describe", _rest("GET", f"sobjects/{quote(sobject, safe='')}/describe"), effect=False)
         if not isinstance(answer, dict):
             raise errors.unexpected("it described nothing", effect=False)
         return answer
 
     def sign_in(self) -> Token:
-        """Fetch a new token, whatever is cached (the doctor's first question). It replaces the cached one."""
+        """Fetch a new token, whatever is cached. It replaces the cached one."""
         return self._auth.renew()
 
     # --- calls

@@ -96,7 +96,7 @@ def refusal(content: object, status: int, *, redacted: Callable[[str], str], eff
 def sign_in_refusal(code: str, description: str, status: int, *, redacted: Callable[[str], str]) -> UpstreamError:
     """A token that was refused: OAuth's `error`, its `error_description`, and what to do about it.
 
-    Transient: a setting is wrong, not the order. So it waits, and the doctor and the log say what to do.
+    Transient: a setting is wrong, not the order. So it waits, and the log says what to do.
     """
     fits = (words for known, part, words in SIGN_IN_HELP if known == code and part in description.lower())
     sentence = next(fits, "the sign-in was refused")

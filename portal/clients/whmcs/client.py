@@ -1,4 +1,4 @@
-"""WHMCS over its API (includes/api.php): what a fulfillment, the customers' pages and the doctor ask of it.
+"""WHMCS over its API (includes/api.php): what a fulfillment and the customers' pages ask of it.
 
 WHMCS answers business errors with 200, maintenance pages with 200, numbers as text, empty lists as "" and services
 with their passwords. So: only JSON that says `result` counts, fields are picked by name, raw bodies are kept nowhere,
@@ -56,7 +56,7 @@ NO_DESTINATION: Final = re.compile(r"invalid destination", re.IGNORECASE)
 
 
 class WhmcsClient(UpstreamClient):
-    """Implements portal.domain.ports.WhmcsPort; the rest is for customers' pages and the doctor.
+    """Implements portal.domain.ports.WhmcsPort; the rest is for customers' pages.
 
     Every method raises UpstreamError; `permanent` for WHMCS' own business errors, whose text (redacted) is the
     message. Each HTTP call has its own deadline: `read_seconds`, or `write_seconds` where it changes something.

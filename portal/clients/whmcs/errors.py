@@ -68,7 +68,7 @@ def _refusal(action: str, status: int, message: str) -> UpstreamError:
     if status == 429:
         return UpstreamError(NAME, f"WHMCS: {message}", permanent=False, code="http_429", status=status)
     if status in (401, 403) or ACCESS_REFUSED.match(message):
-        # A setting is wrong, not the order: it waits, and the doctor and the log say what to do.
+        # A setting is wrong, not the order: it waits, and the log says what to do.
         sentence = next(words for pattern, words in ACCESS_HELP if pattern.match(message)).format(message)
         return UpstreamError(NAME, f"WHMCS refused {action}: {sentence}", permanent=False, code="auth", status=status)
     return UpstreamError(NAME, f"WHMCS: {message}", permanent=True, code="refused", status=status)
