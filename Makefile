@@ -8,7 +8,7 @@ SEED ?= 1
 SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint attack chaos matrix bench clean
+.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix bench clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -29,10 +29,16 @@ test-unit: $(VENV)/.dev ## the tests that start no process
 test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
 	@PORTAL_TEST_NO_SKIPS=1 exec $(BIN)/python -m pytest tests/browser
 
-lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on portal and jobs
+lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on portal, jobs, sandbox and its tests
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+check-deploy: $(VENV)/.dev ## the deployment files, each held against what will read it; ends with a JSON line
+	@exec $(BIN)/python -m tests.deploy.check
+
+check-salesforce: $(VENV)/.dev ## the Salesforce side without an org: types, security, metadata, components; ends with a JSON line
+	@exec $(BIN)/python -m integrations.salesforce.checks
 
 attack: $(VENV)/.dev ## hostile requests over raw sockets against the running doors; ends with a JSON line
 	@exec $(BIN)/python -m tests.webhooks.attack

@@ -1,22 +1,19 @@
-"""What the sandboxes share: a call's way through journal and faults, the control API, the process around it."""
+"""What the sandboxes share: a call's way through journal and faults, and the control API."""
 
 from __future__ import annotations
 
-import argparse
-import html
 import json
 import os
-import signal
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.call import Call, Dropped
 from sandbox.faults import Faults
 from sandbox.store import Document, Journal, Store
-from sandbox.wire import Connection, Request, Response, Server, json_response
+from sandbox.wire import Request, Response, Server, json_response
 
 MAINTENANCE = """<!DOCTYPE html>
 <html lang="en"><head><title>Down for Maintenance</title></head>
@@ -25,53 +22,14 @@ MAINTENANCE = """<!DOCTYPE html>
 """
 
 
-class Dropped(Exception):
-    """The connection is to be closed without an answer."""
-
-    def __init__(self, reset: bool = False):
-        super().__init__()
-        self.reset = reset
-
-
-class Call:
-    """One call on its way: its journal entry, its fault, and the connection it came over."""
-
-    def __init__(
-        self,
-        entry: Document,
-        fault: Document | None,
-        connection: Connection | None,
-        journal: Journal,
-        stopping: threading.Event,
-    ):
-        self.entry = entry
-        self.fault = fault
-        self.connection = connection
-        self._journal = journal
-        self._stopping = stopping
-        self.released = threading.Event()
-        self.release_with = "continue"
-
-    def note_if_gone(self) -> bool:
-        """Writes into the journal when the caller has left; True when it has."""
-        if self.entry["gone"] is not None:
-            return True
-        if self.connection is not None and self.connection.peer_gone():
-            self._journal.touch(self.entry, gone=time.time())
-            return True
-        return False
-
-    def wait(self, seconds: float, until_released: bool = False) -> None:
-        """Waits, watching whether the caller hangs up meanwhile (the wait goes on, as PHP would)."""
-        deadline = time.monotonic() + seconds
-        while not self._stopping.is_set():
-            left = deadline - time.monotonic()
-            if left <= 0 or (until_released and self.released.is_set()):
-                return
-            self.note_if_gone()
-            # A short step, so that the journal's `gone` is close to the moment the caller left.
-            self.released.wait(min(left, 0.02)) if until_released else self._stopping.wait(min(left, 0.02))
-        raise Dropped
+def _with_message(body: Any, message: str | None) -> Any:
+    """A preset's body with other words in the place of its own."""
+    if message is None:
+        return body
+    if isinstance(body, list):
+        return [_with_message(each, message) for each in body]
+    named = next((name for name in ("message", "warning", "error_description") if name in body), "message")
+    return {**body, named: message}
 
 
 class Sandbox:
@@ -181,12 +139,12 @@ class Sandbox:
             call.wait(float(fault.get("close_after", 0)))
             raise Dropped(bool(fault.get("reset")))
         if fault["when"] == "before":
-            early = self._apply(fault, call)
+            early = self._apply(fault, request, call)
             if early is not None:
                 return early
         response = self.handle(request, call)
         if fault["when"] == "after":
-            return self._apply(fault, call) or response
+            return self._apply(fault, request, call) or response
         return response
 
     def _commit_late(self, request: Request, call: Call) -> None:
@@ -205,7 +163,7 @@ class Sandbox:
             inside=time.monotonic() - request.received_mono,
         )
 
-    def _apply(self, fault: Document, call: Call) -> Response | None:
+    def _apply(self, fault: Document, request: Request, call: Call) -> Response | None:
         """What a fault does at its place: an answer of its own, None to go on, or Dropped."""
         kind = fault["kind"]
         headers = list((fault.get("headers") or {}).items())
@@ -213,7 +171,7 @@ class Sandbox:
             headers.append(("Retry-After", str(fault["retry_after"])))
         if kind in self.presets:
             status, body = self.presets[kind]
-            return json_response(body, fault.get("status", status), headers)
+            return json_response(_with_message(body, fault.get("message")), fault.get("status", status), headers)
         if kind == "error":
             body = fault.get("body", "")
             if isinstance(body, str):
@@ -232,7 +190,18 @@ class Sandbox:
             raise Dropped
         elif kind == "pause_point":
             self._hold(fault, call)
+        elif kind == "meanwhile":
+            for each in fault.get("does", []):
+                self._do(request, each["path"], each.get("body") or {})
         return None
+
+    def _do(self, request: Request, path: str, body: Any) -> None:
+        """A route of the control API, POSTed from within. Raises ValueError where it is refused: a script that does
+        nothing must not look like one that did."""
+        inner = Request("POST", f"/_sandbox/{path}", {}, json.dumps(body).encode(), request.connection)
+        response = self._control(inner)
+        if response.status >= 400:
+            raise ValueError(f"meanwhile {path}: {response.body.decode('utf-8', 'replace')}")
 
     def _hold(self, fault: Document, call: Call) -> None:
         self._held[call.entry["id"]] = call
@@ -354,127 +323,3 @@ class Sandbox:
             call.released.set()
         self.journal.close()
         self.store.close()
-
-
-# -- the process ---------------------------------------------------------------------------------------------------
-
-
-def base_parser(description: str) -> argparse.ArgumentParser:
-    """Arguments every sandbox takes."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--data", type=Path, required=True, help="directory for the state")
-    parser.add_argument("--die-with-parent", action="store_true", help="end when the process that started this ends")
-    return parser
-
-
-def secret_from_env(*names: str) -> str | None:
-    """The first of the variables that is set, or the content of the file its NAME_FILE names (one trailing newline
-    dropped). Callers name the sandbox's own variable first, then the product's: both sides share the secret."""
-    for name in names:
-        if os.environ.get(name):
-            return os.environ[name]
-        path = os.environ.get(f"{name}_FILE")
-        if path:
-            return Path(path).read_text(encoding="utf-8").removesuffix("\n")
-    return None
-
-
-def run_until_stopped(ready: dict[str, Any], die_with_parent: bool) -> None:
-    """Prints the ready line, then waits for SIGTERM, SIGINT or (when asked) the parent's end."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    parent = os.getppid()
-    print(json.dumps(ready), flush=True)
-    # Polled rather than PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, which a launcher that
-    # starts its processes side by side would trip over.
-    while not stop.wait(0.5):
-        if die_with_parent and os.getppid() != parent:
-            print("parent is gone, ending", file=sys.stderr)
-            return
-
-
-def run_sandbox(sandbox: Sandbox, arguments: argparse.Namespace) -> None:
-    """Serves a sandbox until it is told to stop."""
-    threading.stack_size(512 * 1024)
-    sandbox.server = Server(arguments.host, arguments.port, sandbox.serve)
-    sandbox.server.start()
-    sandbox.begin_background()
-    try:
-        run_until_stopped({"url": sandbox.server.url, "pid": os.getpid()}, arguments.die_with_parent)
-    finally:
-        sandbox.close()
-
-
-# -- pages ---------------------------------------------------------------------------------------------------------
-
-STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8881;--accent:#0b5cad}
-*{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:70rem;padding:1rem}
-header{border-bottom:2px solid var(--accent);margin-bottom:1rem}header a{margin-right:1rem}
-h1{font-size:1.4rem;margin:.5rem 0}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}
-th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dt{font-weight:600}dd{margin:0}
-form{display:inline-block;margin:.2rem .4rem .2rem 0}
-button{font:inherit;padding:.4rem .9rem;border:1px solid var(--accent);border-radius:.3rem;background:transparent;
-color:inherit;cursor:pointer;min-height:2.5rem}button.main{background:var(--accent);color:#fff}
-.badge{border:1px solid var(--line);border-radius:1rem;padding:.05rem .6rem;white-space:nowrap;background:var(--soft)}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--soft);padding:.6rem;margin:0}
-@media (max-width:40rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
-"""
-
-
-def esc(value: Any) -> str:
-    """HTML-escaped text; None becomes nothing."""
-    return "" if value is None else html.escape(str(value))
-
-
-def table(headings: list[str], rows: list[list[str]], empty: str = "Nothing yet.") -> str:
-    """A table; cells are HTML already."""
-    if not rows:
-        return f"<p>{esc(empty)}</p>"
-    head = "".join(f'<th scope="col">{esc(heading)}</th>' for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def page(
-    site: str, title: str, body: str, links: dict[str, str], refresh: int | None = None, status: int = 200
-) -> Response:
-    """A whole page without outside resources; `links` maps text to address; `refresh` reloads it."""
-    navigation = "".join(f'<a href="{esc(href)}">{esc(text)}</a>' for text, href in links.items())
-    again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
-    text = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{esc(title)} – {esc(site)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}<style>{STYLE}</style></head>'
-        f"<body><header><p>{esc(site)}</p><nav>{navigation}</nav></header><main><h1>{esc(title)}</h1>{body}</main>"
-        "</body></html>"
-    )
-    return Response(
-        status,
-        text,
-        headers=[
-            (
-                "Content-Security-Policy",
-                "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
-                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-            ),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
-        ],
-    )
-
-
-def button(action: str, text: str, main: bool = False, **fields: Any) -> str:
-    """A form with one button that posts."""
-    hidden = "".join(f'<input type="hidden" name="{esc(name)}" value="{esc(value)}">' for name, value in fields.items())
-    css = ' class="main"' if main else ""
-    return f'<form method="post" action="{esc(action)}">{hidden}<button{css}>{esc(text)}</button></form>'
-
-
-def badge(text: Any) -> str:
-    """A status word."""
-    return f'<span class="badge">{esc(text)}</span>' if text else ""

@@ -9,7 +9,9 @@ Kinds: `error` (`status`, `body`, `headers`), the sandbox's own presets (see REA
 `empty` (`status` 200), `drop` (`drop_before`, `drop_after`), `delay` (`seconds`), `hang` (`seconds`, then the
 connection is closed), `pause_point` (held until released), `late_commit` (connection closed after `close_after`
 seconds, effect `seconds` after the call came in), `half_built` (AddOrder: the order's row first, the rest `seconds`
-later), `record_error` (one record of a batch fails: `record` matches its id or external id, `code`, `message`).
+later), `ignored_quantities`, `skipped_product` (AddOrder: one of each; without the product `record`, default the last),
+`record_error` (one record of a batch fails: `record` matches its id or external id, `code`, `message`).
+`meanwhile` (`does`: routes of the control API with their bodies, POSTed while the call is under way).
 `when` is `before` (the default) or `after` the effect.
 """
 
@@ -33,6 +35,9 @@ KINDS = {
     "late_commit",
     "half_built",
     "record_error",
+    "meanwhile",
+    "ignored_quantities",
+    "skipped_product",
 }
 FIELDS = {
     "kind",
@@ -58,6 +63,7 @@ FIELDS = {
     "message",
     "retry_after",
     "reset",
+    "does",
 }
 
 

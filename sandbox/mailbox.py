@@ -17,7 +17,10 @@ from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
 
-from sandbox.base import Call, Sandbox, esc, page, run_until_stopped, table
+from sandbox.base import Sandbox
+from sandbox.call import Call
+from sandbox.launch import run_until_stopped
+from sandbox.pages import esc, page, table
 from sandbox.store import Document
 from sandbox.wire import Request, Response, Server, json_response
 

@@ -194,7 +194,8 @@ class Stack:
     def wait_for_health(self, deadline: float) -> None:
         """Until the portal says it accepts work, and neither worker nor sweep has ended over it."""
         for name in ("worker", "sweep"):
-            self.children[name].wait_until(lambda child=self.children[name]: child.alive, deadline)
+            if not self.children[name].alive:
+                raise ProcessFailed(self.children[name].obituary())
         self.children["web"].wait_until(self._healthy, deadline)
 
     def _healthy(self) -> bool:

@@ -41,6 +41,7 @@ class Transaction:
         self._store = store
         self._undo: list[tuple[str, str, Document | None]] = []
         self._touched: dict[tuple[str, str], None] = {}
+        self.patient = True  # whether the caller may be sent to wait for a row and come back
 
     def get(self, kind: str, key: str) -> Document | None:
         """The document as this transaction sees it (do not change it in place: `put` a new one)."""

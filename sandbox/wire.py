@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 MAX_HEAD_BYTES = 65536
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -66,6 +66,10 @@ class Request:
     def form(self) -> dict[str, str]:
         """The form body's parameters, the last of each name (flat; WHMCS' nested ones are parsed in whmcs/php.py)."""
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
+    def form_lists(self) -> dict[str, list[str]]:
+        """The form body's parameters, every value of each name."""
+        return parse_qs(self.body.decode("utf-8", "replace"), keep_blank_values=True)
 
     def json(self) -> Any:
         """The body as JSON (an empty body is an empty object); ValueError when it isn't JSON."""

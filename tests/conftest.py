@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.stack import Stack
 
 # Cheap and telling ones first; those that kill processes last.
-ORDER = ("unit", "integration", "sandbox", "webhooks", "browser", "crash")
+ORDER = ("unit", "integration", "sandbox", "clients", "webhooks", "contract", "deploy", "browser", "crash")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -83,9 +83,11 @@ def claim_fault(
     if order.client_id not in ("", client_id):
         return f"belongs to WHMCS client {order.client_id}, this order to client {client_id}"
     texts = [order.notes, *(service.custom_fields.get(reference_field or "", "") for service in services)]
+    if any(bears_reference(text, sf_order_id) for text in texts):
+        return None
     for text in texts:
         other = other_reference(text, sf_order_id)
-        if other is not None and not bears_reference(text, sf_order_id):
+        if other is not None:
             return f"bears the reference of Salesforce order {other}"
     if ordered_at is not None and order.placed_at is not None and order.placed_at < ordered_at - CLOCKS_APART:
         return "is older than the Salesforce order"

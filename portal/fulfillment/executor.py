@@ -202,11 +202,7 @@ def _create(run: Run, action: Action) -> None:
     custom_fields = _reference_fields(run)
     with run.context.whmcs_slot():  # before the intent: a call must leave soon after it
         if run.validated_at is None or run.context.now() - run.validated_at > APPROVAL_KEPT:
-            # What is created is what is approved now: the run that takes it up next asks Salesforce again, also where
-            # an earlier AddOrder didn't leave or made nothing.
-            run.plan["checkAgain"] = True
-            with run.context.ledger.write() as connection:
-                run.save(connection, plan=run.plan)
+            # What is created is what is approved now: the run that takes it up next asks Salesforce again.
             raise WaitUntil(run.context.now(), "what Salesforce said of the order is too old by now")
         _add_order(run, action, custom_fields)
 
@@ -215,7 +211,8 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     before = run.facts
     begun = run.context.now()
     run.plan["referenceInField"] = bool(custom_fields)
-    run.plan.pop("checkAgain", None)
+    # Nothing was found of an earlier AddOrder: what is made now is what Salesforce says now.
+    run.plan["lines"] = run.fresh_lines
     intended = intend(before, action, now=begun, max_request=run.context.settings.whmcs_max_request_seconds)
     with run.context.ledger.write() as connection:
         run.refuse_when_paused(connection)

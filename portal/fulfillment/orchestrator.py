@@ -82,12 +82,12 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
 
 
 def _still_done(row: Fulfillment, done: set[str]) -> set[str]:
-    """The steps that needn't be done again. Before an AddOrder what was checked is checked anew: what is created is
-    what is approved now, and meanwhile hours may have passed."""
-    about_to_create = not row.add_attempts or bool((row.plan or {}).get("checkAgain"))
-    if row.elected_whmcs_id is not None or not about_to_create:
-        return done
-    return done & {Step.SF_STATUS_UPDATE}
+    """The steps that needn't be done again.
+
+    As long as no WHMCS order is elected, what was checked is checked anew: what is created is what is approved now, and
+    meanwhile hours may have passed.
+    """
+    return done if row.elected_whmcs_id is not None else done & {Step.SF_STATUS_UPDATE}
 
 
 def _failed(run: Run, state: State, code: ErrorCode, message: str) -> Ended:

@@ -40,6 +40,9 @@ log = logging.getLogger("portal.fulfillment")
 #: How long one write-back may take before another process may send it too, in seconds.
 WRITE_BACK_CLAIM = 45.0
 
+#: Seconds after which a service that wasn't active is looked at again: somebody, or its module, may have set it up.
+SERVICE_MAY_FOLLOW = 60.0
+
 #: A wait that is longer is told to Salesforce again with its next try, in seconds.
 TELL_AGAIN = 60.0
 
@@ -84,6 +87,7 @@ class Run:
         self.facts: Facts = taken_up(row.facts)
         self.seen = Seen()
         self.validated_at: float | None = None  # when Salesforce was asked for what is to be made, by this run
+        self.fresh_lines: list[JsonObject] = []  # what Salesforce asks for now, as this run has mapped it
         self.payment_asked_at: float | None = None  # when WHMCS was asked how the client pays
         self.paying_client = ""
         self.current: Step | None = None
@@ -211,6 +215,7 @@ class Run:
         A Provisioned that it has taken already needs none; of others the message is this process's to send first.
         """
         now = self.context.now()
+        self.save(connection)  # the order may have to be synced before its customer can be shown an end
         runs.finish(
             connection,
             self.lease,
@@ -223,7 +228,6 @@ class Run:
             hints=self._hints,
             salesforce_status=self.salesforce_status,
         )
-        self._write_pending(connection)
         if code is ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
             return None
         if state is State.PROVISIONED:
@@ -243,6 +247,8 @@ class Run:
             return None
         if self.facts.elected is None:
             return None
+        if code is ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
+            return now + SERVICE_MAY_FOLLOW
         return now + self.context.settings.whmcs_audit_schedule[0]
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:

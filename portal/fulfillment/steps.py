@@ -84,8 +84,9 @@ def mapping(run: Run) -> JsonObject:
         extra={"sfOrderId": run.id, "items": list(report.rows), "faults": list(report.faults)},
     )
     refuse_faults(report)
-    if not run.facts.add_attempts:  # what AddOrder was once asked for is what this order is
-        run.plan["lines"] = [asdict(line) for line in report.lines]
+    run.fresh_lines = [asdict(line) for line in report.lines]
+    if not run.facts.add_attempts:  # else what AddOrder was asked for is what is looked for
+        run.plan["lines"] = run.fresh_lines
         run.later(lambda c: _save(c, run, plan=run.plan))
     return {"items": list(report.rows)}
 

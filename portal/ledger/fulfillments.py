@@ -285,10 +285,9 @@ def failed_for_payment_method(connection: Connection, client_id: str, limit: int
             _F.state == State.FAILED,
             _F.error_code == ErrorCode.PAYMENT_METHOD_MISSING,
         )
-        .order_by(_F.created_at)
         .limit(limit)
     )
-    return list(connection.execute(query).scalars())
+    return sorted(connection.execute(query).scalars())
 
 
 def by_elected(connection: Connection, whmcs_order_id: str) -> Fulfillment | None:
@@ -323,16 +322,6 @@ def hurry(connection: Connection, sf_order_id: str, *, now: float) -> bool:
         sa.update(fulfillments)
         .where(_F.sf_order_id == sf_order_id, _F.state == State.WAITING)
         .values(due_at=now, tries=0, first_failed_at=None)
-    )
-    return done.rowcount == 1
-
-
-def wake(connection: Connection, sf_order_id: str, *, now: float) -> bool:
-    """Let a waiting fulfillment look again at once: a hint came that its wait may be over."""
-    done = connection.execute(
-        sa.update(fulfillments)
-        .where(_F.sf_order_id == sf_order_id, _F.state == State.WAITING, _F.due_at > now)
-        .values(due_at=now)
     )
     return done.rowcount == 1
 

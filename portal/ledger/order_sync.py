@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.domain.model import CustomerStatus, SalesforceOrder, State
+from portal.domain.model import CustomerStatus, SalesforceOrder, State, customer_status
 from portal.ledger import orders
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments
@@ -65,7 +65,7 @@ def sync(
     if status is not None and (known is None or _may_tell(connection, known, status)):
         seen |= {"status": status.value, "error_code": reason}
     if known is None:
-        values: dict[str, Any] = {"created_at": now, "status": CustomerStatus.PENDING_REVIEW.value, **seen}
+        values: dict[str, Any] = {"created_at": now, "status": _first_status(connection, snapshot.id).value, **seen}
         connection.execute(
             insert(connection, orders_table)
             .values(
@@ -83,6 +83,13 @@ def sync(
         if "status" in seen:  # told only as long as nobody has told anything else meanwhile
             update = update.where(orders_table.c.status == known.status.value)
         connection.execute(update.values(updated_at=now, **seen))
+
+
+def _first_status(connection: Connection, sf_order_id: str) -> CustomerStatus:
+    """What the customer of an order seen for the first time is told: its fulfillment may have begun before."""
+    query = sa.select(fulfillments.c.state).where(fulfillments.c.sf_order_id == sf_order_id)
+    state = connection.execute(query).scalar()
+    return CustomerStatus.PENDING_REVIEW if state is None else customer_status(state)
 
 
 def _may_tell(connection: Connection, known: orders.Order, status: CustomerStatus) -> bool:

@@ -117,12 +117,12 @@ def doubt_unfinished(connection: Connection, *, now: float, until: float) -> int
 def wake_waiting(connection: Connection, code: ErrorCode, *, now: float, per_second: float) -> int:
     """The side these orders wait for is back: they are due soon, spread over time. Returns how many.
 
-    Who has waited longest comes first; `per_second` of them are due each second.
+    Whose next try is the soonest comes first; `per_second` of them are due each second.
     """
     query = (
         sa.select(_F.sf_order_id)
         .where(_F.waiting_code == code, _F.state == State.WAITING, _F.due_at > now)
-        .order_by(_F.requested_at)
+        .order_by(_F.due_at)
         .limit(MOST_WOKEN)
     )
     waiting = list(connection.execute(query).scalars())

@@ -100,12 +100,11 @@ def _look_again(connection: Connection, event: WhmcsEvent, *, now: float) -> lis
 
 def _is_echo(event: WhmcsEvent, row: Fulfillment) -> bool:
     """Whether this only tells what our own AcceptOrder did: the run has seen that itself, another look costs calls."""
-    return (
-        row.state == State.PROVISIONED
-        and event.event in ("order.accepted", "service.active")
-        and row.finished_at is not None
-        and event.occurred_at <= row.finished_at
-    )
+    if event.event not in ("order.accepted", "service.active"):
+        return False
+    if row.state is State.RUNNING:
+        return row.accept_attempts > 0  # and where the run misses it, its audit follows soon
+    return row.state is State.PROVISIONED and row.finished_at is not None and event.occurred_at <= row.finished_at
 
 
 def _resume_unpaid(connection: Connection, event: WhmcsEvent, *, now: float) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sandbox.base import base_parser, run_sandbox, secret_from_env
+from sandbox.launch import base_parser, run_sandbox, secret_from_env
 from sandbox.salesforce.app import Org
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandbox.base import Call, Sandbox
-from sandbox.salesforce import ids, oauth, web
+from sandbox.base import Sandbox
+from sandbox.call import Call
+from sandbox.salesforce import ids, oauth
+from sandbox.salesforce.button import Button
 from sandbox.salesforce.callout import Callouts
-from sandbox.salesforce.errors import PRESETS, SfError, expired_session, not_found
-from sandbox.salesforce.records import Record, Records
+from sandbox.salesforce.errors import SfError, expired_session, not_found
+from sandbox.salesforce.locks import RowLocked
+from sandbox.salesforce.presets import API_DISABLED, PRESETS
+from sandbox.salesforce.records import Records
 from sandbox.salesforce.rest import Rest
-from sandbox.salesforce.schema import INDEXES, Field
+from sandbox.salesforce.schema import INDEXES
+from sandbox.salesforce.staff import Staff
+from sandbox.salesforce.web import Pages
 from sandbox.store import Document
 from sandbox.wire import Request, Response, json_response
 
@@ -47,20 +55,50 @@ class Org(Sandbox):
         "app_blocked": False,
         "user_approved": True,
         "org_utc_offset_minutes": 0,
-        "callout_mode": "guide",
+        "callout_mode": "package",
+        "operator": "operator@northwind.example",
+        "retry_minutes": [1, 2, 5, 10, 10],
+        "minute_seconds": 1.0,
+        "bulk_jobs": 5,
+        "lost_clicks": 0,
+        # What an org may be like: see permissions.py, refusals.py, order_rules.py and rest.py.
+        "permissions": "portal",
+        "hidden_objects": [],
+        "hidden_fields": [],
+        "read_only_objects": [],
+        "read_only_fields": [],
+        "picklists": {},
+        "refused_writes": {},
+        "failing_triggers": {},
+        "storage_full": False,
+        "person_accounts": False,
+        "person_contacts": False,
+        "multi_currency": False,
+        "orders_without_account": False,
+        "lock_wait_seconds": 10.0,
+        "max_concurrent_requests": None,
+        "api_disabled": False,
+        "oldest_version": 31,
     }
 
     def __init__(self, data: Path, settings: dict[str, Any]):
         super().__init__(data, settings)
+        self._running = 0
+        self._running_lock = threading.Lock()
         self.records = Records(self.store, self.settings)
         self.rest = Rest(self.records, self.settings)
         self.callouts = Callouts(self.records, self.journal, self.settings)
+        self.staff = Staff(self.records, self.journal)
+        self.button = Button(self.records, self.journal, self.settings, self.callouts, self.stopping)
+        self.pages = Pages(self.records, self.press)
 
     # -- calls
 
     def describe(self, request: Request) -> dict[str, Any]:
         """The action's name is `token`, `query`, `composite`, `create:Order`, `collections.update`, `web`, …"""
         body = request.body[:200_000].decode("utf-8", "replace")
+        if request.path.startswith("/id/"):
+            return {"action": "identity", "params": None}
         if not request.path.startswith("/services/"):
             found = ORDER_ID.search(request.path)
             return {
@@ -77,7 +115,7 @@ class Org(Sandbox):
         args = request.args()
         match parts:
             case []:
-                action = "versions" if request.path.count("/") < 4 else "resources"
+                action = "resources" if request.path.rstrip("/").count("/") > 2 else "versions"
             case ["sobjects", name]:
                 action = f"{METHODS.get(request.method, '?')}:{name}"
             case ["sobjects", name, "describe"]:
@@ -114,31 +152,21 @@ class Org(Sandbox):
         """Token endpoint, REST or page."""
         if request.path == "/services/oauth2/token":
             return self._token(request, call)
-        if not request.path.startswith("/services/"):
-            return web.handle(self, request)
+        if request.path == "/services/oauth2/revoke":
+            return self._revoke({**request.args(), **request.form()}.get("token", ""), call)
+        if not request.path.startswith(("/services/", "/id/")):
+            return self.pages.handle(request)
         headers: list[tuple[str, str]] = []
         try:
             if request.path.rstrip("/") != "/services/data":
-                user = self._signed_in(request)
-                self.settings["api_used"] += 1
-                headers = [("Sforce-Limit-Info", f"api-usage={self.settings['api_used']}/{self.settings['api_limit']}")]
-                if self.settings["api_used"] > self.settings["api_limit"]:
-                    raise SfError("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", status=403)
-                if request.path == "/services/oauth2/userinfo":
-                    return json_response(
-                        {
-                            "user_id": self.records.user_id,
-                            "preferred_username": user,
-                            "organization_id": self.records.organization_id,
-                        },
-                        headers=headers,
-                    )
+                self._signed_in(request)
+                headers += self._count()
+            if request.path == "/services/oauth2/userinfo" or request.path.startswith("/id/"):
+                return json_response(self._identity(request), headers=headers)
             if not request.path.startswith("/services/data"):
                 raise not_found()
-            with self.store.transaction(call.entry) as change:
-                status, body = self.rest.dispatch(
-                    change, call, request.method, request.raw_path, request.args(), request.body, request.headers
-                )
+            with self._concurrent():
+                status, body = self._dispatch(request, call)
         except SfError as error:
             return json_response(error.body(), error.status, headers)
         except (AttributeError, KeyError, TypeError) as error:
@@ -149,6 +177,75 @@ class Org(Sandbox):
         if status == 204:
             return Response(204, headers=headers)
         return json_response(body, status, headers)
+
+    def _count(self) -> list[tuple[str, str]]:
+        """Counts a call against the daily limit; answers the header that tells of it. Raises SfError."""
+        self.settings["api_used"] += 1
+        used, limit = self.settings["api_used"], self.settings["api_limit"]
+        if used > limit:
+            raise SfError("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", status=403)
+        if self.settings["api_disabled"]:
+            raise SfError("API_DISABLED_FOR_ORG", API_DISABLED, status=403)
+        return [("Sforce-Limit-Info", f"api-usage={used}/{limit}")]
+
+    @contextlib.contextmanager
+    def _concurrent(self) -> Iterator[None]:
+        """Refuses a call while as many as the org allows are running. Raises SfError."""
+        most = self.settings["max_concurrent_requests"]
+        with self._running_lock:
+            if most is not None and self._running >= most:
+                message = "ConcurrentRequests (Concurrent API Requests) Limit exceeded."
+                raise SfError("REQUEST_LIMIT_EXCEEDED", message, status=403)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._running_lock:
+                self._running -= 1
+
+    def _dispatch(self, request: Request, call: Call) -> tuple[int, Any]:
+        """Does a call; one that needs a row which somebody holds waits outside the transaction and starts again, as
+        long as Salesforce waits."""
+        deadline = time.monotonic() + float(self.settings["lock_wait_seconds"])
+        while True:
+            try:
+                with self.store.transaction(call.entry) as change:
+                    change.patient = time.monotonic() < deadline
+                    return self.rest.dispatch(
+                        change, call, request.method, request.raw_path, request.args(), request.body, request.headers
+                    )
+            except RowLocked as held:
+                self.records.locks.wait(held.key, deadline - time.monotonic())
+
+    def _identity(self, request: Request) -> dict[str, Any]:
+        """Who the token belongs to (OpenID Connect's userinfo, and the identity URL's answer)."""
+        user = self.store.all("User")[0]
+        organization = self.records.organization_id
+        base = f"http://{request.headers.get('host', '')}"
+        return {
+            "id": f"{base}/id/{organization}/{user['Id']}",
+            "sub": f"{base}/id/{organization}/{user['Id']}",
+            "user_id": user["Id"],
+            "organization_id": organization,
+            "username": self.settings["username"],
+            "preferred_username": self.settings["username"],
+            "nick_name": "portal",
+            "display_name": "Portal Integration",
+            "name": "Portal Integration",
+            "email": user["Email"],
+            "email_verified": True,
+            "active": True,
+            "user_type": "STANDARD",
+            "language": "en_US",
+            "locale": "en_US",
+            "utcOffset": 0,
+            "urls": {
+                "rest": f"{base}/services/data/v{{version}}/",
+                "query": f"{base}/services/data/v{{version}}/query/",
+                "sobjects": f"{base}/services/data/v{{version}}/sobjects/",
+                "recent": f"{base}/services/data/v{{version}}/recent/",
+            },
+        }
 
     def _token(self, request: Request, call: Call) -> Response:
         if request.method != "POST":
@@ -174,11 +271,18 @@ class Org(Sandbox):
                 "access_token": token,
                 "scope": "api",
                 "instance_url": instance,
-                "id": f"https://login.salesforce.com/id/{organization}/{user}",
+                "id": f"{instance}/id/{organization}/{user}",
                 "token_type": "Bearer",
             },
             headers=[("Cache-Control", "no-store")],
         )
+
+    def _revoke(self, token: str, call: Call) -> Response:
+        if self.store.get("_token", token) is None:
+            return json_response({"error": "invalid_token", "error_description": "token invalid"}, 400)
+        with self.store.transaction(call.entry) as change:
+            change.delete("_token", token)
+        return Response(200)
 
     def _signed_in(self, request: Request) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -203,14 +307,22 @@ class Org(Sandbox):
         """seed, provision, callouts, expire-tokens."""
         match request.method, parts:
             case "POST", ["seed"]:
-                return json_response(self.seed(request.json()), 201)
-            case "POST", ["provision"]:
+                return json_response(self.staff.seed(request.json()), 201)
+            case "POST", ["staff"]:
+                return json_response(self.staff.change_order(request.json()))
+            case "POST", ["clone"]:
+                return json_response(self.staff.clone(request.json()), 201)
+            case "POST", ["locks"]:
                 wanted = request.json()
-                key = ids.to_18(wanted["orderId"]) or wanted["orderId"]
-                if wanted.get("background"):
-                    self.provision_in_background(key, wanted.get("options"))
-                    return json_response({"started": key}, 202)
-                return json_response(self.callouts.provision(key, wanted.get("options")))
+                self.records.locks.hold(
+                    ids.to_18(wanted["id"]) or "", float(wanted.get("seconds", 3600)), bool(wanted.get("approval"))
+                )
+                return json_response({})
+            case "DELETE", ["locks", *some]:
+                self.records.locks.release(ids.to_18(some[0]) if some else None)
+                return json_response({})
+            case "POST", ["provision"]:
+                return json_response(*self._provision(request.json()))
             case "GET", ["callouts"]:
                 order = ids.to_18(request.args().get("order"))
                 return json_response(
@@ -228,44 +340,23 @@ class Org(Sandbox):
                 return json_response({"expired": len(tokens)})
         return None
 
-    def provision_in_background(self, order_id: str, options: dict[str, Any] | None = None) -> None:
-        """Like @future: the click returns at once."""
-        threading.Thread(target=self.callouts.provision, args=(order_id, options), daemon=True).start()
+    def _provision(self, wanted: Document) -> tuple[Any, int]:
+        """`orderId` or `orderIds`, `options`, `background`: presses the button for one order or for many."""
+        many = "orderIds" in wanted
+        keys = [ids.to_18(key) or key for key in (wanted["orderIds"] if many else [wanted["orderId"]])]
+        options = wanted.get("options")
+        if wanted.get("background"):
+            self.press(keys, options, many=many)
+            return {"started": keys if many else keys[0]}, 202
+        return (
+            {"results": self.button.press_for_all(keys, options)} if many else self.button.press(keys[0], options)
+        ), 200
+
+    def press(self, order_ids: list[str], options: dict[str, Any] | None = None, *, many: bool = False) -> None:
+        """The click comes back at once, and what it started goes on."""
+        target, subject = (self.button.press_for_all, order_ids) if many else (self.button.press, order_ids[0])
+        threading.Thread(target=target, args=(subject, options), daemon=True).start()
 
     def seed(self, wanted: Document) -> Document:
-        """`fields` adds custom fields, `records` creates, `update` changes, `delete` removes: all without the checks a
-        caller of the REST API meets. `ref` names a record; "@{name}" elsewhere is its id."""
-        for name, fields in (wanted.get("fields") or {}).items():
-            for field_name, about in fields.items():
-                self.records.add_field(name, Field(field_name, **about))
-        names: dict[str, str] = {}
-
-        def values_of(record: Record) -> Record:
-            result = {}
-            for key, value in record.items():
-                if key in ("type", "ref"):
-                    continue
-                if isinstance(value, str) and value.startswith("@{") and value.endswith("}"):
-                    value = names[value[2:-1]]
-                result[key] = value
-            unknown = set(result) - set(self.records.object(record["type"]).fields)
-            if unknown:
-                raise ValueError(f"{record['type']} has no field {', '.join(sorted(unknown))}")
-            return result
-
-        created, updated = [], 0
-        with self.store.transaction() as change:
-            for record in wanted.get("records", []):
-                key = self.records.insert(change, self.records.object(record["type"]).name, values_of(record))
-                created.append(key)
-                names[record.get("ref", key)] = key
-            for record in wanted.get("update", []):
-                key = ids.to_18(record["Id"]) or ""
-                before = change.get(record["type"], key)
-                if before is None:
-                    raise ValueError(f"no {record['type']} {record['Id']}")
-                self.records.write(change, record["type"], before, {**values_of(record), "Id": key})
-                updated += 1
-            for record in wanted.get("delete", []):
-                change.delete(record["type"], ids.to_18(record["Id"]) or "")
-        return {"ids": created, "names": names, "updated": updated}
+        """Creates and changes records without the checks a caller meets (see staff.py)."""
+        return self.staff.seed(wanted)

@@ -1,7 +1,8 @@
-"""The "Provision in WHMCS" button: the communication guide's callout, byte for byte, and what its Apex does after.
+"""One signed request to the portal, as the guide's Apex or the package sends it, and the record of what came back.
 
-`guide` is the guide's `OrderProvisioningService`: 200 writes Provisioned, anything else Failed. `package` behaves like
-a Queueable: marks the order Requested, keeps one Idempotency-Key across retries, leaves the outcome to the portal.
+`guide` is the communication guide's `OrderProvisioningService`, byte for byte: local time labelled Z, a nonce of 16
+digits, a key with the clock in it. `package` is the Salesforce package: the canonical body with `requestedBy`, GMT, 32
+digits, the key of the click.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sandbox.salesforce.records import Records, now
 from sandbox.store import Document, Journal
 
 TIMEOUT_SECONDS = 30.0
+KEPT = 500
 
 
 class Callouts:
@@ -30,16 +32,16 @@ class Callouts:
         self._journal = journal
         self._settings = settings
 
-    def payload(self, order_id: str, options: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-        """Body and headers of one callout."""
-        local = datetime.now(UTC) + timedelta(minutes=int(self._settings["org_utc_offset_minutes"]))
-        stamp = options.get("timestamp") or local.strftime("%Y-%m-%dT%H:%M:%SZ")
-        nonce = options.get("nonce") or secrets.token_hex(16)[:16]
-        body = json.dumps(
-            {"orderId": order_id, "timestamp": stamp, "nonce": nonce, **(options.get("fields") or {})},
-            separators=(",", ":"),
-            ensure_ascii=False,
-        ).encode()
+    def payload(self, order_id: str, options: dict[str, Any], mode: str) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of one callout; `options` may set each part of it."""
+        guide = mode == "guide"
+        offset = timedelta(minutes=int(self._settings["org_utc_offset_minutes"]) if guide else 0)
+        stamp = options.get("timestamp") or (datetime.now(UTC) + offset).strftime("%Y-%m-%dT%H:%M:%SZ")
+        nonce = options.get("nonce") or secrets.token_hex(16)[: 16 if guide else 32]
+        told = {"orderId": order_id, "timestamp": stamp, "nonce": nonce}
+        if not guide:
+            told["requestedBy"] = self._settings["operator"]
+        body = json.dumps({**told, **(options.get("fields") or {})}, separators=(",", ":"), ensure_ascii=False).encode()
         secret = (options.get("secret") or self._settings["webhook_secret"] or "").encode()
         headers = {
             "Content-Type": "application/json",
@@ -51,63 +53,15 @@ class Callouts:
         }
         return body, headers
 
-    def provision(self, order_id: str, options: dict[str, Any] | None = None) -> Document:
-        """Presses the button and waits for what comes of it; answers the callout's record."""
-        options = dict(options or {})
-        mode = options.get("mode") or self._settings["callout_mode"]
-        if mode == "package":
-            options.setdefault("key", f"provision_{order_id}_{secrets.token_hex(8)}")
-            self._update(order_id, {"Provisioning_Status__c": "Requested"})
-        attempts = int(options.get("attempts", 3 if mode == "package" else 1))
-        for attempt in range(1, attempts + 1):
-            result = self._send(order_id, options, mode)
-            if mode == "guide" or (result["status"] is not None and result["status"] < 500) or attempt == attempts:
-                break
-            options.pop("nonce", None)
-            options.pop("timestamp", None)
-        if options.get("write_back", True):
-            self._write_back(order_id, result, mode)
-        return result
-
-    def _write_back(self, order_id: str, result: Document, mode: str) -> None:
-        status, error = result["status"], result["error"]
-        if mode == "package":
-            order = self._records.record("Order", order_id) or {}
-            if order.get("Provisioning_Status__c") == "Requested" and status is not None and 400 <= status < 500:
-                self._update(
-                    order_id, {"Provisioning_Status__c": "Failed", "Provisioning_Error_Message__c": f"HTTP {status}"}
-                )
-        elif error is not None:
-            self._update(order_id, {"Provisioning_Status__c": "Failed", "Provisioning_Error_Message__c": error[:255]})
-        elif status == 200:
-            self._update(order_id, {"Provisioning_Status__c": "Provisioned"})
-        else:
-            self._update(
-                order_id, {"Provisioning_Status__c": "Failed", "Provisioning_Error_Message__c": f"HTTP {status}"}
-            )
-
-    def _update(self, order_id: str, fields: dict[str, Any]) -> None:
-        entry = self._journal.begin(
-            direction="apex",
-            method="DML",
-            path=f"/Order/{order_id}",
-            action="apex.update",
-            order=order_id,
-            params=fields,
-        )
-        with self._records.store.transaction(entry) as change:
-            record = change.get("Order", order_id)
-            if record is not None:
-                self._records.write(change, "Order", record, fields)
-        self._journal.finish(entry, state="answered", answered=time.time(), inside=0.0)
-
-    def _send(self, order_id: str, options: dict[str, Any], mode: str) -> Document:
-        body, headers = self.payload(order_id, options)
+    def send(self, order_id: str, options: dict[str, Any], mode: str, attempt: int = 1) -> Document:
+        """Sends one and waits for the answer; answers its record. Never raises for what the other side does."""
+        body, headers = self.payload(order_id, options, mode)
         base = urlsplit(options.get("portal_url") or self._settings["portal_url"] or "")
         path = f"{base.path.rstrip('/')}/orders/{options.get('path_id') or order_id}/fulfill"
         result: Document = {
             "orderId": order_id,
             "mode": mode,
+            "attempt": attempt,
             "key": headers["Idempotency-Key"],
             "nonce": headers["X-SF-Nonce"],
             "timestamp": headers["X-SF-Timestamp"],
@@ -122,39 +76,19 @@ class Callouts:
             number = str(change.next("callout"))
             result["id"] = int(number)
             change.put("_callout", number, result)
-            change.delete("_callout", str(int(number) - 500))
+            change.delete("_callout", str(int(number) - KEPT))
         entry = self._journal.begin(
             direction="out",
             method="POST",
             path=path,
             action="callout",
             order=order_id,
-            params={"key": result["key"], "nonce": result["nonce"], "mode": mode},
+            params={"key": result["key"], "nonce": result["nonce"], "mode": mode, "attempt": attempt},
         )
         start = time.monotonic()
-        connection: http.client.HTTPConnection | None = None
-        try:
-            if not base.hostname:
-                raise OSError("The portal's address isn't set (Named Credential Portal_BFF)")
-            kind = http.client.HTTPSConnection if base.scheme == "https" else http.client.HTTPConnection
-            connection = kind(base.hostname, base.port, timeout=float(options.get("timeout", TIMEOUT_SECONDS)))
-            connection.request("POST", path, body=body, headers=headers)
-            response = connection.getresponse()
-            text = response.read().decode("utf-8", "replace")
-            result = {
-                **result,
-                "status": response.status,
-                "body": text[:4000],
-                "responseHeaders": dict(response.getheaders()),
-            }
-        except TimeoutError:
-            result = {**result, "error": "Read timed out"}
-        except (OSError, http.client.HTTPException) as error:
-            result = {**result, "error": str(error) or type(error).__name__}
-        finally:
-            if connection is not None:
-                connection.close()
-        result = {**result, "seconds": round(time.monotonic() - start, 3)}
+        timeout = float(options.get("timeout", TIMEOUT_SECONDS))
+        result = {**result, **_post(base.scheme, base.hostname, base.port, path, body, headers, timeout)}
+        result["seconds"] = round(time.monotonic() - start, 3)
         with self._records.store.transaction() as change:
             change.put("_callout", str(result["id"]), result)
         self._journal.finish(
@@ -166,3 +100,24 @@ class Callouts:
             inside=0.0,
         )
         return result
+
+
+def _post(
+    scheme: str, host: str | None, port: int | None, path: str, body: bytes, headers: dict[str, str], timeout: float
+) -> Document:
+    """`status`, `body` and `responseHeaders` of the answer, or `error` in Apex' words."""
+    if not host:
+        return {"error": "The portal's address isn't set (Named Credential Portal_BFF)"}
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    connection = kind(host, port, timeout=timeout)
+    try:
+        connection.request("POST", path, body=body, headers=headers)
+        response = connection.getresponse()
+        text = response.read().decode("utf-8", "replace")
+        return {"status": response.status, "body": text[:4000], "responseHeaders": dict(response.getheaders())}
+    except TimeoutError:
+        return {"error": "Read timed out"}
+    except (OSError, http.client.HTTPException) as error:
+        return {"error": str(error) or type(error).__name__}
+    finally:
+        connection.close()

@@ -32,36 +32,3 @@ def not_found() -> SfError:
 def expired_session() -> SfError:
     """Token missing, unknown or expired."""
     return SfError("INVALID_SESSION_ID", "Session expired or invalid", status=401)
-
-
-PRESETS: dict[str, tuple[int, Any]] = {
-    "INVALID_SESSION_ID": (401, expired_session().body()),
-    "REQUEST_LIMIT_EXCEEDED": (403, SfError("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.").body()),
-    "UNABLE_TO_LOCK_ROW": (
-        400,
-        SfError(
-            "UNABLE_TO_LOCK_ROW",
-            "unable to obtain exclusive access to this record or 1 records: 801000000000000AAA",
-            [],
-        ).body(),
-    ),
-    "ENTITY_IS_LOCKED": (400, SfError("ENTITY_IS_LOCKED", "the entity is locked for editing", []).body()),
-    "SERVER_UNAVAILABLE": (503, SfError("SERVER_UNAVAILABLE", "The server is temporarily unavailable.").body()),
-    "UNKNOWN_EXCEPTION": (
-        500,
-        SfError(
-            "UNKNOWN_EXCEPTION",
-            "An unexpected error occurred. Please include this "
-            "ErrorId if you contact support: 1234567890-12345 (123456789)",
-        ).body(),
-    ),
-    "INSUFFICIENT_ACCESS": (
-        403,
-        SfError("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on cross-reference id", []).body(),
-    ),
-    "INVALID_GRANT": (400, {"error": "invalid_grant", "error_description": "user hasn't approved this consumer"}),
-    "INVALID_APP_ACCESS": (
-        400,
-        {"error": "invalid_app_access", "error_description": "user is not admin approved to access this app"},
-    ),
-}

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import re
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.salesforce import ids, schema
 from sandbox.salesforce.errors import SfError, not_found
-from sandbox.salesforce.schema import Field, SObject
-from sandbox.salesforce.soql import NUMBER_TYPES, TEXT_TYPES, to_utc
+from sandbox.salesforce.field_values import FieldValues
+from sandbox.salesforce.locks import Locks
+from sandbox.salesforce.order_rules import OrderRules
+from sandbox.salesforce.permissions import Permissions
+from sandbox.salesforce.refusals import refuse_write
+from sandbox.salesforce.schema import Field, Record, SObject
+from sandbox.salesforce.soql.values import to_utc
 from sandbox.store import Store, Transaction
-
-Record = dict[str, Any]
 
 
 def now() -> str:
     """The present, as the org writes it."""
     return to_utc(datetime.now(UTC).isoformat())
+
+
+def find_object(objects: dict[str, SObject], name: str) -> SObject | None:
+    """The object of that name, whatever its case."""
+    found = objects.get(name)
+    return found or next((each for key, each in objects.items() if key.lower() == name.lower()), None)
 
 
 class Records:
@@ -28,6 +35,10 @@ class Records:
         self.store = store
         self.settings = settings
         self.schema = schema.build()
+        self.permissions = Permissions(self.schema, settings)
+        self.values = FieldValues(store, self.schema, settings, self.permissions)
+        self.rules = OrderRules(store, settings, self.items)
+        self.locks = Locks()
         for document in store.all("_field"):
             self._add_field(document["object"], Field(**document["field"]))
         with store.transaction() as change:
@@ -45,20 +56,21 @@ class Records:
                         "CreatedDate": now(),
                     },
                 )
-                user = self._new_id(change, "User")
-                change.put(
-                    "User",
-                    user,
-                    {
-                        "Id": user,
-                        "Username": settings.get("username") or "portal@northwind.example",
-                        "FirstName": "Portal",
-                        "LastName": "Integration",
-                        "Email": "portal@northwind.example",
-                        "IsActive": True,
-                        "CreatedDate": now(),
-                    },
-                )
+                profile = self._new_id(change, "Profile")
+                change.put("Profile", profile, {"Id": profile, "Name": "Minimum Access - API Only Integrations"})
+            profiles = [each["Id"] for each in store.all("Profile")]
+            have = {each["LastName"] for each in store.all("User")}
+            username = settings.get("username") or "portal@northwind.example"
+            for login, first, last in (
+                (username, "Portal", "Integration"),
+                ("operator@northwind.example", "Olivia", "Operator"),
+            ):
+                if last not in have:
+                    user = self._new_id(change, "User")
+                    email = f"{first.lower()}@northwind.example"
+                    names = {"Username": login, "FirstName": first, "LastName": last, "Email": email}
+                    names["ProfileId"] = profiles[0] if profiles else None
+                    change.put("User", user, {"Id": user, **names, "IsActive": True, "CreatedDate": now()})
 
     @property
     def organization_id(self) -> str:
@@ -69,6 +81,11 @@ class Records:
     def user_id(self) -> str:
         """The integration user's id."""
         return str(self.store.all("User")[0]["Id"])
+
+    @property
+    def operator_id(self) -> str:
+        """The id of the operator who presses the buttons."""
+        return str(self.store.all("User")[1]["Id"])
 
     def _add_field(self, name: str, what: Field) -> None:
         self.schema[name].fields[what.name] = what
@@ -117,7 +134,7 @@ class Records:
                 return entry.get("UnitPrice" if field_name == "ListPrice" else "Product2Id")
         elif name == "PricebookEntry" and field_name in ("Name", "ProductCode"):
             return (self.store.get("Product2", record.get("Product2Id") or "") or {}).get(field_name)
-        elif name in ("Contact", "User") and field_name == "Name":
+        elif field_name == "Name" and (name in ("Contact", "User") or record.get("IsPersonAccount")):
             return " ".join(part for part in (record.get("FirstName"), record.get("LastName")) if part)
         found = record.get(field_name)
         if found is None:
@@ -129,13 +146,15 @@ class Records:
         """Every field of a record."""
         return {each: self.value(name, record, each) for each in self.schema[name].fields}
 
+    def seen(self) -> Seen:
+        """The records as the user sees them."""
+        return Seen(self)
+
     # -- names and ids
 
     def object(self, name: str) -> SObject:
-        """An object by name, whatever its case."""
-        found = self.schema.get(name)
-        if found is None:
-            found = next((each for key, each in self.schema.items() if key.lower() == name.lower()), None)
+        """An object that the user sees by name, whatever its case. Raises SfError."""
+        found = find_object(self.permissions.schema(), name)
         if found is None:
             raise not_found()
         return found
@@ -167,137 +186,16 @@ class Records:
             if change.get(name, key) is None:
                 return key
 
-    # -- checking values
-
-    def checked(self, target: SObject, data: Record, creating: bool, raw: str = "") -> Record:
-        """Values from JSON as they are stored; SfError for what the org would refuse."""
-        values: Record = {}
-        refused = []
-        for name, value in data.items():
-            if name == "attributes":
-                continue
-            what = target.field(name)
-            if what is None:
-                raise SfError("INVALID_FIELD", f"No such column '{name}' on sobject of type {target.name}", [])
-            if what.name == "Id":
-                raise SfError("INVALID_FIELD", "The Id field should not be specified in the sobject data.", ["Id"])
-            if what.read_only or (what.create_only and not creating):
-                refused.append(what.name)
-                continue
-            values[what.name] = self._value(what, value, raw)
-        if refused:
-            raise SfError(
-                "INVALID_FIELD_FOR_INSERT_UPDATE",
-                f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings "
-                "of this field and verify that it is read/write for your profile or permission set.",
-                refused,
-            )
-        return values
-
-    def _value(self, what: Field, value: Any, raw: str) -> Any:
-        if value is None:
-            return None
-        if what.type in TEXT_TYPES:
-            if not isinstance(value, str):
-                raise self._unreadable("string", what.name, value, raw)
-            text = value.strip() if what.type != "textarea" else value
-            if len(text) > what.length:
-                raise SfError(
-                    "STRING_TOO_LONG",
-                    f"{what.label}: data value too large: {text} (max length={what.length})",
-                    [what.name],
-                )
-            if what.type == "email" and text and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s.]+", text):
-                raise SfError("INVALID_EMAIL_ADDRESS", f"{what.label}: invalid email address: {text}", [what.name])
-            return text or None
-        if what.type in NUMBER_TYPES:
-            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-                raise self._unreadable("double", what.name, value, raw)
-            try:
-                return float(value)
-            except ValueError:
-                raise self._unreadable("double", what.name, value, raw) from None
-        if what.type == "boolean":
-            if isinstance(value, bool):
-                return value
-            if str(value).lower() in ("true", "false"):
-                return str(value).lower() == "true"
-            raise self._unreadable("boolean", what.name, value, raw)
-        if what.type in ("date", "datetime"):
-            try:
-                if not isinstance(value, str):
-                    raise ValueError("not text")
-                if what.type == "datetime":
-                    return to_utc(value)
-                return date.fromisoformat(value[:10]).isoformat()
-            except ValueError:
-                raise self._unreadable(what.type, what.name, value, raw) from None
-        if what.type == "reference":
-            if value == "":
-                return None
-            key = ids.to_18(value)
-            assert what.refers_to is not None
-            if key is None or key[:3] != self.schema[what.refers_to].prefix:
-                label = what.label.removesuffix("Id")
-                raise SfError("MALFORMED_ID", f"{label} ID: id value of incorrect type: {value}", [what.name])
-            record = self.store.get(what.refers_to, key)
-            if record is None:
-                raise SfError("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", [what.name])
-            if record.get("IsDeleted"):
-                raise SfError("ENTITY_IS_DELETED", "entity is deleted", [what.name])
-            return key
-        return value
-
-    @staticmethod
-    def _unreadable(wanted: str, name: str, value: Any, raw: str) -> SfError:
-        """JSON of the wrong type for a field, with the place in the body."""
-        kind = (
-            "VALUE_TRUE"
-            if value is True
-            else "VALUE_FALSE"
-            if value is False
-            else "VALUE_NUMBER_INT"
-            if isinstance(value, int)
-            else "VALUE_NUMBER_FLOAT"
-            if isinstance(value, float)
-            else "VALUE_STRING"
-            if isinstance(value, str)
-            else "START_ARRAY"
-            if isinstance(value, list)
-            else "START_OBJECT"
-        )
-        shown = value if isinstance(value, str) else json.dumps(value)
-        found = re.search(re.escape(json.dumps(name)) + r"\s*:\s*", raw)
-        place = found.end() if found else 0
-        line = raw.count("\n", 0, place) + 1
-        column = place - (raw.rfind("\n", 0, place) + 1) + 1
-        return SfError(
-            "JSON_PARSER_ERROR",
-            f"Cannot deserialize instance of {wanted} from {kind} value {shown} or request may be missing a "
-            f"required field at [line:{line}, column:{column}]",
-        )
-
-    def _check_unique(self, target: SObject, values: Record, key: str | None) -> None:
-        for name, value in values.items():
-            if value is None or not target.fields[name].unique:
-                continue
-            for other in self.store.find(target.name, name, value):
-                if other["Id"] != key and not other.get("IsDeleted"):
-                    raise SfError(
-                        "DUPLICATE_VALUE",
-                        f"duplicate value found: {name} duplicates value on record with id: {other['Id'][:15]}",
-                        [],
-                    )
-
     # -- changing
 
     def create(self, change: Transaction, target: SObject, data: Record, raw: str = "") -> str:
         """Creates a record; answers its id."""
-        values = self.checked(target, data, True, raw)
-        missing = [each.name for each in target.fields.values() if each.required and values.get(each.name) is None]
+        self.permissions.check("c", target.name)
+        values = self.values.checked(target, data, True, raw)
+        missing = [name for name in self._required(target, values) if values.get(name) is None]
         if missing:
             raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
-        self._check_unique(target, values, None)
+        self.values.check_unique(target, values, None)
         if target.name == "Order" and values["Status"] in schema.ACTIVATED_STATUSES:
             raise SfError(
                 "FAILED_ACTIVATION",
@@ -306,17 +204,29 @@ class Records:
                 ["Status"],
             )
         if target.name == "OrderItem":
-            self._check_item(values)
+            self.rules.check_item(values)
+        self.locks.check(values.get("OrderId"), values.get("AccountId"), patient=change.patient)
+        refuse_write(self.settings, "create", target.name, None)
         return self.insert(change, target.name, values)
+
+    def _required(self, target: SObject, values: Record) -> list[str]:
+        needed = [each.name for each in target.fields.values() if each.required]
+        if target.name == "Account" and values.get("LastName"):
+            needed.remove("Name")  # a person's is made of the parts
+        if target.name == "Order" and self.settings.get("orders_without_account"):
+            needed.remove("AccountId")
+        return needed
 
     def insert(self, change: Transaction, name: str, values: Record) -> str:
         """Puts a new record with values that need no check; an `Id` among them is kept."""
         key = ids.to_18(values.get("Id")) or self._new_id(change, name)
-        when = now()
+        stamp = now()
         number = change.next(f"number.{name}", 100)
         automatic: Record = {}
         if name == "Order":
             automatic["OrderNumber"] = f"{number:08d}"
+        elif name == "Account" and values.get("LastName"):
+            automatic["IsPersonAccount"] = True
         elif name == "OrderItem":
             automatic["OrderItemNumber"] = f"{number:010d}"
         defaults = {each.name: each.default for each in self.schema[name].fields.values() if each.default is not None}
@@ -326,43 +236,63 @@ class Records:
             {
                 **defaults,
                 **automatic,
-                "CreatedDate": when,
+                "CreatedDate": stamp,
                 "CreatedById": self.user_id,
-                "LastModifiedDate": when,
+                "LastModifiedDate": stamp,
                 "LastModifiedById": self.user_id,
-                "SystemModstamp": when,
+                "SystemModstamp": stamp,
                 **{field: value for field, value in values.items() if value is not None},
                 "Id": key,
                 "_number": number,
             },
         )
+        if automatic.get("IsPersonAccount") and self.settings.get("person_contacts"):
+            person = {name: values.get(name) for name in ("FirstName", "LastName")}
+            contact = {"AccountId": key, "Email": values.get("PersonEmail"), "IsPersonAccount": True, **person}
+            change.change(name, key, PersonContactId=self.insert(change, "Contact", contact))
         return key
 
     def update(self, change: Transaction, target: SObject, record: Record, data: Record, raw: str = "") -> None:
         """Changes a record."""
-        values = self.checked(target, data, False, raw)
-        cleared = [name for name, value in values.items() if value is None and target.fields[name].required]
+        self.permissions.check("e", target.name)
+        values = self.values.checked(target, data, False, raw)
+        cleared = [name for name in self._required(target, record) if name in values and values[name] is None]
         if cleared:
             raise SfError("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(cleared)}]", cleared)
-        self._check_unique(target, values, record["Id"])
+        self.values.check_unique(target, values, record["Id"])
         if target.name == "Order":
-            self._check_order_change(record, values)
+            self.rules.check_order_change(record, values)
         elif target.name == "OrderItem":
             order = self.store.get("Order", record["OrderId"]) or {}
-            self._check_editable(order)
+            self.rules.check_editable(order)
+        self.locks.check(record["Id"], record.get("OrderId"), patient=change.patient)
+        refuse_write(self.settings, "update", target.name, record["Id"])
         self.write(change, target.name, record, values)
 
-    def write(self, change: Transaction, name: str, record: Record, values: Record) -> None:
-        """Changes fields with values that need no check."""
-        when = now()
+    def update_as_apex(self, change: Transaction, name: str, record: Record, values: Record) -> None:
+        """Changes a record in system mode, as the org's own code does for an operator: no rights are needed, but
+        picklists, locks and triggers are as they are. Raises SfError."""
+        for field_name, value in values.items():
+            self.values.check_picklist(name, self.schema[name].fields[field_name], value)
+        self.locks.check(record["Id"], patient=change.patient)
+        refuse_write(self.settings, "update", name, record["Id"], as_apex=True)
+        self.write(change, name, record, values, by=self.operator_id)
+
+    def write(self, change: Transaction, name: str, record: Record, values: Record, by: str | None = None) -> None:
+        """Changes fields with values that need no check; `by` is the id of the user who does it."""
+        stamp = now()
+        who = by or self.user_id
         change.put(
             name,
             record["Id"],
-            {**record, **values, "LastModifiedDate": when, "LastModifiedById": self.user_id, "SystemModstamp": when},
+            {**record, **values, "LastModifiedDate": stamp, "LastModifiedById": who, "SystemModstamp": stamp},
         )
 
     def delete(self, change: Transaction, target: SObject, record: Record) -> None:
         """Moves a record (an order's items with it) to the bin."""
+        self.permissions.check("d", target.name)
+        self.locks.check(record["Id"], record.get("OrderId"), patient=change.patient)
+        refuse_write(self.settings, "delete", target.name, record["Id"])
         if target.name == "Order":
             if record.get("Status") in schema.ACTIVATED_STATUSES:
                 raise SfError("DELETE_FAILED", "You can't delete an activated order.", [])
@@ -370,48 +300,13 @@ class Records:
                 self.write(change, "OrderItem", item, {"IsDeleted": True})
         self.write(change, target.name, record, {"IsDeleted": True})
 
-    def _check_item(self, values: Record) -> None:
-        order = self.store.get("Order", values["OrderId"]) or {}
-        entry = self.store.get("PricebookEntry", values["PricebookEntryId"]) or {}
-        if order.get("Status") in schema.ACTIVATED_STATUSES:
-            raise SfError("FIELD_INTEGRITY_EXCEPTION", "You can't add products to an activated order.", ["OrderId"])
-        if not order.get("Pricebook2Id") or order["Pricebook2Id"] != entry.get("Pricebook2Id"):
-            raise SfError(
-                "FIELD_INTEGRITY_EXCEPTION",
-                "pricebook entry is in a different pricebook than the one assigned to the order",
-                ["PricebookEntryId"],
-            )
-        if not entry.get("IsActive"):
-            raise SfError("FIELD_INTEGRITY_EXCEPTION", "pricebook entry is inactive", ["PricebookEntryId"])
-        if values["Quantity"] <= 0:
-            raise SfError("FIELD_INTEGRITY_EXCEPTION", "Quantity: the quantity must be greater than 0", ["Quantity"])
 
-    def _check_editable(self, order: Record) -> None:
-        if order.get("Status") in schema.ACTIVATED_STATUSES and not self.settings["edit_activated_orders"]:
-            raise SfError("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object id", [])
+class Seen:
+    """Where queries read (the Source of soql): all records, but only the objects and fields that the user sees."""
 
-    def _check_order_change(self, record: Record, values: Record) -> None:
-        activates = (
-            values.get("Status") in schema.ACTIVATED_STATUSES and record.get("Status") not in schema.ACTIVATED_STATUSES
-        )
-        if activates:
-            if not self.items(record["Id"]):
-                raise SfError("FAILED_ACTIVATION", "An order must have at least one product.", [])
-            if set(values) - {"Status"}:
-                raise SfError(
-                    "FAILED_ACTIVATION",
-                    "When activating an order, you can change only its status.",
-                    sorted(set(values) - {"Status"}),
-                )
-        elif record.get("Status") in schema.ACTIVATED_STATUSES:
-            self._check_editable(record)
-        if (
-            "Pricebook2Id" in values
-            and values["Pricebook2Id"] != record.get("Pricebook2Id")
-            and self.items(record["Id"])
-        ):
-            raise SfError(
-                "FIELD_INTEGRITY_EXCEPTION",
-                "You can't change the price book of an order with products.",
-                ["Pricebook2Id"],
-            )
+    def __init__(self, records: Records):
+        self.schema = records.permissions.schema()
+        self.rows = records.rows
+        self.find = records.find
+        self.value = records.value
+        self.record = records.record

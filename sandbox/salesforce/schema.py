@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+Record = dict[str, Any]
+
+PROVISIONING_STATUSES = ("Pending Review", "Requested", "Activating", "Provisioned", "Failed", "Cancelled")
+ORDER_STATUSES = ("Draft", "Pending Review", "Activated", "Cancelled", "Rejected")
+CURRENCIES = ("USD", "EUR", "GBP")
+CYCLES = ("Monthly", "Quarterly", "Semi-Annually", "Annual", "Biennially", "Triennially", "One-Time")
 
 
 @dataclass(slots=True)
 class Field:
-    """One field; `length` counts characters; `read_only` fields are the org's own or computed."""
+    """One field; `length` counts characters; `read_only` fields are the org's own or computed; `feature` names the
+    setting without which the field isn't there."""
 
     name: str
     type: str = "string"
@@ -20,6 +29,9 @@ class Field:
     read_only: bool = False
     create_only: bool = False
     default: object = None
+    values: tuple[str, ...] = ()  # of a picklist
+    restricted: bool = False
+    feature: str | None = None
 
     @property
     def label(self) -> str:
@@ -50,9 +62,13 @@ class SObject:
         return next((each for each in self.fields.values() if (each.relationship or "").lower() == wanted), None)
 
 
-def ref(name: str, to: str, relationship: str | None = None, **more: object) -> Field:
+def ref(name: str, to: str, relationship: str | None = None, **more: Any) -> Field:
     """A lookup field."""
-    return Field(name, "reference", 18, refers_to=to, relationship=relationship or name.removesuffix("Id"), **more)  # type: ignore[arg-type]
+    return Field(name, "reference", 18, refers_to=to, relationship=relationship or name.removesuffix("Id"), **more)
+
+
+def _currency() -> Field:
+    return Field("CurrencyIsoCode", "picklist", 3, default="USD", values=CURRENCIES, feature="multi_currency")
 
 
 def _system() -> list[Field]:
@@ -88,6 +104,10 @@ def build() -> dict[str, SObject]:
             Field("IsSandbox", "boolean", default=True),
             Field("InstanceName", length=5),
             Field("OrganizationType", "picklist", 40),
+            Field("NamespacePrefix", length=15),
+            Field("TrialExpirationDate", "datetime"),
+            Field("PrimaryContact", length=80),
+            Field("LanguageLocaleKey", "picklist", 40, default="en_US"),
         ),
         _object(
             "User",
@@ -97,8 +117,10 @@ def build() -> dict[str, SObject]:
             Field("LastName", length=80),
             Field("Name", length=121, read_only=True),
             Field("Email", "email", 128),
+            ref("ProfileId", "Profile"),
             Field("IsActive", "boolean", default=True),
         ),
+        _object("Profile", "00e", Field("Name", length=255)),
         _object(
             "Account",
             "001",
@@ -112,6 +134,14 @@ def build() -> dict[str, SObject]:
             *_address("Billing"),
             ref("OwnerId", "User"),
             Field("WHMCS_Client_ID__c", length=20),
+            _currency(),
+            # A person account is account and contact in one; its name is made of the parts.
+            Field("IsPersonAccount", "boolean", read_only=True, default=False, feature="person_accounts"),
+            Field("FirstName", length=40, feature="person_accounts"),
+            Field("LastName", length=80, feature="person_accounts"),
+            Field("PersonEmail", "email", 80, feature="person_accounts"),
+            Field("PersonMobilePhone", "phone", 40, feature="person_accounts"),
+            ref("PersonContactId", "Contact", read_only=True, feature="person_accounts"),
         ),
         _object(
             "Contact",
@@ -126,6 +156,8 @@ def build() -> dict[str, SObject]:
             Field("Title", length=128),
             *_address("Mailing"),
             ref("OwnerId", "User"),
+            _currency(),
+            Field("IsPersonAccount", "boolean", read_only=True, default=False, feature="person_accounts"),
         ),
         _object(
             "Product2",
@@ -137,7 +169,8 @@ def build() -> dict[str, SObject]:
             Field("Family", "picklist"),
             Field("StockKeepingUnit", length=180),
             Field("WH_Product_ID__c", length=20),
-            Field("Billing_Cycle__c", "picklist"),
+            Field("Billing_Cycle__c", "picklist", values=CYCLES),
+            _currency(),
         ),
         _object(
             "Pricebook2",
@@ -153,6 +186,7 @@ def build() -> dict[str, SObject]:
             ref("Pricebook2Id", "Pricebook2", required=True, create_only=True),
             ref("Product2Id", "Product2", required=True, create_only=True),
             Field("UnitPrice", "currency", required=True),
+            _currency(),
             Field("IsActive", "boolean", default=False),
             Field("UseStandardPrice", "boolean", default=False),
             Field("Name", read_only=True),
@@ -165,7 +199,7 @@ def build() -> dict[str, SObject]:
             ref("AccountId", "Account", required=True),
             Field("EffectiveDate", "date", required=True),
             Field("EndDate", "date"),
-            Field("Status", "picklist", required=True),
+            Field("Status", "picklist", required=True, values=ORDER_STATUSES, restricted=True),
             Field("StatusCode", "picklist", read_only=True),
             ref("Pricebook2Id", "Pricebook2"),
             Field("Name", length=80),
@@ -179,7 +213,8 @@ def build() -> dict[str, SObject]:
             Field("TotalAmount", "currency", read_only=True),
             Field("ActivatedDate", "datetime", read_only=True),
             ref("ActivatedById", "User", read_only=True),
-            Field("Provisioning_Status__c", "picklist"),
+            _currency(),
+            Field("Provisioning_Status__c", "picklist", values=PROVISIONING_STATUSES, restricted=True),
             Field("WHMCS_Order_ID__c", length=20),
             Field("Provisioning_Error_Code__c", length=80),
             Field("Provisioning_Error_Message__c", length=255),
@@ -201,6 +236,7 @@ def build() -> dict[str, SObject]:
             Field("ServiceDate", "date"),
             Field("EndDate", "date"),
             Field("Portal_Reference__c", length=64, external_id=True, unique=True),
+            _currency(),
             Field("Domain__c"),
             Field("Hostname__c"),
         ),
@@ -215,7 +251,7 @@ def build() -> dict[str, SObject]:
 
 
 INDEXES = {
-    "Account": ("WHMCS_Client_ID__c",),
+    "Account": ("WHMCS_Client_ID__c", "PersonEmail"),
     "Contact": ("AccountId", "Email"),
     "PricebookEntry": ("Pricebook2Id",),
     "Order": ("AccountId", "Portal_Reference__c", "WHMCS_Order_ID__c", "Provisioning_Status__c"),

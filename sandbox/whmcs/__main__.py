@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sandbox.base import base_parser, run_sandbox, secret_from_env
+from sandbox.launch import base_parser, run_sandbox, secret_from_env
 from sandbox.whmcs.app import Whmcs
 
 
@@ -19,6 +19,8 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = {name: getattr(arguments, name) for name in ("identifier", "portal_url", "notes", "ids")}
     settings["secret"] = secret_from_env("SANDBOX_WHMCS_SECRET", "WHMCS_API_SECRET")
+    settings["admin_username"] = env("SANDBOX_WHMCS_ADMIN_USERNAME")
+    settings["admin_password"] = secret_from_env("SANDBOX_WHMCS_ADMIN_PASSWORD")
     settings["access_key"] = secret_from_env("SANDBOX_WHMCS_ACCESS_KEY", "WHMCS_API_ACCESS_KEY")
     settings["webhook_secret"] = secret_from_env("SANDBOX_WHMCS_WEBHOOK_SECRET", "WHMCS_WEBHOOK_SECRET")
     run_sandbox(Whmcs(arguments.data, settings), arguments)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from sandbox.base import Call, Sandbox
+from sandbox.base import Sandbox
+from sandbox.call import Call
 from sandbox.store import Document
-from sandbox.whmcs import web
-from sandbox.whmcs.api import ARRAYS, Api
+from sandbox.whmcs.api import ARRAYS, actions
 from sandbox.whmcs.events import Events
-from sandbox.whmcs.model import INDEXES, Model, Refused
+from sandbox.whmcs.model import INDEXES, Refused, timestamp
+from sandbox.whmcs.ordering import Ordering
 from sandbox.whmcs.php import Params, parse_form
+from sandbox.whmcs.staff import Staff
+from sandbox.whmcs.web import Pages
 from sandbox.wire import Request, Response, json_response
 
 SECRET_PARAMS = {
@@ -45,6 +49,15 @@ KINDS = {
 }
 
 
+def parameters(request: Request) -> Params:
+    """What a call brings, as PHP's $_REQUEST has it: the form's values before those in the address. Credentials count
+    in the form only: an address is in everybody's logs."""
+    in_address = {
+        name: value for name, value in parse_form(request.query.encode()).items() if name not in SECRET_PARAMS
+    }
+    return {**in_address, **parse_form(request.body)}
+
+
 class Whmcs(Sandbox):
     """WHMCS as the portal sees it, and as staff and customers see it in a browser."""
 
@@ -56,14 +69,19 @@ class Whmcs(Sandbox):
             403,
             {"result": "error", "message": 'Invalid Permissions: API action "addorder" is not allowed'},
         ),
+        # With `message`: any refusal in words of its own, and an answer that says neither success nor error.
+        "RESULT_ERROR": (200, {"result": "error", "message": "An unexpected error occurred"}),
+        "WARNING_ONLY": (200, {"warning": "Something may have gone wrong"}),
         "RATE_LIMITED": (429, {"result": "error", "message": "Too Many Requests"}),
     }
     indexes = INDEXES
-    secret_settings = frozenset({"secret", "access_key", "webhook_secret"})
+    secret_settings = frozenset({"secret", "access_key", "admin_password", "webhook_secret"})
     defaults = {
         "identifier": "sandbox-identifier",
         "secret": "sandbox-secret",
         "access_key": None,
+        "admin_username": None,
+        "admin_password": None,
         "notes": "stored",
         "ids": "strings",
         "empty_lists": "object",
@@ -75,6 +93,7 @@ class Whmcs(Sandbox):
         "cancel_invoice": True,
         "module_failure_order_status": "Active",
         "custom_statuses": [],
+        "leaky_errors": False,
         "portal_url": None,
         "webhook_secret": None,
         "webhooks": True,
@@ -83,8 +102,10 @@ class Whmcs(Sandbox):
     def __init__(self, data: Path, settings: dict[str, Any]):
         super().__init__(data, settings)
         self.events = Events(self.store, self.journal, self.settings, self.stopping)
-        self.model = Model(self.store, self.settings, self.events)
-        self.api = Api(self.model, self.settings, lambda: self.server.url if self.server else "")
+        self.model = Ordering(self.store, self.settings, self.events)
+        self.staff = Staff(self.model, self.journal)
+        self.pages = Pages(self.model)
+        self.actions = actions(self.model, lambda: self.server.url if self.server else "")
 
     def begin_background(self) -> None:
         """Starts the webhook courier."""
@@ -97,7 +118,7 @@ class Whmcs(Sandbox):
                 "action": "web" if request.method == "GET" else f"web.{request.path.rsplit('/', 1)[-1]}",
                 "params": None,
             }
-        params = parse_form(request.body)
+        params = parameters(request)
         shown = {key: value for key, value in params.items() if key not in SECRET_PARAMS | {"action", "responsetype"}}
         order = params.get("orderid")
         if order is None and str(params.get("action", "")).lower() == "getorders":
@@ -138,8 +159,8 @@ class Whmcs(Sandbox):
     def handle(self, request: Request, call: Call) -> Response:
         """api.php or a page."""
         if not request.path.endswith("/includes/api.php"):
-            return web.handle(self, request)
-        params = parse_form(request.body)
+            return self.pages.handle(request)
+        params = parameters(request)
         status, body = self._call(params, request, call)
         return json_response(body, status)
 
@@ -148,7 +169,7 @@ class Whmcs(Sandbox):
         if refusal is not None:
             return 403, {"result": "error", "message": refusal}
         action = str(params.get("action", ""))
-        act = self.api.actions.get(action.lower())
+        act = self.actions.get(action.lower())
         if act is None:
             return 200, {"result": "error", "message": f'Invalid API Action: "{action}" is not a valid API action'}
         if action.lower() in [each.lower() for each in self.settings["denied_actions"]]:
@@ -163,14 +184,21 @@ class Whmcs(Sandbox):
             return 200, {"result": "error", "message": str(refused)}
 
     def _refusal(self, params: Params, request: Request) -> str | None:
-        """Why the caller may not come in: credentials in the body only, never in the address."""
-        identifier, secret = params.get("identifier"), params.get("secret")
-        if not isinstance(identifier, str) or not isinstance(secret, str) or not identifier or not secret:
+        """Why the caller may not come in, or None."""
+        # API credentials under their own names, or as many clients still send them; last, an administrator's own.
+        pairs = [(params.get("identifier"), params.get("secret")), (params.get("username"), params.get("password"))]
+        given = [(name, word) for name, word in pairs if isinstance(name, str) and isinstance(word, str)]
+        given = [(name, word) for name, word in given if name and word]
+        if not given:
             return "Invalid or missing credentials"
-        expected = (str(self.settings["identifier"]), str(self.settings["secret"]))
-        if not (
-            hmac.compare_digest(identifier.encode(), expected[0].encode())
-            and hmac.compare_digest(secret.encode(), expected[1].encode())
+        good = [(str(self.settings["identifier"]), str(self.settings["secret"]))]
+        if self.settings["admin_username"] and self.settings["admin_password"]:
+            digest = hashlib.md5(str(self.settings["admin_password"]).encode(), usedforsecurity=False).hexdigest()
+            good.append((str(self.settings["admin_username"]), digest))
+        if not any(
+            hmac.compare_digest(name.encode(), known.encode()) and hmac.compare_digest(word.encode(), secret.encode())
+            for name, word in given
+            for known, secret in good
         ):
             return "Authentication Failed"
         if self.settings["access_key"] and params.get("accesskey") != self.settings["access_key"]:
@@ -186,7 +214,7 @@ class Whmcs(Sandbox):
             return {name: self.store.all(KINDS[name]) for name in wanted}
 
     def control(self, request: Request, parts: list[str]) -> Response | None:
-        """seed, module-failures, outbox."""
+        """seed, staff, events, module-failures, outbox."""
         match request.method, parts:
             case "POST", ["seed"]:
                 return json_response(self.seed(request.json()), 201)
@@ -207,6 +235,12 @@ class Whmcs(Sandbox):
                     for each in self.store.all("module_failure"):
                         change.delete("module_failure", str(each["id"]))
                 return json_response({})
+            case "POST", ["staff"]:
+                return json_response(self.staff.act(request.json()))
+            case "POST", ["events"]:
+                wanted = request.json()
+                told = self.events.told(wanted["event"], wanted.get("data") or {}, float(wanted.get("wait", 0)))
+                return json_response({"delivered": told}, 201)
             case "GET", ["outbox"]:
                 return json_response({"events": self.store.all("_sent") + self.store.all("_outbox")})
         return None
@@ -243,7 +277,7 @@ class Whmcs(Sandbox):
                 full = {
                     "ordernum": "1",
                     "userid": 0,
-                    "date": "2026-01-01 00:00:00",
+                    "date": timestamp(),
                     "status": "Pending",
                     "notes": "",
                     "paymentmethod": "stripe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -9,6 +10,7 @@ import json
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,16 +37,41 @@ class Events:
         self._settings = settings
         self._stopping = stopping
         self._wake = threading.Event()
+        self._muted = False
+
+    @contextlib.contextmanager
+    def muted(self, quiet: bool) -> Iterator[None]:
+        """While `quiet`, nothing is recorded: a change that no hook tells of. Only inside a transaction, which keeps
+        everybody else's changes out."""
+        self._muted = quiet
+        try:
+            yield
+        finally:
+            self._muted = False
+
+    def told(self, event: str, data: dict[str, Any], seconds: float) -> bool:
+        """Records an event out of turn and waits so long for its delivery. Answers whether it was delivered; raises
+        ValueError where events go nowhere."""
+        if not self.enabled:
+            raise ValueError("events need the settings portal_url, webhook_secret and webhooks")
+        with self._store.transaction() as change:
+            key = self.emit(change, event, **data)
+        deadline = time.monotonic() + seconds
+        while (delivered := self._store.get("_sent", str(key)) is not None) is False and time.monotonic() < deadline:
+            if self._stopping.wait(0.01):
+                break
+        return delivered
 
     @property
     def enabled(self) -> bool:
         """True when there is somebody to tell."""
         return bool(self._settings["portal_url"] and self._settings["webhook_secret"] and self._settings["webhooks"])
 
-    def emit(self, change: Transaction, event: str, **data: Any) -> None:
-        """Records an event in the transaction of the change it tells of; ids in `data` are texts."""
-        if not self.enabled:
-            return
+    def emit(self, change: Transaction, event: str, **data: Any) -> int | None:
+        """Records an event in the transaction of the change it tells of; ids in `data` are texts. Answers its number,
+        None when nothing was recorded."""
+        if not self.enabled or self._muted:
+            return None
         number = change.next("event")
         change.put(
             "_outbox",
@@ -61,6 +88,7 @@ class Events:
             },
         )
         self._wake.set()
+        return number
 
     def start(self) -> None:
         """Starts the courier."""

@@ -100,7 +100,7 @@ def test_both_ways_whmcs_writes_its_answers(stack: Stack, settings: dict[str, An
     provisioned(stack, order)
 
 
-def test_an_undisturbed_order_costs_six_calls_to_whmcs_and_three_to_salesforce(stack: Stack) -> None:
+def test_an_undisturbed_order_costs_eight_calls_to_whmcs_and_three_to_salesforce(stack: Stack) -> None:
     assert stack.fulfill(stack.order("starter")).status == 200  # tokens and connections are there
     order = stack.order("business")
     whmcs, salesforce = stack.whmcs.last(), stack.salesforce.last()
@@ -109,8 +109,10 @@ def test_an_undisturbed_order_costs_six_calls_to_whmcs_and_three_to_salesforce(s
     assert [entry["action"] for entry in calls_of(stack.whmcs, whmcs)] == [
         "GetPayMethods",
         "GetClientsDetails",
+        "GetOrders",  # the look before every AddOrder
         "AddOrder",
         "GetOrders",
+        "GetClientsProducts",  # is what WHMCS made what was asked for
         "AcceptOrder",
         "GetClientsProducts",
     ]
@@ -132,7 +134,7 @@ def test_an_undisturbed_order_costs_six_calls_to_whmcs_and_three_to_salesforce(s
     begun = stack.ledger(beat)[0]["beat"]
     stack.wait_for(lambda: stack.ledger(beat)[0]["beat"] >= begun + 4, "four rounds of the sweep")
     assert len([e for e in calls_of(stack.whmcs, whmcs) if elected in (e["order"], str(e["params"].get("id")))]) <= 3
-    assert len(calls_of(stack.whmcs, whmcs)) == 6
+    assert len(calls_of(stack.whmcs, whmcs)) == 8
     ours = [entry for entry in calls_of(stack.salesforce, salesforce) if order[:15] in json.dumps(entry)]
     assert len(ours) == 3
 

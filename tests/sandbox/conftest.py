@@ -44,8 +44,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 def start_org(folder: Path, keys: Keys) -> SalesforceSandbox:
-    """An org of one's own."""
-    return SalesforceSandbox.start(
+    """An org of one's own, whose API user may do everything (test_permissions.py has the other one)."""
+    org = SalesforceSandbox.start(
         folder,
         "--public-key",
         str(keys.public_path),
@@ -55,6 +55,8 @@ def start_org(folder: Path, keys: Keys) -> SalesforceSandbox:
         USERNAME,
         environment={"SANDBOX_WEBHOOK_SECRET": WEBHOOK_SECRET},
     )
+    org.settings(permissions="administrator")
+    return org
 
 
 def start_whmcs(folder: Path) -> WhmcsSandbox:
@@ -142,12 +144,12 @@ class LoopbackOverHttp(HTTPAdapter):
 
 
 @pytest.fixture
-def salesforce(org: SalesforceSandbox, keys: Keys) -> Iterator[Callable[[], Salesforce]]:
+def salesforce(org: SalesforceSandbox, keys: Keys) -> Iterator[Callable[[], Any]]:
     """Makes simple-salesforce clients, signed in with a fresh token."""
     with requests.Session() as session:
         session.mount("https://127.0.0.1", LoopbackOverHttp())
 
-        def sign_in() -> Salesforce:
+        def sign_in() -> Any:
             answer = token_answer(org, assertion(keys)).json()
             return Salesforce(
                 session_id=answer["access_token"], instance_url=answer["instance_url"], session=session, version="67.0"
@@ -157,13 +159,13 @@ def salesforce(org: SalesforceSandbox, keys: Keys) -> Iterator[Callable[[], Sale
 
 
 @pytest.fixture
-def sf(salesforce: Callable[[], Salesforce]) -> Salesforce:
+def sf(salesforce: Callable[[], Any]) -> Any:
     """A signed-in simple-salesforce client."""
     return salesforce()
 
 
 @pytest.fixture
-def new_order(sf: Salesforce, sides: Sides) -> Callable[..., str]:
+def new_order(sf: Any, sides: Sides) -> Callable[..., str]:
     """Places an order with items (names of sandbox.seeds; default one `starter`) through the REST API."""
     ids = sides.ids
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import jwt
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.control import SalesforceSandbox
 from sandbox.salesforce import oauth
-from tests.sandbox.conftest import GRANT, Keys, assertion, token_answer
+from tests.sandbox.conftest import GRANT, USERNAME, Keys, assertion, token_answer
 
 
 def test_a_good_assertion(org: SalesforceSandbox, keys: Keys) -> None:
@@ -55,6 +56,21 @@ def test_both_audiences_and_the_configured_one(org: SalesforceSandbox, keys: Key
         "https://northwind.my.salesforce.com",
     ):
         assert token_answer(org, assertion(keys, aud=audience)).status_code == 200
+
+
+def test_an_expiry_in_milliseconds_is_let_in_like_the_clis(org: SalesforceSandbox, keys: Keys) -> None:
+    assert token_answer(org, assertion(keys, exp=int(time.time() * 1000) + 300)).status_code == 200
+
+
+def test_a_revoked_token_is_over(org: SalesforceSandbox, keys: Keys) -> None:
+    signed_in = token_answer(org, assertion(keys)).json()
+    bearer = {"Authorization": f"Bearer {signed_in['access_token']}"}
+    about = requests.get(signed_in["id"], headers=bearer, timeout=30).json()
+    assert (about["username"], about["organization_id"]) == (USERNAME, org.state("Organization")["organizationId"])
+    revoke = f"{org.url}/services/oauth2/revoke"
+    assert requests.post(revoke, data={"token": signed_in["access_token"]}, timeout=30).status_code == 200
+    assert requests.get(signed_in["id"], headers=bearer, timeout=30).status_code == 401
+    assert requests.post(revoke, data={"token": "nothing"}, timeout=30).json()["error"] == "invalid_token"
 
 
 def test_forged_assertions(org: SalesforceSandbox, keys: Keys) -> None:

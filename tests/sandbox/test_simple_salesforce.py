@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import (
+    SalesforceError,
     SalesforceExpiredSession,
     SalesforceMalformedRequest,
     SalesforceRefusedRequest,
@@ -20,7 +20,12 @@ from sandbox.control import SalesforceSandbox
 from tests.sandbox.conftest import Sides
 
 
-def test_create_get_update_delete(sf: Salesforce, org: SalesforceSandbox) -> None:
+def content(caught: pytest.ExceptionInfo[SalesforceError]) -> Any:
+    """The parsed body of a refusal (simple-salesforce says `bytes` where it puts JSON)."""
+    return caught.value.content
+
+
+def test_create_get_update_delete(sf: Any, org: SalesforceSandbox) -> None:
     created = sf.Account.create({"Name": "Ø & Söhne", "WHMCS_Client_ID__c": "77"})
     assert created["success"] is True and created["errors"] == []
     key = created["id"]
@@ -33,11 +38,11 @@ def test_create_get_update_delete(sf: Salesforce, org: SalesforceSandbox) -> Non
     assert sf.Account.delete(key) == 204
     with pytest.raises(SalesforceResourceNotFound) as gone:
         sf.Account.update(key, {"Phone": "1"})
-    assert gone.value.content[0]["errorCode"] == "ENTITY_IS_DELETED"
+    assert content(gone)[0]["errorCode"] == "ENTITY_IS_DELETED"
     assert org.journal(action="delete:Account")[-1]["status"] == 204
 
 
-def test_upsert_by_external_id(sf: Salesforce, sides: Sides) -> None:
+def test_upsert_by_external_id(sf: Any, sides: Sides) -> None:
     reference = "upsert/ä 1"
     path = f"Portal_Reference__c/{quote(reference, safe='')}"
     order = {"AccountId": sides.ids["account:ada"], "EffectiveDate": "2026-11-21", "Status": "Pending Review"}
@@ -49,14 +54,14 @@ def test_upsert_by_external_id(sf: Salesforce, sides: Sides) -> None:
     assert found["totalSize"] == 1 and found["records"][0]["Description"] == "and again"
 
 
-def test_get_by_custom_id(sf: Salesforce, new_order: Callable[..., str]) -> None:
+def test_get_by_custom_id(sf: Any, new_order: Callable[..., str]) -> None:
     key = new_order(Portal_Reference__c="by-custom-id")
     assert sf.Order.get_by_custom_id("Portal_Reference__c", "by-custom-id")["Id"] == key
     with pytest.raises(SalesforceResourceNotFound):
         sf.Order.get_by_custom_id("Portal_Reference__c", "nobody")
 
 
-def test_describe_and_metadata(sf: Salesforce) -> None:
+def test_describe_and_metadata(sf: Any) -> None:
     names = {each["name"] for each in sf.describe()["sobjects"]}
     assert {"Account", "Order", "OrderItem", "PricebookEntry"} <= names
     fields = {each["name"]: each for each in sf.Order.describe()["fields"]}
@@ -65,18 +70,18 @@ def test_describe_and_metadata(sf: Salesforce) -> None:
     assert sf.Order.metadata()["objectDescribe"]["keyPrefix"] == "801"
 
 
-def test_limits_and_usage(sf: Salesforce) -> None:
+def test_limits_and_usage(sf: Any) -> None:
     assert sf.limits()["DailyApiRequests"]["Max"] > 0
     before = sf.api_usage["api-usage"].used
     sf.query("SELECT Id FROM Account LIMIT 1")
     assert sf.api_usage["api-usage"].used == before + 1
 
 
-def test_is_sandbox(sf: Salesforce) -> None:
+def test_is_sandbox(sf: Any) -> None:
     assert sf.is_sandbox() is True
 
 
-def test_paging(sf: Salesforce, sides: Sides) -> None:
+def test_paging(sf: Any, sides: Sides) -> None:
     sides.org.settings(query_batch_size=3)
     sides.org.seed(
         records=[{"type": "Contact", "LastName": f"Page {number}", "Title": "paging"} for number in range(8)]
@@ -92,10 +97,10 @@ def test_paging(sf: Salesforce, sides: Sides) -> None:
     assert len(list(sf.query_all_iter(query))) == 8
     with pytest.raises(SalesforceMalformedRequest) as wrong:
         sf.query_more("01gnothing-3")
-    assert wrong.value.content[0]["errorCode"] == "INVALID_QUERY_LOCATOR"
+    assert content(wrong)[0]["errorCode"] == "INVALID_QUERY_LOCATOR"
 
 
-def test_query_all_includes_deleted(sf: Salesforce) -> None:
+def test_query_all_includes_deleted(sf: Any) -> None:
     key = sf.Contact.create({"LastName": "Gone", "Title": "deleted"})["id"]
     sf.Contact.delete(key)
     query = "SELECT Id, IsDeleted FROM Contact WHERE Title = 'deleted'"
@@ -103,7 +108,7 @@ def test_query_all_includes_deleted(sf: Salesforce) -> None:
     assert sf.query(query, include_deleted=True)["records"][0]["IsDeleted"] is True
 
 
-def test_order_with_parents_and_items(sf: Salesforce, new_order: Callable[..., str]) -> None:
+def test_order_with_parents_and_items(sf: Any, new_order: Callable[..., str]) -> None:
     key = new_order("starter", "certificate")
     row = sf.query(
         format_soql(
@@ -120,7 +125,7 @@ def test_order_with_parents_and_items(sf: Salesforce, new_order: Callable[..., s
     assert items["records"][0]["PricebookEntry"]["Product2"]["Name"] == "Starter Hosting"
 
 
-def test_empty_child_query_is_null(sf: Salesforce, sides: Sides) -> None:
+def test_empty_child_query_is_null(sf: Any, sides: Sides) -> None:
     key = sf.Order.create({"AccountId": sides.ids["account:ada"], "EffectiveDate": "2026-11-21", "Status": "Draft"})[
         "id"
     ]
@@ -128,9 +133,9 @@ def test_empty_child_query_is_null(sf: Salesforce, sides: Sides) -> None:
     assert row["OrderItems"] is None
 
 
-def test_composite(sf: Salesforce, sides: Sides) -> None:
+def test_composite(sf: Any, sides: Sides) -> None:
     base = "/services/data/v67.0/sobjects"
-    parts = [
+    parts: list[dict[str, Any]] = [
         {
             "method": "POST",
             "url": f"{base}/Order",
@@ -160,7 +165,7 @@ def test_composite(sf: Salesforce, sides: Sides) -> None:
     assert done["compositeResponse"][2]["body"]["TotalAmount"] == 15.0
 
     orders = sf.query("SELECT COUNT() FROM Order")["totalSize"]
-    parts[1]["body"] = {**parts[1]["body"], "PricebookEntryId": sides.ids["product:starter"]}  # type: ignore[dict-item]
+    parts[1]["body"] = {**parts[1]["body"], "PricebookEntryId": sides.ids["product:starter"]}
     failed = sf.restful("composite", method="POST", json={"compositeRequest": parts, "allOrNone": True})
     codes = [each["body"][0]["errorCode"] for each in failed["compositeResponse"]]
     assert codes == ["PROCESSING_HALTED", "MALFORMED_ID", "PROCESSING_HALTED"]
@@ -198,20 +203,20 @@ def tree(sides: Sides, reference: str, entry: str) -> dict[str, Any]:
     }
 
 
-def test_composite_tree(sf: Salesforce, sides: Sides) -> None:
+def test_composite_tree(sf: Any, sides: Sides) -> None:
     done = sf.restful("composite/tree/Order", method="POST", json=tree(sides, "tree-1", sides.ids["entry:starter"]))
     assert done["hasErrors"] is False and [each["referenceId"] for each in done["results"]] == ["order", "item"]
     with pytest.raises(SalesforceMalformedRequest) as twice:
         sf.restful("composite/tree/Order", method="POST", json=tree(sides, "tree-1", sides.ids["entry:starter"]))
-    failure = twice.value.content["results"][0]
+    failure = content(twice)["results"][0]
     assert (failure["referenceId"], failure["errors"][0]["statusCode"]) == ("order", "DUPLICATE_VALUE")
     with pytest.raises(SalesforceMalformedRequest) as half:
         sf.restful("composite/tree/Order", method="POST", json=tree(sides, "tree-2", sides.ids["account:ada"]))
-    assert half.value.content["results"][0]["referenceId"] == "item"
+    assert content(half)["results"][0]["referenceId"] == "item"
     assert sf.query("SELECT COUNT() FROM Order WHERE Portal_Reference__c = 'tree-2'")["totalSize"] == 0
 
 
-def test_collections(sf: Salesforce, new_order: Callable[..., str], org: SalesforceSandbox) -> None:
+def test_collections(sf: Any, new_order: Callable[..., str], org: SalesforceSandbox) -> None:
     first, second = new_order(), new_order()
 
     def update(*records: tuple[str, str], all_or_none: bool = False) -> list[dict[str, Any]]:
@@ -252,7 +257,7 @@ def test_collections(sf: Salesforce, new_order: Callable[..., str], org: Salesfo
     assert removed[0]["success"] is True
 
 
-def test_batch(sf: Salesforce) -> None:
+def test_batch(sf: Any) -> None:
     done = sf.restful(
         "composite/batch",
         method="POST",
@@ -270,10 +275,10 @@ def refused(act: Callable[[], Any]) -> dict[str, Any]:
     """The one error a call is refused with."""
     with pytest.raises((SalesforceMalformedRequest, SalesforceResourceNotFound, SalesforceRefusedRequest)) as caught:
         act()
-    return dict(caught.value.content[0])
+    return dict(content(caught)[0])
 
 
-def test_error_bodies(sf: Salesforce, sides: Sides, new_order: Callable[..., str]) -> None:
+def test_error_bodies(sf: Any, sides: Sides, new_order: Callable[..., str]) -> None:
     key = new_order(Portal_Reference__c="unique-1")
     account = sides.ids["account:ada"]
     cases: list[tuple[Callable[[], Any], str, str]] = [
@@ -338,7 +343,7 @@ def test_error_bodies(sf: Salesforce, sides: Sides, new_order: Callable[..., str
         assert words in error["message"], error
 
 
-def test_activation(sf: Salesforce, new_order: Callable[..., str], org: SalesforceSandbox) -> None:
+def test_activation(sf: Any, new_order: Callable[..., str], org: SalesforceSandbox) -> None:
     key = new_order()
     assert (
         refused(lambda: sf.Order.update(key, {"Status": "Activated", "Description": "x"}))["errorCode"]
@@ -354,7 +359,7 @@ def test_activation(sf: Salesforce, new_order: Callable[..., str], org: Salesfor
     )
 
 
-def test_items_share_the_orders_pricebook(sf: Salesforce, sides: Sides) -> None:
+def test_items_share_the_orders_pricebook(sf: Any, sides: Sides) -> None:
     standard = next(each["Id"] for each in sides.org.state("Pricebook2")["Pricebook2"] if each["IsStandard"])
     key = sf.Order.create(
         {
@@ -372,22 +377,22 @@ def test_items_share_the_orders_pricebook(sf: Salesforce, sides: Sides) -> None:
     assert error["errorCode"] == "FIELD_INTEGRITY_EXCEPTION"
 
 
-def test_datetimes_come_back_in_utc(sf: Salesforce, new_order: Callable[..., str]) -> None:
+def test_datetimes_come_back_in_utc(sf: Any, new_order: Callable[..., str]) -> None:
     key = new_order()
     sf.Order.update(key, {"Last_Provisioning_At__c": "2026-11-21T18:38:52.120+02:00"})
     assert sf.Order.get(key)["Last_Provisioning_At__c"] == "2026-11-21T16:38:52.120+0000"
 
 
-def test_expired_token(salesforce: Callable[[], Salesforce], org: SalesforceSandbox) -> None:
+def test_expired_token(salesforce: Callable[[], Any], org: SalesforceSandbox) -> None:
     sf = salesforce()
     org.expire_tokens()
     with pytest.raises(SalesforceExpiredSession) as expired:
         sf.query("SELECT Id FROM Account LIMIT 1")
-    assert expired.value.content == [{"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}]
+    assert content(expired) == [{"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}]
     assert salesforce().query("SELECT Id FROM Account LIMIT 1")["totalSize"] == 1
 
 
-def test_request_limit(sf: Salesforce, org: SalesforceSandbox) -> None:
+def test_request_limit(sf: Any, org: SalesforceSandbox) -> None:
     org.settings(api_limit=1, api_used=1)
     assert refused(lambda: sf.query("SELECT Id FROM Account"))["errorCode"] == "REQUEST_LIMIT_EXCEEDED"
     org.settings(api_used=0)

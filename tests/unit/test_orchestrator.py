@@ -237,19 +237,19 @@ def test_failing_needing_a_decision_and_waiting_end_a_run_as_they_are_called(
     assert (ended.state, ended.code, row_of(context).attempt) == (State.FAILED, ErrorCode.ORDER_HAS_NO_ITEMS, 2)
 
 
-def test_after_the_first_add_order_a_step_with_a_good_outcome_isnt_done_again_in_its_attempt(
+def test_after_the_election_a_step_with_a_good_outcome_isnt_done_again_in_its_attempt(
     context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down(), "whmcs_create")
     run(context)
     clock.now = row_of(context).due_at
     with context.ledger.write() as connection:
-        connection.execute(sa.text("UPDATE fulfillments SET add_attempts = 1"))
+        connection.execute(sa.text("UPDATE fulfillments SET add_attempts = 1, elected_whmcs_id = '7'"))
     fail_with(monkeypatch, AssertionError("validation was done already"), "validation")
     assert run(context).state is State.PROVISIONED
 
 
-def test_before_the_first_add_order_what_was_checked_is_checked_again(
+def test_before_the_election_what_was_checked_is_checked_again(
     context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with(monkeypatch, down(), "whmcs_create")

@@ -246,6 +246,8 @@ def _fulfillments(c: Connection) -> None:
     queueing.forget_job(c, OTHER, "job_id")
     queueing.forget_jobs(c)
     queueing.longest_overdue(c)
+    waiting = {"state": State.WAITING, "waiting_code": ErrorCode.WHMCS_UNAVAILABLE, "due_at": NOW + 99}
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == OTHER).values(waiting))
     queueing.wake_waiting(c, ErrorCode.WHMCS_UNAVAILABLE, now=NOW, per_second=2.0)
     fulfillments.hurry(c, OTHER, now=NOW)
     fulfillments.note_salesforce_status(c, OTHER, 1, "Activating")
@@ -276,6 +278,8 @@ def _fulfillments(c: Connection) -> None:
     audits.hint(c, ORDER, now=NOW)
     audits.note_services(c, ORDER, {"5": "Active"}, now=NOW)
     audits.services_of(c, ORDER)
+    unpaid = {"state": State.FAILED, "error_code": ErrorCode.PAYMENT_METHOD_MISSING, "client_id": "1"}
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == OTHER).values(unpaid))
     payment_hints.hear(c, "1", now=NOW)
     payment_hints.note_asked(c, "1", now=NOW)
     payment_hints.heard_since(c, "1", NOW)
