@@ -51,7 +51,8 @@ limit_request_line = 4094
 limit_request_fields = 60
 limit_request_field_size = 8190
 
-# One line a request, without query strings: links in e-mails carry tokens there.
+# One line a request, without query strings, and without the tokens that links in e-mails have in their paths.
+logger_class = "portal.web.access_log.Logger"
 accesslog = os.environ.get("WEB_ACCESS_LOG") or None
 access_log_format = "%(t)s %(m)s %(U)s %(s)s %(B)s %(M)sms"
 errorlog = "-"

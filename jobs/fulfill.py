@@ -36,7 +36,8 @@ def fulfill_order(sf_order_id: str) -> None:
     process = _process
     if process is None:
         raise RuntimeError("orders are run by `python -m jobs.worker`, not by another RQ worker")
-    process.wait_for_heartbeat()
+    if not process.wait_for_heartbeat():
+        return  # the ledger is away: the order stays there as it is, and gets another job
     process.busy(True)
     try:
         ended = fulfill(process.context, sf_order_id)

@@ -42,11 +42,22 @@ def new_worker_id() -> str:
 
 
 class WorkerProcess:
-    """This process as an owner of orders. `worker_id`: made by the supervisor, so that it can mark us dead."""
+    """This process as an owner of orders. `worker_id`: made by the supervisor, so that it can mark us dead.
 
-    def __init__(self, services: Services, worker_id: str, fault_point: Callable[[str], None] = nothing) -> None:
+    stopping: whether this process has been told to end.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        worker_id: str,
+        fault_point: Callable[[str], None] = nothing,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.services = services
         self.worker_id = worker_id
+        self._stopping = stopping
         self._last_heartbeat = time.monotonic()
         self._busy_since: float | None = None
         # A run without progress for longer than its longest call is stuck: stop beating, so that it is taken over.
@@ -91,10 +102,16 @@ class WorkerProcess:
         """Whether an order is being run."""
         self._busy_since = time.monotonic() if busy else None
 
-    def wait_for_heartbeat(self) -> None:
-        """Until a heartbeat got through lately: whoever may send nothing takes up no order either."""
+    def wait_for_heartbeat(self) -> bool:
+        """Until a heartbeat got through lately: whoever may send nothing takes up no order either.
+
+        False: the process is to stop before one did.
+        """
         while time.monotonic() - self._last_heartbeat >= TTL_SECONDS - HEARTBEAT_SECONDS:
+            if self._stopping():
+                return False
             time.sleep(0.05)
+        return True
 
     def _check_lease(self, _deadline: float) -> None:
         """Right before bytes leave: whoever missed its heartbeats may have been taken over already.

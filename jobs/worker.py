@@ -6,6 +6,7 @@ taken over at once, without waiting for its heartbeats to be missed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import itertools
@@ -14,6 +15,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -43,6 +45,9 @@ log = logging.getLogger("jobs.worker")
 #: A child is replaced after so many jobs, so that no leak grows for ever.
 JOBS_PER_CHILD = 2000
 LONGEST_BACKOFF = 10.0
+REAP_SECONDS = 0.02  # so often the supervisor looks whether a child has ended
+VANISHED_EVERY = 1.0  # … and whether one has that it can't be told of
+LAST_SECONDS = 5.0  # between killing the children and ending itself, where even that doesn't help
 YOUNG_SECONDS = 2.0  # a child that ends before this age may be doomed: its successors come slower and slower
 
 
@@ -102,7 +107,7 @@ class SlotWorker(SimpleWorker):
 
 def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], None]) -> None:
     """A child's life: run jobs until told to stop."""
-    process = WorkerProcess(services, worker_id, fault_point)
+    process = WorkerProcess(services, worker_id, fault_point, stopping=lambda: SlotWorker.stopping)
     process.start("fulfill")
     fulfill.work_in(process)
     connection: Redis = connect_redis(services.settings, blocking=True)
@@ -130,8 +135,21 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)  # it died before we had asked for that
 
 
+def stop_seconds(settings: Settings) -> float:
+    """Seconds from SIGTERM until whatever still runs is killed: the longest call to WHMCS, and what comes after it."""
+    return settings.whmcs_max_request_seconds + 20.0
+
+
+def _ended_child() -> tuple[int, int]:
+    """Process id and wait status of a child that has ended; 0 and 0 when none has."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return 0, 0
+
+
 class Supervisor:
-    """Keeps the children running until it is told to stop."""
+    """Keeps the children running until it is told to stop, whatever becomes of one of them."""
 
     def __init__(self, services: Services, fault_point: Callable[[str], None] = nothing) -> None:
         self._services = services
@@ -140,6 +158,7 @@ class Supervisor:
         self._to_fork: list[tuple[float, str]] = []  # when (monotonic), kind: those that wait for their backoff
         self._failures = 0
         self._stopping = False
+        self._ledger_away = False  # found out while stopping
 
     def run(self) -> None:
         """Start everybody, replace whoever dies; on SIGTERM or SIGINT stop all and return."""
@@ -153,17 +172,29 @@ class Supervisor:
             self._fork("slot")
         self._fork("relay")
         log.info("Worker started", extra={"slots": self._services.settings.fulfillment_slots})
+        look_for_vanished = time.monotonic()
         while self._children or self._to_fork:
             self._fork_due()
             # Never asleep over a backoff: whoever dies meanwhile has orders to be taken over at once.
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG if self._to_fork else 0)
-            except ChildProcessError:
-                pid, status = 0, 0
+            pid, status = _ended_child()
             if pid:
-                self._reaped(pid, status)
-            elif self._to_fork:
-                time.sleep(0.02)
+                self._reaped(pid, os.waitstatus_to_exitcode(status))
+            elif time.monotonic() >= look_for_vanished:
+                self._reap_vanished()
+                look_for_vanished = time.monotonic() + VANISHED_EVERY
+            else:
+                time.sleep(REAP_SECONDS)
+
+    def _reap_vanished(self) -> None:
+        """Whoever somebody else has waited for (a debugger, a library) has ended, too."""
+        for pid in list(self._children):
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                self._reaped(pid, None)
+            else:
+                if found:
+                    self._reaped(pid, os.waitstatus_to_exitcode(status))
 
     def _fork_due(self) -> None:
         """Start the replacements whose backoff is over; none any more once we are to stop."""
@@ -177,16 +208,39 @@ class Supervisor:
                 self._to_fork.append((at, kind))
 
     def _stop(self, _signum: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        first, self._stopping = not self._stopping, True
+        self._signal_all(signal.SIGTERM)
+        if first:
+            # What a child waits for may never come (a database that is stopped): it isn't asked for ever.
+            last_resort = threading.Timer(stop_seconds(self._services.settings), self._end_all)
+            last_resort.daemon = True
+            last_resort.start()
+
+    def _end_all(self) -> None:
+        """Kill whoever hasn't stopped in time: what it ran is taken over. Then this process, if it hangs itself."""
+        log.error("Worker processes didn't stop in time, and are killed", extra={"pids": list(self._children)})
+        self._signal_all(signal.SIGKILL)
+        time.sleep(LAST_SECONDS)
+        os._exit(1)
+
+    def _signal_all(self, signum: signal.Signals) -> None:
         for pid in list(self._children):
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # vanished
+                os.kill(pid, signum)
 
     def _fork(self, kind: str) -> None:
         worker_id = new_worker_id()
         parent = os.getpid()
         # A stop that arrives now must reach the child too: hold signals back until it is on the list.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no more processes or no memory for one: perhaps soon
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            log.error("Worker process couldn't be started", extra={"kind": kind, "error": error.strerror})
+            self._failures += 1
+            self._to_fork.append((time.monotonic() + self._pause(), kind))
+            return
         if pid:
             self._children[pid] = (kind, worker_id, time.monotonic())
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
@@ -210,14 +264,17 @@ class Supervisor:
         finally:
             os._exit(code)
 
-    def _reaped(self, pid: int, status: int) -> None:
+    def _pause(self) -> float:
+        return min(0.2 * 2.0 ** min(self._failures, 10), LONGEST_BACKOFF)
+
+    def _reaped(self, pid: int, code: int | None) -> None:
+        """A child has ended. code: as waitstatus_to_exitcode gives it; None: nobody knows."""
         kind, worker_id, started = self._children.pop(pid, ("unknown", "", 0.0))
         if kind == "unknown":
             return
         self._take_over(worker_id)
         if self._stopping:
             return
-        code = os.waitstatus_to_exitcode(status)
         lived = time.monotonic() - started
         self._failures = 0 if code == 0 or lived > YOUNG_SECONDS else self._failures + 1
         log.log(
@@ -225,12 +282,14 @@ class Supervisor:
             "Worker process ended",
             extra={"kind": kind, "pid": pid, "exitCode": code, "livedSeconds": round(lived, 1)},
         )
-        pause = min(0.2 * 2 ** min(self._failures, 10), LONGEST_BACKOFF) if self._failures > 2 else 0.0
+        pause = self._pause() if self._failures > 2 else 0.0
         self._to_fork.append((time.monotonic() + pause, kind))
 
     def _take_over(self, worker_id: str) -> None:
         """Nothing that a reaped process owned can still be run by it: free its orders, and send their jobs first."""
         services = self._services
+        if self._ledger_away:
+            return  # each try takes its time, and we have been told to stop
         try:
             with services.ledger.write() as connection:
                 taken = queueing.take_over(connection, worker_id, now=services.now())
@@ -241,6 +300,9 @@ class Supervisor:
         except (PortalError, RedisError) as error:
             # Its missed heartbeats will tell the sweep, which also sends jobs.
             log.warning("Couldn't take over a dead worker's orders", extra={"error": str(error)})
+            self._ledger_away = self._stopping and isinstance(error, PortalError)
+        except Exception:  # nothing that happens to one child's orders may end all the others
+            log.exception("Taking over a dead worker's orders failed: its missed heartbeats will tell the sweep")
         finally:
             services.ledger.dispose()
 

@@ -125,19 +125,43 @@ def look_up(host: str, port: int | None, seconds: float) -> list[Any]:
 # --- sockets that know the deadline --------------------------------------------------------------------
 
 
-class _DeadlineReader(io.RawIOBase):
-    """The receiving end of a socket, each read of which may take what is left of the call's time."""
+def open_socket(host: str, port: int | None, left: Callable[[], float]) -> socket.socket:
+    """A TCP connection made while `left()` gives seconds; its time-out is what is left then.
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+    Raises OSError: socket.gaierror for an unknown name, TimeoutError when the time is over; and UnicodeError.
+    """
+    found = look_up(host, port, left())
+    failure: OSError = ConnectionError("no address")
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            # One address that swallows packets must not use up the time of the next.
+            sock.settimeout(max(left() / 2, 0.05) if len(found) > 1 else left())
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.connect(address)
+            sock.settimeout(left())  # what TLS may take, all of its reads together
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+    raise failure
+
+
+class DeadlineReader(io.RawIOBase):
+    """The receiving end of a socket, each read of which may take what is left (`left`: seconds; None: no limit)."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, left: Callable[[], float | None]) -> None:
         self._raw = raw
         self._sock = sock
+        self._left = left
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if current.exchange is not None:
-            self._sock.settimeout(current.exchange.left())
+        left = self._left()
+        if left is not None:
+            self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -146,12 +170,16 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    """http.client's response over a `_DeadlineReader`: a server can't stretch the call by dripping bytes."""
+    """http.client's response over a `DeadlineReader`: a server can't stretch the call by dripping bytes."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         raw: Any = self.fp.detach()
-        self.fp = io.BufferedReader(_DeadlineReader(raw, sock))
+        self.fp = io.BufferedReader(DeadlineReader(raw, sock, _left_of_exchange))
+
+
+def _left_of_exchange() -> float | None:
+    return None if current.exchange is None else current.exchange.left()
 
 
 class _TimedConnection(urllib3.connection.HTTPConnection):
@@ -164,27 +192,11 @@ class _TimedConnection(urllib3.connection.HTTPConnection):
         if exchange is None:
             return super()._new_conn()
         try:
-            found = look_up(self._dns_host, self.port, exchange.left())
+            return open_socket(self._dns_host, self.port, exchange.left)
         except TimeoutError as error:
-            raise urllib3.exceptions.ConnectTimeoutError(self, "name not looked up in time") from error
+            raise urllib3.exceptions.ConnectTimeoutError(self, "no connection in time") from error
         except (OSError, UnicodeError) as error:
-            raise urllib3.exceptions.NewConnectionError(self, "name not found") from error
-        failure: Exception | None = None
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                # One address that swallows packets must not use up the time of the next.
-                sock.settimeout(max(exchange.left() / 2, 0.05) if len(found) > 1 else exchange.left())
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.connect(address)
-                sock.settimeout(exchange.left())  # what TLS may take, all of its reads together
-                return sock
-            except OSError as error:
-                sock.close()
-                failure = error
-        if isinstance(failure, TimeoutError):
-            raise urllib3.exceptions.ConnectTimeoutError(self, "no connection in time") from failure
-        raise urllib3.exceptions.NewConnectionError(self, "connection refused") from failure
+            raise urllib3.exceptions.NewConnectionError(self, "no connection") from error
 
     def send(self, data: Any) -> None:
         exchange = current.exchange

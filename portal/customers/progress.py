@@ -20,6 +20,8 @@ from portal.ledger.runs import StepRow
 LATE_AFTER: Final = 600.0
 #: A first hiccup isn't worth a word; after this long it is.
 HICCUP_SECONDS: Final = 60.0
+#: An order whose time came so many seconds ago and that nobody has taken up is late, however soon after its click.
+NOBODY_SECONDS: Final = 30.0
 
 DONE: Final = "done"
 CURRENT: Final = "current"
@@ -130,8 +132,10 @@ def _late(order: Order, fulfillment: Fulfillment | None, *, now: float, lead_tim
     if order.status is not CustomerStatus.ACTIVATING or fulfillment is None:
         return False
     running_for = now - fulfillment.requested_at
+    nobody_took_it = fulfillment.state in (State.QUEUED, State.WAITING) and now - fulfillment.due_at > NOBODY_SECONDS
     return (
-        fulfillment.state is State.NEEDS_DECISION
+        nobody_took_it
+        or fulfillment.state is State.NEEDS_DECISION
         or (fulfillment.tries > 0 and running_for > HICCUP_SECONDS)
         or running_for > max(LATE_AFTER, 3 * (lead_time_seconds or 0.0))
     )

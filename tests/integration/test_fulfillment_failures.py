@@ -26,7 +26,8 @@ from tests.fulfilling import (
     whmcs_orders,
     whmcs_services,
 )
-from tests.stack import Stack
+from tests.stack import Stack, http
+from tests.webhooks.callout import Event
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,44 @@ def test_a_payment_method_that_is_added_resumes_the_order_by_itself(stack: Stack
     stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
     stack.wait_for(lambda: (stack.fulfillment(order) or {})["attempt"] == 2, "the second attempt")
     provisioned(stack, order)
+
+
+def test_hints_of_payment_methods_cost_nothing_or_one_call_however_often_they_come(stack: Stack, silent: None) -> None:
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    refused(stack, order, "PAYMENT_METHOD_MISSING", 409)
+    _, nobody_waits = customer(stack)
+    since = stack.whmcs.last()
+
+    def hint(client: str) -> None:
+        sent = Event("paymethod.added", {"clientId": client}, secret=stack.secret("whmcs_webhook_secret"))
+        answer = http("POST", f"{stack.urls['portal']}{sent.path}", sent.body(), sent.headers())
+        assert answer.status == 202
+
+    def asked() -> list[str]:
+        calls = stack.whmcs.journal(since=since, direction="in", action="GetPayMethods")
+        return [str(call["params"]["clientid"]) for call in calls]
+
+    for _ in range(10):
+        hint(nobody_waits)
+        hint(number)
+    stack.wait_for(asked, "WHMCS to be asked")
+    for _ in range(10):
+        hint(nobody_waits)
+        hint(number)
+    # Another order has gone all its way meanwhile: had more been asked, it would have been by now.
+    provisioned(stack, clicked(stack))
+    other = [client for client in asked() if client in (number, nobody_waits)]
+    assert other == [number]
+    row = stack.fulfillment(order)
+    assert row is not None and (row["state"], row["attempt"]) == ("failed", 1)
+
+
+def clicked(stack: Stack) -> str:
+    """An order of a customer of its own who can pay, asked for."""
+    order = stack.order("starter", customer=customer(stack)[0])
+    assert stack.fulfill(order).status == 200
+    return order
 
 
 def test_the_same_key_repeats_the_refusal_it_got(stack: Stack, silent: None) -> None:

@@ -101,18 +101,42 @@ def test_a_payment_method_resumes_what_failed_for_the_lack_of_one(portal: Runnin
     other_client = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="43")
     other_cause = known_order(portal, state="failed", error_code="PRODUCT_MAPPING_MISSING", client_id="42")
     event = Event("paymethod.added", {"clientId": "42", "payMethodId": "1"})
+    before = time.time()
     assert post(portal, event) == (202, {"status": "accepted"})
-    assert (fulfillment(portal, unpaid)["state"], fulfillment(portal, unpaid)["attempt"]) == ("queued", 2)
-    assert fulfillment(portal, other_client)["state"] == fulfillment(portal, other_cause)["state"] == "failed"
+    # A hint, never a truth: an audit asks WHMCS, and lets the order go on.
+    row = fulfillment(portal, unpaid)
+    assert (row["state"], row["attempt"]) == ("failed", 1) and before - 1 <= row["audit_due_at"] <= time.time()
+    assert fulfillment(portal, other_client)["audit_due_at"] is fulfillment(portal, other_cause)["audit_due_at"] is None
     assert post(portal, event) == (202, {"status": "duplicate"})
-    assert fulfillment(portal, unpaid)["attempt"] == 2
+    assert remembered(portal, unpaid) == ["whmcs:paymethod.added"]
+
+
+def test_a_payment_method_of_a_client_without_a_waiting_order_costs_nothing(portal: RunningPortal) -> None:
+    done = known_order(portal, state="provisioned", client_id="45", elected_whmcs_id="45045", audit_due_at=None)
+    for number in range(3):
+        assert post(portal, Event("paymethod.added", {"clientId": "45", "payMethodId": str(number + 1)}))[0] == 202
+        assert post(portal, Event("paymethod.added", {"clientId": "4646", "payMethodId": str(number + 1)}))[0] == 202
+    assert fulfillment(portal, done)["audit_due_at"] is None  # and nobody else's, who might be asked about
+    assert portal.query("SELECT count(*) FROM fulfillments WHERE client_id = '4646'") == [(0,)]
+
+
+def test_a_payment_method_that_was_just_asked_for_is_asked_for_again_later(portal: RunningPortal) -> None:
+    unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="47")
+    assert post(portal, Event("paymethod.added", {"clientId": "47", "payMethodId": "1"}))[0] == 202
+    asked = time.time()  # by the worker, whose audit is over
+    portal.change("UPDATE payment_hints SET asked_at = ? WHERE client_id = '47'", asked)
+    portal.change("UPDATE fulfillments SET audit_due_at = NULL WHERE sf_order_id = ?", unpaid)
+    for number in range(20):
+        assert post(portal, Event("paymethod.added", {"clientId": "47", "payMethodId": str(number + 2)}))[0] == 202
+    assert fulfillment(portal, unpaid)["audit_due_at"] == pytest.approx(asked + 60, abs=1)
 
 
 @pytest.mark.parametrize("data", [{"userid": "52"}, {"clientid": 52}, {"ClientId": "52", "userid": ""}])
 def test_whmcs_own_spellings_are_understood(portal: RunningPortal, data: dict[str, object]) -> None:
     unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="52")
     assert post(portal, Event("paymethod.added", data)) == (202, {"status": "accepted"})
-    assert fulfillment(portal, unpaid)["state"] == "queued"
+    assert remembered(portal, unpaid) == ["whmcs:paymethod.added"]
+    portal.change("DELETE FROM fulfillments WHERE sf_order_id = ?", unpaid)
 
 
 def test_unknown_events_and_orders_are_taken_and_change_nothing(portal: RunningPortal) -> None:
@@ -164,7 +188,8 @@ class Whmcs:
         self.database = folder / "whmcs.json"
         self.run(
             ("insert:tblhosting", {"id": 1, "orderid": 1, "password": "x"}),
-            ("insert:tblorders", {"id": 1, "userid": 2}),
+            ("insert:tblorders", {"id": 1, "userid": 2, "notes": "sfOrderId=801000000000001AAA"}),
+            ("insert:tblcustomfieldsvalues", {"fieldid": 1, "relid": 1, "value": "blue"}),
             ("insert:tblpaymethods", {"id": 1, "userid": 5, "description": "old card 4242"}),
         )
 
@@ -173,7 +198,10 @@ class Whmcs:
         told = []
         for name, values in acts:
             what, colon, table = name.partition(":")
-            told.append({what: table, "row": values} if colon else {"hook": name, "vars": values})
+            if what == "fill":
+                told.append({what: table, "rows": values["rows"]})
+            else:
+                told.append({what: table, "row": values} if colon else {"hook": name, "vars": values})
         done = subprocess.run(
             ["php", "-d", "display_errors=stderr", *self.options, str(STUB), str(self.database), str(HOOK_FILE)],
             input=json.dumps(told),
@@ -215,13 +243,13 @@ CRON = ("AfterCronJob", {})
 def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: RunningPortal, whmcs: Whmcs) -> None:
     number = int(str(time.time_ns())[5:14])
     order_id = known_order(portal, state="provisioned", elected_whmcs_id=str(number))
-    unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id="77")
+    unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id=str(number))
     settings = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}/", "ORDER_PORTAL_SECRET": WHMCS_SECRET}
     assert whmcs.run(CRON, **settings) == "" and whmcs.outbox() == []  # cards that were there already are no news
     log = whmcs.run(
         ("insert:tblhosting", {"id": 31, "orderid": number, "password": "hunter2-never-sent"}),
-        ("insert:tblorders", {"id": number, "userid": 42}),
-        ("insert:tblpaymethods", {"id": 2, "userid": 77, "description": "new card 4242"}),
+        ("insert:tblorders", {"id": number, "userid": 42, "notes": f"by phone sfOrderId={order_id}"}),
+        ("insert:tblpaymethods", {"id": 2, "userid": number, "description": "new card 4242"}),
         ("AcceptOrder", {"orderid": number}),
         ("AfterModuleCreate", {"params": MODULE}),
         ("AfterModuleCreateFailed", {"params": MODULE, "failureResponseMessage": "hunter2-never-sent"}),
@@ -230,6 +258,7 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
         ("AfterModuleTerminate", {"params": MODULE}),
         ("CancelOrder", {"orderid": number}),
         ("FraudOrder", {"orderid": number}),
+        ("CancelAndRefundOrder", {"orderid": number}),
     )
     assert log == ""
     kept = whmcs.outbox()
@@ -240,6 +269,7 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
         "service.suspended",
         "service.active",
         "service.terminated",
+        "order.cancelled",
         "order.cancelled",
         "order.cancelled",
     ]
@@ -255,8 +285,8 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
 
     assert whmcs.run(CRON, **settings) == ""  # the real receiver took all of them, the new payment method, too
     assert whmcs.outbox() == []
-    assert len(remembered(portal, order_id)) == 8
-    assert fulfillment(portal, unpaid)["state"] == "queued"
+    assert len(remembered(portal, order_id)) == 9
+    assert remembered(portal, unpaid) == ["whmcs:paymethod.added"]
 
 
 DUE = ("change:mod_order_portal_outbox", {"next_try": 0})
@@ -277,7 +307,64 @@ def test_what_is_not_taken_is_tried_again_later_and_nobody_waits(portal: Running
     # too old to be of use
     whmcs.run(("AcceptOrder", {"orderid": 1}))
     old = ("change:mod_order_portal_outbox", {"created": int(time.time()) - 700_000})
-    assert whmcs.run(old, CRON, **nobody) == "" and whmcs.outbox() == []
+    assert "gave up 1 events" in whmcs.run(old, CRON, **nobody) and whmcs.outbox() == []
+
+
+@pytest.mark.example
+def test_only_the_portals_own_orders_are_told(whmcs: Whmcs) -> None:
+    foreign = MODULE | {"serviceid": 41}
+    by_field = MODULE | {"serviceid": 42}
+    acts: list[Act] = [
+        ("insert:tblorders", {"id": 40, "userid": 7, "notes": "by phone"}),
+        ("insert:tblhosting", {"id": 41, "orderid": 40, "password": "x"}),
+        ("insert:tblorders", {"id": 50, "userid": 7, "notes": ""}),
+        ("insert:tblhosting", {"id": 42, "orderid": 50, "password": "x"}),
+        ("insert:tblcustomfieldsvalues", {"fieldid": 9, "relid": 42, "value": "sfOrderId=801000000000002AAA"}),
+    ]
+    assert whmcs.run(*acts, ("AfterModuleSuspend", {"params": foreign}), ("CancelOrder", {"orderid": 40})) == ""
+    assert len(whmcs.outbox()) == 2  # no mark was ever seen: this WHMCS may not keep any
+    whmcs.run(("AcceptOrder", {"orderid": 1}))  # it does
+    whmcs.run(
+        ("AfterModuleSuspend", {"params": foreign}),
+        ("CancelOrder", {"orderid": 40}),
+        ("AfterModuleSuspend", {"params": by_field}),
+        ("CancelOrder", {"orderid": 50}),
+    )
+    told = [(event, data["orderId"]) for event, data, _ in whmcs.outbox()[2:]]
+    assert told == [("order.accepted", "1"), ("service.suspended", "50"), ("order.cancelled", "50")]
+
+
+@pytest.mark.example
+def test_a_full_outbox_is_emptied_by_one_cron_run_and_new_payment_methods_come_first(
+    portal: RunningPortal, whmcs: Whmcs
+) -> None:
+    settings = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}", "ORDER_PORTAL_SECRET": WHMCS_SECRET}
+    whmcs.run(CRON, *[("AcceptOrder", {"orderid": 1}) for _ in range(120)])
+    cards = [{"id": 100 + n, "userid": 60_000 + n // 2, "description": "card"} for n in range(80)]
+    first = portal.query("SELECT coalesce(max(id), 0) FROM events")[0][0]
+    assert whmcs.run(("fill:tblpaymethods", {"rows": cards}), CRON, **settings) == ""
+    assert whmcs.outbox() == []
+    taken = portal.query("SELECT kind, detail FROM events WHERE id > ? AND actor = 'whmcs' ORDER BY id", first)
+    clients = [json.loads(detail)["clientId"] for kind, detail in taken if kind == "whmcs:paymethod.added"]
+    assert clients == [str(60_039 - n) for n in range(40)]  # once a client, the newest first
+    assert [kind for kind, _ in taken[:25]] == ["whmcs:paymethod.added"] * 25
+    assert len([kind for kind, _ in taken if kind == "whmcs:order.accepted"]) == 120
+
+
+@pytest.mark.example
+def test_an_event_that_cant_be_kept_is_in_the_activity_log_and_a_payment_method_is_found_again(whmcs: Whmcs) -> None:
+    whmcs.run(CRON)
+    whmcs.run(("insert:tblpaymethods", {"id": 9, "userid": 99, "description": "card"}))
+    table = json.loads(whmcs.database.read_text())
+    whole = json.dumps(table)
+    table["mod_order_portal_outbox"]["columns"]["new_column"] = "text"  # an insert fails: it has no default
+    whmcs.database.write_text(json.dumps(table))
+    log = whmcs.run(("AcceptOrder", {"orderid": 1}), CRON)
+    assert 'could not keep the event order.accepted {"orderId":"1"' in log
+    assert 'could not keep the event paymethod.added {"clientId":"99","payMethodId":"9"}' in log
+    whmcs.database.write_text(whole)
+    whmcs.run(CRON)
+    assert [event for event, _, _ in whmcs.outbox()] == ["paymethod.added"]
 
 
 @pytest.mark.example

@@ -183,6 +183,23 @@ def test_late_is_said_when_it_is_late(requested_ago: float, tries: int, lead_tim
     assert told(replace(ORDER, status=CustomerStatus.ACTIVATING), run, [], lead_time).late is late
 
 
+@pytest.mark.parametrize(
+    ("state", "due_ago", "late"),
+    [
+        (State.QUEUED, 29, False),
+        (State.QUEUED, 31, True),
+        (State.WAITING, 31, True),
+        (State.WAITING, -300, False),  # it waits for its own time
+        (State.RUNNING, 31, False),  # somebody is at it
+    ],
+)
+def test_an_order_that_nobody_takes_up_is_late(state: State, due_ago: float, late: bool) -> None:
+    run = replace(RUN, state=state, due_at=NOW - due_ago, requested_at=NOW - 40)
+    progress = told(replace(ORDER, status=CustomerStatus.ACTIVATING), run)
+    assert progress.late is late
+    assert ("longer than usual" in progress.headline) is late
+
+
 def test_the_usual_time_is_told_only_while_it_means_something() -> None:
     activating = replace(ORDER, status=CustomerStatus.ACTIVATING)
     assert told(activating, RUN, [], 90.0).lead_time == "Usually done in 2 minutes."

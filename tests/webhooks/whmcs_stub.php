@@ -2,6 +2,7 @@
 // Stands where WHMCS is, for the hook file: add_hook(), logActivity() and as much of Capsule as it uses, over a JSON file.
 // php whmcs_stub.php DATABASE HOOK_FILE < [act, …], where an act is one of
 //   {"insert": "tblorders", "row": {…}}   {"change": "tblorders", "row": {…}} (every row)   {"drop": "tblorders"}
+//   {"fill": "tblorders", "rows": [{…}, …]} (all at once)
 //   {"hook": "AfterModuleCreate", "vars": {…}}
 // Prints what went to the activity log, a line each. Needs nothing but Debian's php-cli.
 
@@ -66,6 +67,7 @@ namespace WHMCS\Database {
         private $name;
         private $wheres = [];
         private $order = null;
+        private $descending = false;
         private $limit = null;
 
         public function __construct($name) { $this->name = $name; }
@@ -79,7 +81,11 @@ namespace WHMCS\Database {
             return $this;
         }
 
-        public function orderBy($column) { $this->order = $column; return $this; }
+        public function orderBy($column, $direction = 'asc')
+        {
+            list($this->order, $this->descending) = [$column, $direction === 'desc'];
+            return $this;
+        }
 
         public function limit($number) { $this->limit = $number; return $this; }
 
@@ -90,6 +96,8 @@ namespace WHMCS\Database {
             $rows = $this->found();
             return $rows ? $rows[0][$column] : null;
         }
+
+        public function count() { return count($this->found()); }
 
         public function max($column)
         {
@@ -144,6 +152,7 @@ namespace WHMCS\Database {
             $rows = array_values(array_filter(Capsule::$tables[$this->name]['rows'], [$this, 'fits']));
             if ($this->order !== null) {
                 usort($rows, function ($a, $b) { return $a[$this->order] <=> $b[$this->order]; });
+                $rows = $this->descending ? array_reverse($rows) : $rows;
             }
             return $this->limit === null ? $rows : array_slice($rows, 0, $this->limit);
         }
@@ -151,8 +160,13 @@ namespace WHMCS\Database {
         private function fits($row)
         {
             foreach ($this->wheres as list($column, $operator, $value)) {
-                $order = $row[$column] <=> $value;
-                $fits = ['=' => $order === 0, '<' => $order < 0, '>' => $order > 0, '<=' => $order <= 0][$operator];
+                if ($operator === 'like') {  // %text% only
+                    $fits = strpos((string) $row[$column], trim($value, '%')) !== false;
+                } else {
+                    $order = $row[$column] <=> $value;
+                    $fits = ['=' => $order === 0, '<' => $order < 0, '>' => $order > 0, '<=' => $order <= 0,
+                        '<>' => $order !== 0][$operator];
+                }
                 if (!$fits) {
                     return false;
                 }
@@ -197,6 +211,11 @@ namespace {
             Capsule::table($act['insert'])->insert($act['row']);
         } elseif (isset($act['change'])) {
             Capsule::table($act['change'])->update($act['row']);
+        } elseif (isset($act['fill'])) {
+            foreach ($act['rows'] as $row) {
+                Capsule::$tables[$act['fill']]['rows'][] = $row;
+            }
+            Capsule::save();
         } elseif (isset($act['drop'])) {
             unset(Capsule::$tables[$act['drop']]);
             Capsule::save();

@@ -3,8 +3,9 @@
  * Tells the order portal what happened in WHMCS: orders, services, payment methods.
  *
  * A hook only writes a line into an outbox table: nobody in WHMCS waits for the portal. WHMCS' cron then posts what is
- * there, signed, and tries again what wasn't taken. Fields are picked by name: a hook's variables hold passwords, and
- * none of them is ever read. Install: see INSTALL.md beside this folder. PHP 7.2 or newer.
+ * there, signed, and tries again what wasn't taken. Only the portal's own orders are told of: those that bear its mark.
+ * What couldn't be kept or was given up is in the activity log. Fields are picked by name: a hook's variables hold
+ * passwords, and none of them is ever read. Install: see INSTALL.md beside this folder. PHP 7.2 or newer.
  */
 
 use WHMCS\Database\Capsule;
@@ -18,30 +19,36 @@ if (!class_exists('OrderPortalHook')) {
     {
         const TABLE = 'mod_order_portal_outbox';
         const STATE_TABLE = 'mod_order_portal_state';
-        const AT_ONCE = 50;            // events a cron run posts at most
-        const RUN_SECONDS = 30;        // … and how long it goes on beginning new ones
+        const MARK = 'sfOrderId=';     // in an order's notes, or in a custom field of its service
+        const BATCH = 100;             // events read from the outbox at once, …
+        const BATCH_PAYMETHODS = 25;   // … of these at most so many about payment methods, the newest first
+        const MOST = 5000;             // events a cron run posts at most, and payment methods it looks at,
+        const RUN_SECONDS = 60;        // … and how long it goes on beginning new ones
         const POST_SECONDS = 10;
         const CLAIM_SECONDS = 120;     // another cron run leaves an event alone for so long
         const KEEP_SECONDS = 604800;   // an event not taken within a week is of no use any more
         const LONGEST_PAUSE = 3600;
 
-        /** Put an event into the outbox; $data holds ids and short words only. Never disturbs WHMCS. */
-        public static function tell(string $event, array $data): void
+        /** Put an event into the outbox; $data holds ids and short words only. Never disturbs WHMCS. False: not kept. */
+        public static function tell(string $event, array $data): bool
         {
+            $known = array_filter($data, function ($value) { return $value !== null && $value !== ''; });
+            $text = json_encode(array_map('strval', $known));
             try {
                 self::prepare();
-                $known = array_filter($data, function ($value) { return $value !== null && $value !== ''; });
                 Capsule::table(self::TABLE)->insert([
                     'event_id' => 'whmcs_' . bin2hex(random_bytes(12)),
                     'event' => $event,
                     'occurred_at' => gmdate('Y-m-d\TH:i:s\Z'),
-                    'data' => json_encode(array_map('strval', $known)),
+                    'data' => $text,
                     'attempts' => 0,
                     'next_try' => 0,
                     'created' => time(),
                 ]);
+                return true;
             } catch (\Throwable $error) {
-                self::note('could not keep an event: ' . get_class($error));
+                self::note('could not keep the event ' . $event . ' ' . $text . ': ' . get_class($error));
+                return false;
             }
         }
 
@@ -56,6 +63,9 @@ if (!class_exists('OrderPortalHook')) {
             $orderId = null;
             try {
                 $orderId = Capsule::table('tblhosting')->where('id', $serviceId)->value('orderid');
+                if (!self::isOurs((int) $orderId, $serviceId)) {
+                    return;
+                }
             } catch (\Throwable $error) {
                 self::note('could not look up the order of service ' . $serviceId);
             }
@@ -77,6 +87,9 @@ if (!class_exists('OrderPortalHook')) {
             }
             $clientId = null;
             try {
+                if (!self::isOurs($orderId, null)) {
+                    return;
+                }
                 $clientId = Capsule::table('tblorders')->where('id', $orderId)->value('userid');
             } catch (\Throwable $error) {
                 self::note('could not look up the client of order ' . $orderId);
@@ -88,25 +101,74 @@ if (!class_exists('OrderPortalHook')) {
             ]);
         }
 
-        /** WHMCS has no hook for a new payment method: look for rows that are newer than the last one seen. */
+        /**
+         * Whether an order is one of the portal's. Where no mark has ever been seen (a WHMCS that doesn't keep an order's
+         * notes), any may be. Orders that the portal took over unmarked it follows by itself.
+         */
+        private static function isOurs(int $orderId, $serviceId): bool
+        {
+            self::prepare();
+            $notes = (string) Capsule::table('tblorders')->where('id', $orderId)->value('notes');
+            $marked = strpos($notes, self::MARK) !== false;
+            if (!$marked) {
+                $services = $serviceId !== null ? [$serviceId] : [];
+                if ($serviceId === null) {
+                    foreach (Capsule::table('tblhosting')->where('orderid', $orderId)->get() as $service) {
+                        $services[] = (int) $service->id;
+                    }
+                }
+                foreach ($services as $each) {
+                    $marked = $marked || Capsule::table('tblcustomfieldsvalues')->where('relid', $each)
+                        ->where('value', 'like', '%' . self::MARK . '%')->value('value') !== null;
+                }
+            }
+            $seen = self::state('marked') !== null;
+            if ($marked && !$seen) {
+                self::setState('marked', '1');
+            }
+            return $marked || !$seen;
+        }
+
+        /** WHMCS has no hook for a new payment method: tell of those newer than the last one seen, the newest first. */
         public static function findPayMethods(): void
         {
             try {
                 self::prepare();
-                $seen = Capsule::table(self::STATE_TABLE)->where('name', 'paymethod')->value('value');
+                $seen = self::state('paymethod');
+                $newest = (int) Capsule::table('tblpaymethods')->max('id');
                 if ($seen === null) {  // just installed: what is there already is no news
-                    $newest = (int) Capsule::table('tblpaymethods')->max('id');
-                    Capsule::table(self::STATE_TABLE)->insert(['name' => 'paymethod', 'value' => (string) $newest]);
+                    self::setState('paymethod', (string) $newest);
                     return;
                 }
-                $rows = Capsule::table('tblpaymethods')->where('id', '>', (int) $seen)->orderBy('id')->limit(500)->get();
-                foreach ($rows as $row) {
-                    self::tell('paymethod.added', ['clientId' => (int) $row->userid, 'payMethodId' => (int) $row->id]);
-                    Capsule::table(self::STATE_TABLE)->where('name', 'paymethod')->update(['value' => (string) $row->id]);
+                $rows = Capsule::table('tblpaymethods')->where('id', '>', (int) $seen)
+                    ->orderBy('id', 'desc')->limit(self::MOST)->get();
+                // Once a client, however many cards an import has given it; the newest gets the outbox's highest id.
+                foreach (array_reverse(self::newestOfEachClient($rows)) as $row) {
+                    $kept = self::tell('paymethod.added',
+                        ['clientId' => (int) $row->userid, 'payMethodId' => (int) $row->id]);
+                    if (!$kept) {
+                        return;  // it is in the log, and they are looked for again by the next run
+                    }
                 }
+                $left = Capsule::table('tblpaymethods')->where('id', '>', (int) $seen)->count() - count($rows);
+                if ($left > 0) {
+                    self::note('the ' . $left . ' oldest of more than ' . self::MOST . ' new payment methods are not told');
+                }
+                self::setState('paymethod', (string) $newest);
             } catch (\Throwable $error) {
                 self::note('could not look for payment methods: ' . get_class($error));
             }
+        }
+
+        private static function newestOfEachClient($rows): array
+        {
+            $found = [];
+            foreach ($rows as $row) {
+                if (!isset($found[(int) $row->userid])) {
+                    $found[(int) $row->userid] = $row;
+                }
+            }
+            return array_values($found);
         }
 
         /** Post what is due. Each event is claimed first, so that two cron runs don't post it at once. */
@@ -119,22 +181,45 @@ if (!class_exists('OrderPortalHook')) {
             $started = time();
             try {
                 self::prepare();
-                Capsule::table(self::TABLE)->where('created', '<', $started - self::KEEP_SECONDS)->delete();
-                $due = Capsule::table(self::TABLE)->where('next_try', '<=', $started)
-                    ->orderBy('id')->limit(self::AT_ONCE)->get();
-                foreach ($due as $row) {
-                    if (time() - $started > self::RUN_SECONDS) {
-                        break;
-                    }
-                    $claimed = Capsule::table(self::TABLE)->where('id', $row->id)->where('next_try', $row->next_try)
-                        ->update(['next_try' => time() + self::CLAIM_SECONDS]);
-                    if ($claimed === 1 && !self::post($url, $secret, $row)) {
-                        break;  // the portal is away: leave the rest for the next run
-                    }
+                $old = Capsule::table(self::TABLE)->where('created', '<', $started - self::KEEP_SECONDS)->delete();
+                if ($old > 0) {
+                    self::note('gave up ' . $old . ' events that were not taken within a week');
                 }
+                $posted = 0;
+                do {
+                    $due = self::due();
+                    foreach ($due as $row) {
+                        if ($posted >= self::MOST || time() - $started > self::RUN_SECONDS) {
+                            self::note('posted ' . $posted . ' events; the rest waits for the next cron run');
+                            return;
+                        }
+                        $claimed = Capsule::table(self::TABLE)->where('id', $row->id)->where('next_try', $row->next_try)
+                            ->update(['next_try' => time() + self::CLAIM_SECONDS]);
+                        $posted++;
+                        if ($claimed === 1 && !self::post($url, $secret, $row)) {
+                            return;  // the portal is away: leave the rest for the next run
+                        }
+                    }
+                } while (count($due) > 0);
             } catch (\Throwable $error) {
                 self::note('could not empty the outbox: ' . get_class($error));
             }
+        }
+
+        /** The next events to post: a customer who has just added a card waits for an order, the others are history. */
+        private static function due(): array
+        {
+            $payMethods = Capsule::table(self::TABLE)->where('next_try', '<=', time())
+                ->where('event', 'paymethod.added')->orderBy('id', 'desc')->limit(self::BATCH_PAYMETHODS)->get();
+            $others = Capsule::table(self::TABLE)->where('next_try', '<=', time())
+                ->where('event', '<>', 'paymethod.added')->orderBy('id')->limit(self::BATCH)->get();
+            $due = [];
+            foreach ([$payMethods, $others] as $rows) {
+                foreach ($rows as $row) {
+                    $due[] = $row;
+                }
+            }
+            return $due;
         }
 
         /** Post one event; false when the portal couldn't be reached or has no time. */
@@ -216,6 +301,21 @@ if (!class_exists('OrderPortalHook')) {
             return [rtrim((string) $url, '/'), (string) $secret];
         }
 
+        /** One line of the state table; null where it isn't there. */
+        private static function state(string $name)
+        {
+            return Capsule::table(self::STATE_TABLE)->where('name', $name)->value('value');
+        }
+
+        private static function setState(string $name, string $value): void
+        {
+            if (self::state($name) === null) {
+                Capsule::table(self::STATE_TABLE)->insert(['name' => $name, 'value' => $value]);
+            } else {
+                Capsule::table(self::STATE_TABLE)->where('name', $name)->update(['value' => $value]);
+            }
+        }
+
         private static function prepare(): void
         {
             static $ready = false;
@@ -255,6 +355,10 @@ if (!class_exists('OrderPortalHook')) {
     // AcceptOrder fires just before the order becomes Active: the portal looks for itself when the event arrives.
     add_hook('AcceptOrder', 1, function ($vars) { OrderPortalHook::tellOfOrder('order.accepted', 'Active', $vars); });
     add_hook('CancelOrder', 1, function ($vars) { OrderPortalHook::tellOfOrder('order.cancelled', 'Cancelled', $vars); });
+    // Only newer versions of WHMCS have this one: where it doesn't exist nobody calls it.
+    add_hook('CancelAndRefundOrder', 1, function ($vars) {
+        OrderPortalHook::tellOfOrder('order.cancelled', 'Cancelled', $vars);
+    });
     add_hook('FraudOrder', 1, function ($vars) { OrderPortalHook::tellOfOrder('order.cancelled', 'Fraud', $vars); });
 
     $orderPortalServices = [

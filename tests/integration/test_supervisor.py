@@ -1,0 +1,182 @@
+"""The worker's supervisor survives what happens to its children, and ends when it is told to."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from sandbox.processes import ROOT
+from tests.integration.test_own_valkey import var_dir, wait_for
+
+__all__ = ["var_dir"]  # a fixture
+
+#: `python -m jobs.worker` in a process where something is broken.
+PROGRAM = """
+import os, sys, threading, time
+from jobs import worker
+from portal.ledger import queueing
+{fault}
+sys.exit(worker.main())
+"""
+
+FAILING_FORK = """
+real, failures = os.fork, [5]
+def fork():
+    if failures and failures[0]:
+        failures[0] -= 1
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return real()
+os.fork = fork
+"""
+
+FAILING_TAKEOVER = """
+real = queueing.take_over
+failures = [1]
+def take_over(*args, **kwargs):
+    if failures[0]:
+        failures[0] -= 1
+        raise RuntimeError("unheard of")
+    return real(*args, **kwargs)
+queueing.take_over = take_over
+"""
+
+#: Somebody else in the process waits for a child, as a library might: SIGUSR1 has a thread of its own do it.
+WAITED_FOR_ELSEWHERE = """
+import signal
+wanted = threading.Event()
+def steal():
+    wanted.wait()
+    pid = next(iter(worker_supervisor[0]._children))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    print("stolen", flush=True)
+worker_supervisor = []
+class Supervisor(worker.Supervisor):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        worker_supervisor.append(self)
+    def _fork(self, kind):  # threads and forks: begin it after the children
+        super()._fork(kind)
+        if kind == "relay" and not wanted.is_set():
+            threading.Thread(target=steal, daemon=True).start()
+            signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
+worker.Supervisor = Supervisor
+# Only the thread may get it: the supervisor looks at its children one by one, and not at any child.
+worker._ended_child = lambda: (0, 0)
+"""
+
+
+@pytest.fixture
+def environ(var_dir: Path, private_key: Path) -> dict[str, str]:  # noqa: F811
+    """A development portal's settings, its ledger migrated."""
+    settings = {
+        "PATH": os.environ["PATH"],
+        "PORTAL_ENV": "development",
+        "PORTAL_VAR_DIR": str(var_dir),
+        "SF_LOGIN_URL": "http://127.0.0.1:9",
+        "SF_CLIENT_ID": "key",
+        "SF_USERNAME": "api@example.com",
+        "SF_PRIVATE_KEY_PATH": str(private_key),
+        "SF_WEBHOOK_SECRET": "s" * 40,
+        "FULFILLMENT_SLOTS": "2",
+        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+        "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php",
+        "WHMCS_API_IDENTIFIER": "identifier",
+        "WHMCS_API_SECRET": "secret",
+        "WHMCS_MAX_REQUEST_SECONDS": "0.5",
+    }
+    subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=settings, check=True, timeout=120)
+    return settings
+
+
+@contextmanager
+def supervisor(environ: dict[str, str], log: Path, fault: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(fault=fault)], cwd=ROOT, env=environ, stdout=output, stderr=output
+        )
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.terminate()
+            try:
+                running.wait(30)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
+
+
+def pids(environ: dict[str, str], *, dead: bool = False) -> set[int]:
+    """The worker processes that the ledger knows."""
+    with closing(sqlite3.connect(Path(environ["PORTAL_VAR_DIR"]) / "ledger.sqlite3", timeout=30)) as ledger:
+        return {row[0] for row in ledger.execute("SELECT pid FROM workers WHERE dead = ?", (dead,))}
+
+
+def test_a_failing_fork_is_tried_again(environ: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with supervisor(environ, log, FAILING_FORK) as worker:
+        wait_for(lambda: len(pids(environ)) == 3)
+        assert "Worker process couldn't be started" in log.read_text()
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def test_an_unexpected_error_in_a_takeover_ends_nobody(environ: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with supervisor(environ, log, FAILING_TAKEOVER) as worker:
+        wait_for(lambda: len(pids(environ)) == 3)
+        first = min(pids(environ))
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: len(pids(environ)) == 4)  # the dead one isn't marked, and has a successor
+        assert "its missed heartbeats will tell the sweep" in log.read_text()
+        second = max(pids(environ))
+        os.kill(second, signal.SIGKILL)
+        wait_for(lambda: pids(environ, dead=True) == {second})
+        assert worker.poll() is None
+
+
+def test_a_child_that_somebody_else_waited_for_is_replaced(environ: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with supervisor(environ, log, WAITED_FOR_ELSEWHERE) as worker:
+        wait_for(lambda: len(pids(environ)) == 3)
+        before = pids(environ)
+        worker.send_signal(signal.SIGUSR1)
+        wait_for(lambda: "stolen" in log.read_text())
+        wait_for(lambda: len(pids(environ, dead=True)) == 1 and len(pids(environ)) == 3)
+        assert pids(environ, dead=True) < before
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def test_a_stop_ends_a_worker_whose_database_hangs(environ: dict[str, str], tmp_path: Path) -> None:
+    """Somebody stopped in the middle of a transaction: whoever writes waits for ever, the supervisor too."""
+    log = tmp_path / "worker.log"
+    with supervisor(environ, log) as worker:
+        wait_for(lambda: len(pids(environ)) == 3)
+        children = pids(environ)
+        with (Path(environ["PORTAL_VAR_DIR"]) / "ledger.sqlite3.lock").open("r+") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            began = time.monotonic()
+            worker.terminate()
+            worker.wait(60)
+            assert time.monotonic() - began < 0.5 + 20 + 5 + 15  # WHMCS_MAX_REQUEST_SECONDS, what the docs add, slack
+            for pid in children:
+                wait_for(lambda pid=pid: not _runs(pid), 5)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
