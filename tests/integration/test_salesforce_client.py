@@ -217,7 +217,7 @@ def sf_error(code: str, message: str = "no", status: int = 400) -> Act:
         ),
         (sf_error("STRING_TOO_LONG"), True, False, "STRING_TOO_LONG"),
         (sf_error("FIELD_CUSTOM_VALIDATION_EXCEPTION"), True, False, "FIELD_CUSTOM_VALIDATION_EXCEPTION"),
-        (sf_error("INSUFFICIENT_ACCESS_OR_READONLY", status=403), True, False, "INSUFFICIENT_ACCESS_OR_READONLY"),
+        (sf_error("INSUFFICIENT_ACCESS_OR_READONLY", status=403), False, False, "INSUFFICIENT_ACCESS_OR_READONLY"),
         (sf_error("NOT_FOUND", status=404), True, False, "NOT_FOUND"),
         (sf_error("ENTITY_IS_DELETED", status=404), True, False, "ENTITY_IS_DELETED"),
         (sf_error("UNKNOWN_EXCEPTION", status=500), False, True, "UNKNOWN_EXCEPTION"),
@@ -369,7 +369,7 @@ def test_one_odd_order_does_not_keep_the_others_from_being_learnt() -> None:
         "OrderItems": {"done": True, "records": [{"Id": "802D000000K0fXO", "Quantity": 1.5, "UnitPrice": 1}]},
     }
     with talking_to(answer({"done": True, "records": [row]})) as (wire, client):
-        learnt = client.orders_changed_since(1795279132.0, 10)
+        learnt = client.orders_changed_since(1795279132.0, 10).changes
         soql = parse_qs(urlsplit(wire.seen[1].target).query)["q"][0]
     assert [change.order.items[0].quantity for change in learnt] == [2]
     assert (learnt[0].created_at, learnt[0].changed_at) == (1795279132.0, 1795279133.0)
@@ -644,15 +644,16 @@ def test_changes_are_learnt_in_bulk(pretend: tuple[Org, SalesforceClient, dict[s
     placed = [client.create_order(new_order(names, f"r{number}")) for number in range(5)]
     org.seed({"update": [{"type": "Order", "Id": placed[3], "Status": "Rejected"}]})
     learnt = []
-    rows = client.orders_changed_since(0.0, 2)
-    while rows:
-        learnt += rows
-        rows = client.orders_changed_since(rows[-1].changed_at, 2, after_id=rows[-1].order.id)
+    page = client.orders_changed_since(0.0, 2)
+    while page.rows:
+        learnt += page.changes
+        page = client.orders_changed_since(page.changed_at, 2, after_id=page.last_id)
     assert sorted(row.order.id for row in learnt) == sorted(placed)
     rejected = [row.order for row in learnt if row.order.status == "Rejected"]
     assert [(order.id, order.portal_reference) for order in rejected] == [(placed[3], "r3")]
     assert rejected[0].account_id == names["acme"] and len(rejected[0].items) == 2
-    assert client.orders_changed_since(4_000_000_000.0, 10) == []
+    end = client.orders_changed_since(4_000_000_000.0, 10, after_id=placed[0])
+    assert (end.rows, end.changed_at, end.last_id) == (0, 4_000_000_000.0, placed[0])
 
 
 def test_pages_of_two_are_followed(tmp_path: Path) -> None:
