@@ -49,55 +49,57 @@ allocate allocated allocation amount annual annually api app application applica
 assign assigned assignment attached auth authenticate authenticated authentication authorisation authorised
 authorization authorized auto automatic automatically backup backups balance bandwidth banned base biennially
 billing blank blocked body boolean broken browser buffer bug build building busy cache cached callback cancel
-canceled cancellation cancelled cancelling card cards cart category certificate certificates chain changeable
-character characters charge charged charset city class clear cleared client clients close closed cluster code codes
-collation column columns command commands common communicate communication company compatible component condition
-conditions config configurable configuration configurations configure configured confirm confirmation confirmed
-conflict conflicting connect connected connecting connection connections connectivity console constraint contact
-contacts content contents control controller convert correct correctly corrupt corrupted cost count country cpanel
-cpu create created creates creating creation credential credentials credit cron curl currency custom customer
+canceled cancellation cancelled cancelling capacity card cards cart category certificate certificates chain
+changeable character characters charge charged charset city class clear cleared client clients close closed cluster
+code codes collation column columns command commands common communicate communication company compatible component
+condition conditions config configurable configuration configurations configure configured confirm confirmation
+confirmed conflict conflicting connect connected connecting connection connections connectivity console constraint
+contact contacts content contents control controller convert correct correctly corrupt corrupted cost count country
+cpanel cpu create created creates creating creation credential credentials credit cron curl currency custom customer
 customers cycle cycles daemon data database databases date dates deadline deadlock debug decline declined default
 defaults define defined delay delayed delete deleted deleting deletion delivered delivery deploy deprecated describe
 described description destination detail details detected developer device directadmin directory disabled disconnect
 disconnected discount disk dns document domain domains download draft driver dropped duplicate duplicated duplicates
 edit edited editing email emails enable enabled encoding encountered encrypt encrypted endpoint engine environment
-err error errors event events exceed exceeded exceeding exceeds exception exceptions exclude execute executed
-executing execution exhausted exit expire expired expires expiry extension external fatal fault faults feature
-features fetch field fields file files filter filtered firewall fix fixed flag folder forbidden forced foreign form
-format forward fraud free function functions gateway gateways general generate generated generating group groups
-guide handle handled handler handshake hardware header headers host hosting hostname hostnames html http https id
-identifier idle ids ignore ignored import imported inactive include included includes including incomplete incorrect
-incorrectly index info information initial initialize initialized input insert inserted install installation
-installed instance insufficient integer integration internal interrupted invoice invoices ip ips item items job jobs
-json key keys language layer legacy length level library licence license licensed licenses limit limited limits line
-lines link linked list listed listing live load loaded loading local location lock locked log logged login logs mail
-mailbox mailboxes main maintenance management manager manual manually mapping match matched matches matching memory
-message messages method methods migrated migration mismatch mode modified modify module modules monthly mount
-multiple mysql name named names nameserver nameservers negative network node nodes null number numbers numeric
-object objects occurred offer offered offline onetime online operation operations option optional options orders
-outage output overload overloaded override package packages page pages panel param parameter parameters parse parsed
-parsing password passwords path pay payment payments pending percent perform performed period permission permissions
-permit permitted phone php ping plan plans plesk plugin policy pool port ports post postcode posted price prices
-pricing primary priority private problem problems process processed processing processor product products profile
-prohibited promotion property protected protocol provide provided provider provision provisioned provisioning proxy
-public purchase quantity quarterly queries query queue queued quota quotas range rate record records recurring
-redirect redirected refer reference references refund refunded refuse refused refuses refusing register registered
-registrar registration registry reject rejected release released reload remote remove removed renew renewal renewed
-replace replaced reply report reported reports request requested requests require required requires requiring
-reserved reset resolve resolved resolving resource resources respond responded response responses restart restarted
-restore restricted restriction result results resume retired retries retry reverse review role roles route row rows
-rule rules run running runtime sale sandbox save saved scheduled schema script search secret section secure security
+err error errors event events exceed exceeded exceeding exceeds exception exceptions exclude exclusive execute
+executed executing execution exhausted exit expire expired expires expiry extension external fatal fault faults
+feature features fetch field fields file files filter filtered firewall fix fixed flag folder forbidden forced
+foreign form format forward fraud free function functions gateway gateways general generate generated generating
+group groups guide handle handled handler handshake hardware header headers hook hooks host hosting hostname
+hostnames html http https id identifier idle ids ignore ignored import imported inactive include included includes
+including incomplete incorrect incorrectly index info information initial initialize initialized inode inodes input
+insert inserted install installation installed instance insufficient integer integration internal interrupted
+invoice invoices ip ips item items job jobs json key keys language layer legacy length level library licence license
+licensed licenses limit limited limits line lines link linked list listed listing live load loaded loading local
+location lock locked locks log logged login logs mail mailbox mailboxes main maintenance management manager manual
+manually mapping match matched matches matching memory message messages method methods migrated migration mismatch
+mode modified modify module modules monthly mount multiple mysql name named names nameserver nameservers negative
+network node nodes null number numbers numeric object objects obtain obtained occurred offer offered offline onetime
+online operation operations option optional options orders outage output overload overloaded override ownership
+package packages page pages paid panel param parameter parameters parse parsed parsing password passwords path pay
+payment payments pending percent perform performed period permission permissions permit permitted phone php ping
+plan plans plesk plugin policy pool port ports post postcode posted price prices pricing primary priority private
+problem problems process processed processing processor product products profile prohibited promotion property
+protected protocol provide provided provider provision provisioned provisioning proxy public purchase quantity
+quarterly queries query queue queued quota quotas range rate record records recurring redirect redirected refer
+reference references refund refunded refuse refused refuses refusing register registered registrar registration
+registry reject rejected release released reload remote remove removed renew renewal renewals renewed replace
+replaced reply report reported reports request requested requests require required requires requiring reserved reset
+resolve resolved resolving resource resources respond responded response responses restart restarted restore
+restricted restriction result results resume retired retries retry reverse review role roles route row rows rule
+rules run running runtime sale sandbox save saved scheduled schema script search secret section secure security
 select selected semi semiannually server servers service services session sessions setting settings setup shared
-shell shutdown sign signature signed site size slave slot slots slow socket software source space special specific
-specified specify sql ssh ssl stack stage standard status statuses stock storage stored string subdomain subdomains
-subject submit submitted subscription subscriptions success successful successfully support supported suspend
-suspended switch syntax system table tables target task tax template temporarily temporary term terminate terminated
-termination terms text thread throttled ticket timed timeout timeouts timestamp title tls token tokens total
-transaction transactions transfer transferred trial triennially trigger triggers type types unauthorized unavailable
-undefined unhandled unique unit unlimited unlock unreachable unrecognised unrecognized unresolved unsupported
-unsuspend update updated updates updating upgrade upgraded upload uri url urls usage user username usernames users
-validate validated validation verification verified verify version versions violation virtual vps wait waited
-waiting warning warnings web webhook website whm whmcs whois worker write writing written xml zone
+shell shutdown sign signature signed site size slave slot slots slow socket software sold source space special
+specific specified specify sql ssh ssl stack stage standard status statuses stock stocks storage stored string
+subdomain subdomains subject submit submitted subscription subscriptions success successful successfully support
+supported suspend suspended suspension switch syntax system table tables target task tax template temporarily
+temporary term terminate terminated termination terms text thread throttled ticket timed timeout timeouts timestamp
+title tls token tokens total transaction transactions transfer transferred trial triennially trigger triggers type
+types unauthorized unavailable undefined unhandled unique unit unlimited unlock unpaid unreachable unrecognised
+unrecognized unresolved unsupported unsuspend update updated updates updating upgrade upgraded upload uri url urls
+usage user username usernames users validate validated validation verification verified verify version versions
+violation virtual vps wait waited waiting warning warnings web webhook website whm whmcs whois worker write writing
+written xml zone
 """
 
 _SALESFORCE: Final = """

@@ -90,7 +90,8 @@ def _create(services: Services, order: Order) -> str | None:
 def _not_created(services: Services, order: Order, error: UpstreamError) -> None:
     now = services.now()
     details = {"reference": order.reference, "error": str(error), "errorCode": error.code}
-    refused = error.permanent and not error.unknown  # what the set-up refuses is tried again until somebody mends it
+    # What the set-up refuses is tried again until somebody mends it; where nothing was named, NOT_FOUND is the address.
+    refused = error.permanent and not error.unknown and error.code != "NOT_FOUND"
     with services.ledger.write() as connection:
         if refused:
             orders.settle_refused(connection, order.reference, error.code, now=now)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from portal.clients.salesforce import errors
 from portal.clients.salesforce.records import NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of
@@ -126,6 +127,11 @@ def failure(code: str = "", *, permanent: bool = False, unknown: bool = False) -
     return UpstreamError("Salesforce", "no", permanent=permanent, unknown=unknown, code=code, status=400)
 
 
+def refused(code: str, message: str = "no") -> UpstreamError:
+    """What Salesforce's own answer to creating the order is read as."""
+    return errors.refusal([{"errorCode": code, "message": message, "fields": []}], 400, effect=True)
+
+
 def test_a_form_is_one_row(ledger: Ledger) -> None:
     insert(ledger)
     with pytest.raises(orders.AlreadyPlaced):
@@ -160,8 +166,12 @@ def test_one_tries_at_a_time_and_a_dead_one_is_followed_after_its_lease(ledger: 
     [
         failure(unknown=True),
         failure("UNABLE_TO_LOCK_ROW"),
-        failure("INSUFFICIENT_ACCESS_OR_READONLY", permanent=True),
-        failure("INVALID_FIELD", permanent=True),
+        refused("INSUFFICIENT_ACCESS_OR_READONLY"),
+        refused("INVALID_FIELD"),
+        refused("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded"),
+        refused("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"),
+        refused("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "System.LimitException: Too many SOQL queries: 101"),
+        refused("NOT_FOUND"),
     ],
 )
 def test_what_says_nothing_about_the_order_is_tried_again_after_a_look(ledger: Ledger, first: UpstreamError) -> None:
@@ -214,7 +224,7 @@ def test_pauses_grow_and_stay(ledger: Ledger) -> None:
 
 def test_a_definite_refusal_ends_it(ledger: Ledger) -> None:
     insert(ledger)
-    place(portal(ledger, failure("FIELD_CUSTOM_VALIDATION_EXCEPTION", permanent=True)), REF)
+    place(portal(ledger, refused("FIELD_CUSTOM_VALIDATION_EXCEPTION")), REF)
     settled = row(ledger)
     assert (settled.placing, settled.status, settled.place_due_at) == ("refused", CustomerStatus.FAILED, None)
 

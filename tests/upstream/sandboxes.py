@@ -73,7 +73,7 @@ def whmcs_client(address: str, **more: Any) -> WhmcsClient:
 
 
 def salesforce_client(address: str, **more: Any) -> SalesforceClient:
-    """A client with the tests' key and user, that knows an org with the portal's package and without person accounts."""
+    """A client with the tests' key and user, of an org known to have the portal's package and no person accounts."""
     own = {"Order": ["Portal_Reference__c"], "OrderItem": ["Domain__c", "Hostname__c", "Portal_Reference__c"]}
     values = {
         "field_cache": FieldCache({**own, "Account": []}),
