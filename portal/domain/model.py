@@ -231,7 +231,7 @@ class Setup(StrEnum):
 NO_CLIENT = "client_not_found"
 NO_ACCOUNT = "order_without_account"
 FRACTIONAL_QUANTITY = "FRACTIONAL_QUANTITY"
-UNKNOWN_WORDS = "unknown_words"  # refused in words that no action is known to say: passing trouble
+UNKNOWN_WORDS = "unknown_words"  # refused in words that the action isn't known to say: passing trouble
 
 
 class UpstreamError(PortalError):

@@ -27,8 +27,11 @@ from portal.ledger.fulfillments import Fulfillment
 
 log = logging.getLogger("portal.fulfillment")
 
-#: Seconds between two tries while the set-up is at fault and no circuit says when to try again.
-SETUP_PAUSE = 60.0
+#: Seconds until whoever met a fault of the set-up comes back, as a rule to be the circuit's probe: it sets the pace.
+SETUP_PAUSE = 1.5
+
+#: So often what WHMCS refuses in words nobody knows is tried again: they may be about the moment, or about the order.
+REFUSED_TRIES = 3
 
 #: The codes of what WHMCS didn't do, by action.
 _CODES = {
@@ -136,12 +139,13 @@ def _upstream_error(run: Run, error: UpstreamError) -> Ended:
     if run.first_failed_at is None:
         run.first_failed_at = now
     if error.code == "circuit_open":  # nothing was tried: this isn't one of the order's own tries
-        given_up = now - run.first_failed_at > 1.25 * sum(schedule)
+        given_up, refused = now - run.first_failed_at > 1.25 * sum(schedule), False
     else:
         run.tries += 1
-        given_up = run.tries > len(schedule)
+        refused = error.code == UNKNOWN_WORDS and error.action in _CODES
+        given_up = run.tries > (min(len(schedule), REFUSED_TRIES) if refused else len(schedule))
     if given_up:
-        code = _CODES.get(error.action, waits_for) if error.code == UNKNOWN_WORDS else waits_for
+        code = _CODES[error.action] if refused else waits_for
         return _failed(run, State.FAILED, code, f"Given up after {run.tries} tries: {error}")
     pause = schedule[max(run.tries, 1) - 1] * random.uniform(0.8, 1.2)
     if error.retry_after is not None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from flask import Blueprint, Response, jsonify
-from redis import Redis, RedisError
+from redis import Redis
 from redis.exceptions import ResponseError
 
 from portal.errors import PortalError
@@ -47,7 +47,7 @@ def health() -> Response:
             overdue_since = queueing.longest_overdue(connection)
     except PortalError:
         database = "unavailable"
-    redis = _redis_takes_writes(portal.redis)
+    redis = redis_takes_writes(portal.redis)
     if redis != "connected" and not portal.settings.production:
         redis = "in-memory fallback (development)"
     accepting = database == "connected" and (redis == "connected" or not portal.settings.production)
@@ -67,7 +67,7 @@ def health() -> Response:
     return _uncached(answer)
 
 
-def _redis_takes_writes(redis: Redis) -> str:
+def redis_takes_writes(redis: Redis) -> str:
     """Whether Redis does what the door needs: set a key that expires, and tell of it, within REDIS_SECONDS.
 
     A replica, one that is out of memory or that lacks replicas answers a PING, and refuses this.
@@ -81,8 +81,8 @@ def _redis_takes_writes(redis: Redis) -> str:
             found = "connected"
         except ResponseError:
             found = "refuses writes"
-        except (RedisError, OSError):
-            pass
+        except Exception:
+            return  # silent, gone, or closed by its owner meanwhile: whatever it is, nothing was written
 
     thread = threading.Thread(target=write, name="health-redis", daemon=True)  # its own time-outs end it, later
     thread.start()

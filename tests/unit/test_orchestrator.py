@@ -25,7 +25,7 @@ from portal.domain.model import (
     UpstreamError,
     WhmcsOrder,
 )
-from portal.fulfillment import steps
+from portal.fulfillment import orchestrator, steps
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import Ended, fulfill
 from portal.fulfillment.run import Run, RunContext, WaitUntil
@@ -219,17 +219,24 @@ def test_a_refusal_fails_at_once_under_the_code_of_what_was_refused(
 
 
 @pytest.mark.parametrize(
-    ("action", "code"), [("AddOrder", "WHMCS_ADD_ORDER_FAILED"), ("GetOrders", "WHMCS_UNAVAILABLE")]
+    ("action", "code", "tries", "ends"),
+    [
+        ("AddOrder", "unknown_words", 2, "WHMCS_ADD_ORDER_FAILED"),
+        ("AddOrder", "trouble_of_the_moment", 3, "WHMCS_UNAVAILABLE"),
+        ("GetOrders", "unknown_words", 3, "WHMCS_UNAVAILABLE"),
+    ],
 )
-def test_words_nobody_knows_end_by_the_schedule_under_the_code_of_what_was_asked(
-    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch, action: str, code: str
+def test_words_nobody_knows_are_tried_again_and_end_under_the_code_of_what_was_asked(
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch, action: str, code: str, tries: int, ends: str
 ) -> None:
-    fail_with(monkeypatch, refused(action, "unknown_words", permanent=False), "whmcs_create")
-    for _ in SCHEDULE:
+    monkeypatch.setattr(orchestrator, "REFUSED_TRIES", 2)
+    fail_with(monkeypatch, refused(action, code, permanent=False), "whmcs_create")
+    for _ in range(tries):
         assert run(context).state is State.WAITING
         clock.now = row_of(context).due_at
     ended = run(context)
-    assert (ended.state, ended.code, ended.message) == (State.FAILED, code, "Given up after 4 tries: WHMCS: no")
+    assert (ended.state, ended.code) == (State.FAILED, ends)
+    assert ended.message == f"Given up after {tries + 1} tries: WHMCS: no"
 
 
 def test_a_fault_of_the_set_up_keeps_an_order_waiting_without_end_and_costs_it_no_try(
@@ -246,7 +253,7 @@ def test_a_fault_of_the_set_up_keeps_an_order_waiting_without_end_and_costs_it_n
         row = row_of(context)
         assert (row.waiting_code, row.waiting_for) == ("SALESFORCE_UNAVAILABLE", "field X is gone; deploy it")
         assert (row.tries, row.first_failed_at) == (0, None)
-        assert row.due_at - clock.now == 7.0 if number % 2 else 48.0 <= row.due_at - clock.now <= 72.0
+        assert row.due_at - clock.now == 7.0 if number % 2 else 1.2 <= row.due_at - clock.now <= 1.8
         clock.now = row.due_at + 86_400.0
     fail_with(monkeypatch, down())  # and the trouble after it has its whole schedule
     assert run(context).state is State.WAITING and row_of(context).tries == 1

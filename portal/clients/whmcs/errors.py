@@ -9,8 +9,8 @@ An answer `result=error` ends the call: PHP is done, and nothing takes effect af
 AcceptOrder are preceded by a look at what is there, each time (portal.domain.protocol).
 
 - AddOrder refuses by its documented texts before it makes anything: final. Words that aren't known may be a hook's or
-  the database's, after the order's row: tried again by the schedule, after a look, and in the end Failed under
-  AddOrder's code with these words.
+  an exception's, after the order's row: tried again a few times, each after a look, and then Failed under AddOrder's
+  code with these words. Words about the moment (the database's, say) are tried again by the whole schedule.
 - AcceptOrder, ModuleCreate and AddClient pass on what server modules and validation say, in anybody's words: final, for
   trying again by machine mends neither a module nor an address, but for words that are plainly about the moment.
 """
@@ -33,6 +33,7 @@ NO_INVOICE: Final = "invoice_not_found"
 NO_ORDER: Final = "order_not_found"
 NO_PRODUCT: Final = "product_not_found"
 NO_DESTINATION: Final = "invalid_destination"
+OF_THE_MOMENT: Final = "trouble_of_the_moment"
 REFUSED: Final = "refused"
 
 
@@ -180,13 +181,14 @@ def refusal(action: str, status: int, words: str, hidden: Sequence[str] = ()) ->
             status=status,
         )
     code = next((code for pattern, code in FINAL.get(action, ()) if pattern.fullmatch(said)), "")
-    if not code and action in OTHERS_WORDS and said and not _MOMENT.search(said):
+    passing = OF_THE_MOMENT if not said or _MOMENT.search(said) else UNKNOWN_WORDS
+    if not code and action in OTHERS_WORDS and passing is UNKNOWN_WORDS:
         code = REFUSED
     return UpstreamError(
         NAME,
         f"WHMCS: {message}" if code else f"WHMCS couldn't do {action} now: {message}",
         permanent=bool(code),
-        code=code or UNKNOWN_WORDS,
+        code=code or passing,
         status=status,
     )
 
