@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from portal.clients.salesforce import errors
-from portal.clients.salesforce.records import NewOrder, OrderChange
+from portal.clients.salesforce.records import ChangedOrders, NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
-from portal.customers.salesforce_sync import customer_status_of
+from portal.customers.salesforce_sync import customer_status_of, sync_changes
 from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
 from portal.ledger import fulfillments, order_sync, orders
 from portal.ledger.engine import Ledger
@@ -385,3 +386,37 @@ def test_salesforces_words_become_the_customers(
 ) -> None:
     change = OrderChange(replace(SNAPSHOT, status=status, provisioning_status=provisioning), NOW, NOW)
     assert customer_status_of(change) == expected
+
+
+def test_an_odd_order_stops_no_other_from_being_synced(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def order(number: int) -> OrderChange:
+        sf_order_id = f"80100000000000{number}AAA"
+        return OrderChange(order=replace(SNAPSHOT, id=sf_order_id), created_at=NOW, changed_at=NOW + number)
+
+    changes = tuple(order(number) for number in range(1, 6))
+    sync = order_sync.sync
+
+    def sync_but_one(connection: Connection, snapshot: SalesforceOrder, **about: Any) -> None:
+        sync(connection, snapshot, **about)
+        if snapshot.id == changes[2].id:
+            raise ValueError("ada@lovelace.example")
+
+    monkeypatch.setattr(order_sync, "sync", sync_but_one)
+    page = ChangedOrders(changes, ("801000000000009AAA",), 6, NOW + 9, "801000000000009AAA")
+    asked: list[tuple[float, str]] = []
+
+    def changed_since(moment: float, _limit: int, after_id: str) -> ChangedOrders:
+        asked.append((moment, after_id))
+        return page
+
+    salesforce = SimpleNamespace(orders_changed_since=changed_since)
+    services: Any = SimpleNamespace(ledger=ledger, salesforce=salesforce, now=lambda: NOW)
+    sync_changes(services)
+    with ledger.read() as connection:
+        known = [orders.get(connection, change.id) is not None for change in changes]
+    assert known == [True, True, False, True, True]
+    assert caplog.text.count("can't be synced") == 2 and "ada@" not in caplog.text
+    sync_changes(services)
+    assert asked == [(0.0, ""), (NOW + 9 - 30.0, "")]  # read on behind the odd ones
