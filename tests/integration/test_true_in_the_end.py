@@ -14,12 +14,16 @@ import pytest
 from tests.fulfilling import calls_of, check_failure, provisioned, sends, statuses, told, whmcs_orders
 from tests.stack import Stack
 
-AUDITS = {"WHMCS_AUDIT_SCHEDULE": "2"}
+SETTINGS = {
+    "WHMCS_AUDIT_SCHEDULE": "2",
+    "FULFILLMENT_WAIT_SECONDS": "5",
+    "FULFILLMENT_RETRY_SCHEDULE": "1,2,3,4,5,5,5,5,5,5,5,5,5,5,5,5",
+}
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("true"), settings={**AUDITS, "FULFILLMENT_WAIT_SECONDS": "5"}) as stack:
+    with Stack(tmp_path_factory.mktemp("true"), settings=SETTINGS) as stack:
         yield stack
 
 
@@ -121,7 +125,6 @@ def test_a_refused_write_back_is_never_given_up_and_goes_through_once_the_set_up
     shop.wait_for(tried, "some refusals", 60)
     shop.salesforce.delete(f"faults/{kind}")
     for order in (refused, other):
-        shop.flask("fulfillments", "retry", order) if False else None
         shows(shop, order, Provisioning_Status__c="Provisioned")
 
 
@@ -192,6 +195,7 @@ def test_a_cloned_order_is_another_orders_until_somebody_clears_the_field(shop: 
     shop.fulfill(first)
     active = provisioned(shop, first)
     clone = shop.salesforce.post("clone", {"orderId": first, "items": True})["id"]
+    shop.salesforce.post("staff", {"orderId": clone, "fields": {"Status": "Pending Review"}})
     shop.fulfill(clone)
     message = check_failure(shop, clone, "OUTCOME_UNCERTAIN", state="needs_decision")
     assert str(active["id"]) in message and "Clear WHMCS_Order_ID__c" in message
@@ -204,9 +208,7 @@ def test_a_cloned_order_is_another_orders_until_somebody_clears_the_field(shop: 
 @pytest.mark.parametrize("change", ["cancelled", "items"])
 def test_what_is_created_is_what_is_approved_when_it_is_created(shop: Stack, change: str) -> None:
     order = shop.order("starter")
-    fault = shop.whmcs.fault("html", action="GetPayMethods", order=order, count=0)
-    kind = fault or shop.whmcs.fault("html", action="GetPayMethods", count=0)
-    shop.whmcs.post("settings", {"maintenance": True})
+    kind = shop.whmcs.fault("html", action="AddOrder", order=order, when="before", count=0)
     shop.fulfill(order, prefer="respond-async")
     waiting(shop, order)
     if change == "cancelled":
@@ -215,13 +217,12 @@ def test_what_is_created_is_what_is_approved_when_it_is_created(shop: Stack, cha
         entry = {"PricebookEntryId": shop.ids["entry:business"], "Quantity": 1, "UnitPrice": 10}
         shop.salesforce.post("staff", {"orderId": order, "remove": "all", "items": [entry]})
     shop.whmcs.delete(f"faults/{kind}")
-    shop.whmcs.post("settings", {"maintenance": False})
     if change == "cancelled":
         check_failure(shop, order, "ORDER_NOT_FULFILLABLE")
         assert whmcs_orders(shop, order) == []
     else:
         provisioned(shop, order)
-        (call,) = [e for e in shop.whmcs.journal(order=order, direction="in") if e["action"] == "AddOrder"]
+        (*_, call) = [e for e in shop.whmcs.journal(order=order, direction="in") if e["action"] == "AddOrder"]
         assert list(call["params"]["pid"].values()) == ["2"]
 
 
