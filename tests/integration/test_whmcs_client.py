@@ -749,7 +749,7 @@ def test_an_order_that_commits_although_its_answer_was_lost(pretend: tuple[Whmcs
 
 # --- words -----------------------------------------------------------------------------------------------------
 
-READS = {
+READS: dict[str, Callable[[WhmcsClient], Any]] = {
     "GetClientsDetails": lambda client: client.client(client_id="7"),
     "GetPayMethods": lambda client: client.pay_methods("7"),
     "GetClientsProducts": lambda client: client.services("7"),
@@ -786,9 +786,9 @@ def test_the_few_words_that_are_final_for_a_read() -> None:
         return talking_to(answer({"result": "error", "message": words}))
 
     for words in ("Client Not Found", "Client ID Not Found."):
-        for method in (lambda c: c.pay_methods("7"), lambda c: c.services("7")):
+        for action in ("GetPayMethods", "GetClientsProducts"):
             with said(words) as (_, client), pytest.raises(UpstreamError) as caught:
-                method(client)
+                READS[action](client)
             assert (caught.value.permanent, caught.value.code) == (True, "client_not_found")
         with said(words) as (_, client):
             assert client.client(client_id="7") is None
