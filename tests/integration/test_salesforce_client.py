@@ -18,7 +18,7 @@ from portal.clients.http import Hooks, SendChecks
 from portal.clients.salesforce.auth import Token
 from portal.clients.salesforce.client import SalesforceClient
 from portal.clients.salesforce.fields import FieldCache
-from portal.clients.salesforce.records import NewOrder, NewOrderItem
+from portal.clients.salesforce.records import NewOrder, NewOrderItem, OrderChange
 from portal.domain.model import LeaseLost, SalesforceItem, Setup, UpstreamError
 from sandbox.salesforce.app import Org
 from sandbox.salesforce.schema import Field
@@ -645,7 +645,7 @@ def test_changes_are_learnt_in_bulk(pretend: tuple[Org, SalesforceClient, dict[s
     org, client, names = pretend
     placed = [client.create_order(new_order(names, f"r{number}")) for number in range(5)]
     org.seed({"update": [{"type": "Order", "Id": placed[3], "Status": "Rejected"}]})
-    learnt = []
+    learnt: list[OrderChange] = []
     page = client.orders_changed_since(0.0, 2)
     while page.rows:
         learnt += page.changes
@@ -700,6 +700,7 @@ def asking(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> Iterator[tu
     """A client that knows nothing of the pretend org's fields, and the calls it makes: action, outcome."""
     org, _, _ = pretend
     heard: list[Any] = []
+    assert org.server is not None
 
     def hear(upstream: str, action: str, outcome: str, seconds: float, error: UpstreamError | None) -> None:
         heard.append((action, outcome))
@@ -776,7 +777,13 @@ def test_a_person_account_is_its_own_contact(
     for name in ("PersonEmail", "FirstName", "LastName"):
         account.fields[name] = Field(name)
     account.fields["IsPersonAccount"] = Field("IsPersonAccount", "boolean", default=False)
-    person = {"type": "Account", "ref": "grace", "Name": "Grace Hopper", "BillingCity": "Arlington", "Phone": "1"}
+    person: dict[str, object] = {
+        "type": "Account",
+        "ref": "grace",
+        "Name": "Grace Hopper",
+        "BillingCity": "Arlington",
+        "Phone": "1",
+    }
     person |= {"FirstName": "Grace", "LastName": "Hopper", "PersonEmail": "grace@example.com", "IsPersonAccount": True}
     names |= org.seed({"records": [person]})["names"]
     order_id = client.create_order(new_order(names, account="grace"))

@@ -201,7 +201,8 @@ def stopped(breaker: Breaker, action: str) -> UpstreamError | None:
 
 
 def test_a_fault_of_one_action_stops_that_action_at_once_until_it_is_mended(ledger: Ledger) -> None:
-    clock, woken = Clock(), []
+    clock = Clock()
+    woken: list[object] = []
     breaker = Breaker(ledger, "whmcs", now=clock, recovered=woken.append)
     other_process = Breaker(ledger, "whmcs", now=clock)
     breaker.note(fault(Setup.ACTION), "AddOrder")
