@@ -80,7 +80,7 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     except NeedsDecision as doubt:
         return _failed(run, State.NEEDS_DECISION, doubt.code, doubt.message)
     except WaitUntil as waiting:
-        return _waiting(run, waiting.until, waiting.why, uncertain=True)
+        return _waiting(run, waiting.until, waiting.why, uncertain=True, code=waiting.code)
     except UpstreamError as error:
         return _upstream_error(run, error)
     except (LeaseLost, LedgerUnavailable, CommitUnknown):

@@ -43,15 +43,19 @@ WRITE_BACK_CLAIM = 45.0
 #: Seconds after which a service that wasn't active is looked at again: somebody, or its module, may have set it up.
 SERVICE_MAY_FOLLOW = 60.0
 
-#: A wait that is longer is told to Salesforce again with its next try, in seconds.
+#: The same reason is told to Salesforce again once what it shows of the next try is so old, in seconds.
 TELL_AGAIN = 60.0
 
 
 class WaitUntil(PortalError):
-    """The order can go on at a later moment only; nothing has failed. `until`: seconds since 1970."""
+    """The order can go on at a later moment only; nothing has failed. `until`: seconds since 1970.
 
-    def __init__(self, until: float, why: str) -> None:
+    code: what Salesforce shows beside `why`; None where nothing is wrong.
+    """
+
+    def __init__(self, until: float, why: str, code: ErrorCode | None = None) -> None:
         super().__init__(why)
+        self.code = code
         self.until = until
         self.why = why
 
@@ -93,7 +97,7 @@ class Run:
         self.current: Step | None = None
         self._done = done
         self._hints = row.hints
-        self._waiting_code = row.waiting_code
+        self.waiting_code = row.waiting_code
         self._written_at = 0.0
         self.salesforce_written_at = row.salesforce_written_at
         self._step_id: int | None = None
@@ -206,7 +210,8 @@ class Run:
                 tries=self.tries,
                 first_failed_at=self.first_failed_at,
             )
-            if code != self._waiting_code or until - now > TELL_AGAIN:  # else it shows that reason already
+            told_at = self.salesforce_written_at or 0.0
+            if code != self.waiting_code or max(until, now) - max(told_at, self._written_at) > TELL_AGAIN:
                 fulfillments.plan_resync(connection, self.id, now=now, due_at=now)
 
     def _finish(self, connection: Connection, state: State, code: ErrorCode | None, message: str | None) -> int | None:

@@ -35,6 +35,7 @@ log = logging.getLogger("portal.fulfillment")
 
 def validation(run: Run) -> JsonObject:
     """One Salesforce query for everything: the order is known and fulfillable, its client is known and can pay."""
+    asked_first = _ask_first_whom_it_waited_for(run)
     run.validated_at = run.context.now()
     order = run.context.salesforce.fetch_order(run.id)
     if order is None:
@@ -52,7 +53,7 @@ def validation(run: Run) -> JsonObject:
     _believe_salesforce(run, order)
     client_id = _client(run, order)
     run.later(lambda c: _save(c, run, client_id=client_id))
-    payment_method = _payment_method(run, client_id)
+    payment_method = asked_first.get(client_id) or _payment_method(run, client_id)
     run.plan |= {"order": frozen_order(order), "clientId": client_id, "paymentMethod": payment_method}
     run.later(
         lambda c: _save(
@@ -60,6 +61,14 @@ def validation(run: Run) -> JsonObject:
         )
     )
     return {"orderStatus": order.status, "items": len(order.items), "whmcsClientId": client_id}
+
+
+def _ask_first_whom_it_waited_for(run: Run) -> dict[str, str]:
+    """Client → gateway, where the order waited for WHMCS: as long as that is away, Salesforce needn't be asked."""
+    client_id = run.plan.get("clientId")
+    if run.waiting_code != ErrorCode.WHMCS_UNAVAILABLE or not client_id:
+        return {}
+    return {client_id: _payment_method(run, client_id)}
 
 
 def sf_status_update(run: Run) -> JsonObject:

@@ -159,7 +159,7 @@ def test_where_only_queries_work_a_failed_order_isnt_started_again_and_again(sho
 
 def test_while_an_order_waits_salesforce_shows_why_and_the_next_try(shop: Stack) -> None:
     order = shop.order("starter")
-    fault = shop.whmcs.fault("html", action="AddOrder", order=order, count=0)
+    fault = shop.whmcs.fault("RATE_LIMITED", action="AddOrder", order=order, count=0)
     assert shop.press_button(order)["status"] == 202
     record = shows(shop, order, Provisioning_Status__c="Activating", Provisioning_Error_Code__c="WHMCS_UNAVAILABLE")
     message = record["Provisioning_Error_Message__c"]
