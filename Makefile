@@ -12,7 +12,7 @@ SECONDS ?= 0
 .DELETE_ON_ERROR:
 
 help: ## list these targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.run ## start everything with a pretend Salesforce, WHMCS and mailbox (RESET=1: from scratch)
 	@exec $(BIN)/python -m sandbox.demo $(if $(filter-out 0,$(RESET)),--reset)
@@ -40,7 +40,7 @@ check-deploy: $(VENV)/.dev ## the deployment files, each held against what will 
 check-salesforce: $(VENV)/.dev ## the Salesforce side without an org: types, security, metadata, components; ends with a JSON line
 	@exec $(BIN)/python -m integrations.salesforce.checks
 
-attack: $(VENV)/.dev ## hostile requests over raw sockets against the running doors; ends with a JSON line
+attack: $(VENV)/.dev ## hostile requests over raw sockets against the running receivers; ends with a JSON line
 	@exec $(BIN)/python -m tests.webhooks.attack
 
 chaos: $(VENV)/.dev ## orders while processes are killed and faults fire (ORDERS= SEED= SECONDS=); ends with a JSON line
@@ -53,7 +53,7 @@ bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JS
 	@exec $(BIN)/python -m bench.accept
 
 clean: ## remove the virtual environment and caches (var/, the demo's data, stays)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) integrations/salesforce/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
 # The environment is made anew when it isn't there, and brought up to date when a requirements file changed.

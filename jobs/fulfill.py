@@ -19,7 +19,7 @@ _process: WorkerProcess | None = None
 
 
 class NotProvisioned(Exception):
-    """Ends the RQ job as failed, so that the dashboard shows it; the ledger has the whole story."""
+    """Ends the RQ job as failed, so that RQ lists it among the failed ones; the ledger has the whole story."""
 
 
 def work_in(process: WorkerProcess) -> None:

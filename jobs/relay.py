@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from jobs.process import WorkerProcess
+from portal.clients.salesforce.errors import MENDABLE_CODES
 from portal.domain.model import JsonObject, UpstreamError
 from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
@@ -38,22 +39,6 @@ LONGEST_AFTER_REFUSAL = 900.0  # the same where it was refused, and of mails and
 REFUSALS = 6  # so often a message that can never be taken is tried
 REVIVE_EVERY = 10.0  # seconds
 GONE_AFTER = 86_400.0  # seconds for which a record that isn't found may come back
-
-#: Its codes for faults of the set-up: the first write-back that gets through shows that they are mended.
-SETUP_CODES: Final = frozenset(
-    {
-        "INSUFFICIENT_ACCESS_OR_READONLY",
-        "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
-        "INVALID_FIELD_FOR_INSERT_UPDATE",
-        "INVALID_FIELD",
-        "INVALID_TYPE",
-        "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST",
-        "STORAGE_LIMIT_EXCEEDED",
-        "API_DISABLED_FOR_ORG",
-        "API_CURRENTLY_DISABLED",
-        "ENTITY_IS_LOCKED",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -262,7 +247,8 @@ class Relay:
         if error.code == "circuit_open":
             pause = error.retry_after or 1.0
         else:
-            longest = LONGEST_PAUSE if not error.permanent and message.kind == "salesforce" else LONGEST_AFTER_REFUSAL
+            refused = error.permanent or error.setup is not None or message.kind != "salesforce"
+            longest = LONGEST_AFTER_REFUSAL if refused else LONGEST_PAUSE
             pause = min(2.0 ** min(message.tries, 16), longest) * random.uniform(0.8, 1.2)
         due_at = now + max(pause, error.retry_after or 0.0)
         outbox.again(connection, message.id, due_at=due_at, error=str(error), code=error.code)
@@ -272,7 +258,7 @@ class Relay:
         codes = {message.error_code} if message.error_code else set()
         moment = time.monotonic()
         if message.kind == "salesforce" and moment - self._revived_at > REVIVE_EVERY:
-            codes |= SETUP_CODES
+            codes |= MENDABLE_CODES
             self._revived_at = moment
         if codes:
             outbox.revive(connection, message.kind, sorted(codes), now=self._services.now())

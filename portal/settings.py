@@ -122,7 +122,7 @@ class Settings:
         kind.words, (), doc="gateways that need no stored payment method (bank transfer)"
     )
     whmcs_marker_custom_field: str | None = _setting(
-        kind.text, doc="name of a product custom field that also carries the order's mark"
+        kind.text, doc="name of a product custom field that also carries the order's reference (sfOrderId=…)"
     )
     whmcs_max_request_seconds: float = _setting(
         kind.decimal(0.5, 3600), 120.0, doc="the longest a request can still take effect in WHMCS after it was sent"
@@ -163,10 +163,14 @@ class Settings:
         kind.url("smtp", "smtps"), secret=True, doc="smtp://user:password@host:port (smtps:// for TLS from the start)"
     )
     mail_from: str = _setting(kind.email, "orders@localhost", doc="sender of the portal's e-mails")
-    ops_emails: tuple[str, ...] = _setting(kind.emails, (), doc="who may sign in as an operator")
-    alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="who gets alerts by e-mail")
-    alert_failure_rate: float = _setting(kind.decimal(0, 1), 0.1, doc="share of failed fulfillments that alerts")
-    alert_window_seconds: int = _setting(kind.whole(10, 86_400), 3600, doc="over how long that share is taken")
+    ops_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who may sign in as an operator")
+    alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who gets alerts by e-mail")
+    alert_failure_rate: float = _setting(
+        kind.decimal(0, 1), 0.1, doc="not used yet: share of failed fulfillments that alerts"
+    )
+    alert_window_seconds: int = _setting(
+        kind.whole(10, 86_400), 3600, doc="not used yet: over how many seconds that share is taken"
+    )
     security_alert_webhook: str | None = _setting(
         kind.web_url, secret=True, doc="gets a digest of security events that exceed a rate"
     )
@@ -178,7 +182,9 @@ class Settings:
     security_alert_cooldown_seconds: int = _setting(kind.whole(0, 86_400), 900, doc="pause between two digests")
     metrics_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="addresses that may read /metrics")
     metrics_token: str | None = _setting(kind.text, secret=True, doc="bearer token that may read /metrics")
-    retention_days: int = _setting(kind.whole(1, 36_500), 400, doc="how long finished orders' details are kept")
+    retention_days: int = _setting(
+        kind.whole(1, 36_500), 400, doc="not used yet: days for which finished orders' details are kept"
+    )
     # Limits of the receivers, as flask-limiter writes them
     webhook_rate_limit: str = _setting(kind.rate, "6000/minute", doc="signed requests of one address")
     webhook_global_limit: str = _setting(kind.rate, "12000/minute", doc="signed requests of all addresses together")
@@ -271,7 +277,7 @@ class Settings:
                 if self.production and secret and len(secret.encode()) < 32:
                     faults.append(f"{label} must have at least 32 bytes in production")
         if self.sf_webhook_secret and self.whmcs_webhook_secret and self.sf_webhook_secret == self.whmcs_webhook_secret:
-            faults.append("WHMCS_WEBHOOK_SECRET must differ from SF_WEBHOOK_SECRET: one key would open both doors")
+            faults.append("WHMCS_WEBHOOK_SECRET must differ from SF_WEBHOOK_SECRET: each receiver has its own secret")
         if self.production and not self.portal_base_url.startswith("https://") and not _loopback(self.portal_base_url):
             faults.append("PORTAL_BASE_URL must start with https:// in production")
         return faults

@@ -30,17 +30,21 @@ T = TypeVar("T")
 
 #: How a call can end, as the observer hears it.
 OK: Final = "ok"
-REFUSED: Final = "refused"  # the other side said no, for good
+REFUSED: Final = "refused"  # the other side said no, for good or until its set-up is mended
 UNAVAILABLE: Final = "unavailable"  # it said nothing useful, but surely did nothing, or the call only reads
 UNKNOWN: Final = "unknown"  # it may have done what was asked
-EXPIRED: Final = "expired"  # the token was too old; the call is repeated with a new one
+EXPIRED: Final = "expired"  # what it was made with was too old; the call is repeated with a new one
 
 #: Hears (upstream, action, outcome, seconds the call took, UpstreamError or None).
 Observer = Callable[[str, str, str, float, UpstreamError | None], None]
 
 
-class TokenExpired(Exception):
-    """Raised by a call when its token was refused; no failure of the other side."""
+class Outdated(Exception):
+    """Raised by a call that was made with outdated knowledge and is repeated; no failure of the other side."""
+
+
+class TokenExpired(Outdated):
+    """The call's token was refused."""
 
 
 class SendChecks:
@@ -62,20 +66,20 @@ class SendChecks:
             check(seconds_left)
 
 
-def _nothing() -> None: ...
+def _nothing(_action: str) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
     """What has a say in every HTTP call of a client, or hears of it. By default nothing does.
 
-    before_call  called before anything else, connecting and waiting for a slot included; may raise (a breaker).
+    before_call  called with the action before all else, connecting and waiting for a slot included; may raise.
     slot         makes the context manager each call is made in, to bound how many are under way; may raise.
     before_send  called with the seconds left of the call right before its first byte is sent; may raise (LeaseLost).
     after_call   called after every call, but not of those that a hook stopped. What it raises is logged, and ignored.
     """
 
-    before_call: Callable[[], None] = _nothing
+    before_call: Callable[[str], None] = _nothing
     slot: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
     before_send: Callable[[float], None] = field(default_factory=SendChecks)
     after_call: Observer | None = None
@@ -119,9 +123,9 @@ class UpstreamClient:
         `effect`: the call changes something over there, so an answer that got lost leaves it unknown.
         `before_send`: this call's own check beside the hook's, asked on the connected socket; may raise a PortalError.
         `action` names the call for observers; the TimeoutError of a deadline, too, becomes an UpstreamError.
-        Raises UpstreamError, what `run` and the hooks raise of the portal's own errors, and TokenExpired.
+        Raises UpstreamError, what `run` and the hooks raise of the portal's own errors, and Outdated.
         """
-        self._hooks.before_call()
+        self._hooks.before_call(action)
         with self._hooks.slot():
             session = self._session()
             started = time.monotonic()
@@ -136,7 +140,7 @@ class UpstreamClient:
                 error = raised
                 if error.retry_after is None:
                     error.retry_after = exchange.retry_after
-            except TokenExpired:
+            except Outdated:
                 self._observe(action, EXPIRED, started, None)
                 raise
             except PortalError:
@@ -154,13 +158,20 @@ class UpstreamClient:
             if failure is not None:
                 error = self._transport_error(failure, exchange, seconds, effect)
             if error is not None:
-                outcome = REFUSED if error.permanent else UNKNOWN if error.unknown else UNAVAILABLE
+                error.action = action
+                outcome = REFUSED if error.permanent or error.setup else UNKNOWN if error.unknown else UNAVAILABLE
         self._observe(action, outcome, started, error)
         if error is not None:
             # Outside of every `except`: the other libraries' exceptions hold addresses and bodies.
             error.__context__ = None
             raise error
         return result
+
+    def heard_within(self, action: str, error: UpstreamError | None) -> None:
+        """Have the observer hear of an error that an answer held, which as a whole was a good one. None: of nothing."""
+        if error is not None:
+            error.action = action
+            self._observe(action, REFUSED, time.monotonic(), error)
 
     def _session(self) -> Session:
         """This thread's session; a process that was forked since makes its own."""

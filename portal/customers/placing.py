@@ -23,8 +23,6 @@ log = logging.getLogger("portal.placing")
 #: Seconds before each further try while Salesforce can't be asked; the last one repeats for as long as it takes.
 SCHEDULE: Final = (2.0, 5.0, 15.0, 60.0, 300.0)
 
-#: Refusals of our access or of the org's set-up, not of the order: tried again until somebody has mended them.
-_NOT_ABOUT_THE_ORDER: Final = ("INSUFFICIENT_ACCESS", "INVALID_FIELD", "INVALID_TYPE", "NOT_FOUND", "INVALID_LOGIN")
 _TAKEN: Final = "DUPLICATE_VALUE"
 
 
@@ -92,7 +90,8 @@ def _create(services: Services, order: Order) -> str | None:
 def _not_created(services: Services, order: Order, error: UpstreamError) -> None:
     now = services.now()
     details = {"reference": order.reference, "error": str(error), "errorCode": error.code}
-    refused = error.permanent and not error.unknown and not error.code.startswith(_NOT_ABOUT_THE_ORDER)
+    # What the set-up refuses is tried again until somebody mends it; where nothing was named, NOT_FOUND is the address.
+    refused = error.permanent and not error.unknown and error.code != "NOT_FOUND"
     with services.ledger.write() as connection:
         if refused:
             orders.settle_refused(connection, order.reference, error.code, now=now)

@@ -7,13 +7,14 @@ because Salesforce tells changes to the second.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlalchemy.engine import Connection
 
 from portal.clients.salesforce.records import OrderChange
 from portal.domain.ids import whmcs_id
-from portal.domain.model import CustomerStatus, SalesforceOrder
+from portal.domain.model import CustomerStatus, PortalError, SalesforceOrder
 from portal.ledger import fulfillments, installation, order_sync, orders
 from portal.services import Services
 
@@ -22,6 +23,8 @@ log = logging.getLogger("portal.customers.salesforce_sync")
 #: One query's worth, and how many of them one round reads at most: a new ledger catches up over several rounds.
 PAGE: Final = 500
 PAGES: Final = 10
+#: As many are learnt in one transaction: short enough for others.
+BATCH: Final = 50
 
 _KEY: Final = "orders_synced"
 #: Read again each time, in seconds: a transaction in Salesforce may show up this long after the moment it bears.
@@ -43,34 +46,54 @@ def sync_changes(services: Services) -> None:
         kept = installation.get(connection, _KEY)
     moment, after_id = (float(kept[0]), str(kept[1])) if isinstance(kept, list) else (0.0, "")
     for _ in range(PAGES):
-        changes = services.salesforce.orders_changed_since(moment, PAGE, after_id)
-        if changes:
-            moment, after_id = changes[-1].changed_at, changes[-1].order.id
-            _sync_page(services, changes)
-        caught_up = len(changes) < PAGE
+        page = services.salesforce.orders_changed_since(moment, PAGE, after_id)
+        moment, after_id = page.changed_at, page.last_id
+        _skip(page.odd, "it can't be read")
+        for start in range(0, len(page.changes), BATCH):
+            _sync_page(services, page.changes[start : start + BATCH])
+        caught_up = page.rows < PAGE
         _keep(services, moment - _OVERLAP if caught_up else moment, "" if caught_up else after_id)
         if caught_up:
             break
 
 
-def _sync_page(services: Services, changes: list[OrderChange]) -> None:
-    """A page of changes, in transactions short enough for others."""
-    for start in range(0, len(changes), 50):
-        with services.ledger.write() as connection:
-            for change in changes[start : start + 50]:
-                copied = _copied(connection, change)
-                status, reason = customer_status_of(change, copied=copied)
-                if status is not None:
-                    order_sync.sync(
-                        connection,
-                        change.order,
-                        now=services.now(),
-                        created_at=change.created_at,
-                        status=status,
-                        reason=reason,
-                    )
-                if status is not CustomerStatus.CANCELLED and not copied:
-                    _remind(connection, change.order, now=services.now())
+def _sync_page(services: Services, changes: Sequence[OrderChange]) -> None:
+    """Sync these in one transaction; where one can't be, each in its own, so that it stops no other."""
+    try:
+        _sync_orders(services, changes)
+    except PortalError:
+        raise
+    except Exception as error:
+        if len(changes) == 1:
+            _skip([changes[0].id], type(error).__name__)  # its text may hold the row
+            return
+    else:
+        return
+    for change in changes:
+        _sync_page(services, [change])
+
+
+def _skip(sf_order_ids: Iterable[str], why: str) -> None:
+    for sf_order_id in sf_order_ids:
+        log.error("An order of Salesforce can't be synced", extra={"sfOrderId": sf_order_id, "error": why})
+
+
+def _sync_orders(services: Services, changes: Sequence[OrderChange]) -> None:
+    with services.ledger.write() as connection:
+        for change in changes:
+            copied = _copied(connection, change)
+            status, reason = customer_status_of(change, copied=copied)
+            if status is not None:
+                order_sync.sync(
+                    connection,
+                    change.order,
+                    now=services.now(),
+                    created_at=change.created_at,
+                    status=status,
+                    reason=reason,
+                )
+            if status is not CustomerStatus.CANCELLED and not copied:
+                _remind(connection, change.order, now=services.now())
 
 
 def _copied(connection: Connection, change: OrderChange) -> bool:

@@ -219,12 +219,30 @@ class WhmcsProduct:
 # --- errors --------------------------------------------------------------------------------------------
 
 
-class UpstreamError(PortalError):
-    """A call to Salesforce or WHMCS that didn't succeed.
+class Setup(StrEnum):
+    """How far a fault of an installation's set-up reaches: nothing gets through there until somebody mends it."""
 
-    permanent   trying the same again can't help (a business error); False: timeouts, 5xx, HTML, row locks, limits.
-    unknown     the call may have been carried out although no answer says so; only then can it have had an effect.
+    SIDE = "side"  # everything: the portal isn't let in, or speaks a version that is retired
+    ACTION = "action"  # one action, whoever it is for: no permission, an object or field that isn't there
+    RECORDS = "records"  # some records: the storage is full, a picklist lacks a value, a trigger fails
+
+
+#: `UpstreamError.code`s that say what an order fails of; the clients' other codes are for people and logs.
+NO_CLIENT = "client_not_found"
+NO_ACCOUNT = "order_without_account"
+FRACTIONAL_QUANTITY = "FRACTIONAL_QUANTITY"
+UNKNOWN_WORDS = "unknown_words"  # refused in words that the action isn't known to say: passing trouble
+
+
+class UpstreamError(PortalError):
+    """A call to Salesforce or WHMCS that didn't succeed: for good, because of the set-up there, or for now.
+
+    permanent   trying the same again can't help: it is about this order or message itself.
+    setup       it is about the installation, not about the order: it waits until somebody mends that. None: it isn't;
+                and neither permanent nor setup is passing trouble: timeouts, 5xx, HTML, row locks, limits.
+    unknown     the call may have been carried out although no answer says so, or may be so yet.
     code        the other side's own code where it has one (Salesforce's errorCode), else a short word of ours.
+    action      the call, as observers know it; empty where none was made.
     retry_after seconds the other side asked us to wait, if it did.
     reached     False when the other side can't have received anything (connection refused, breaker open).
     `str()` holds no secret and no customer data.
@@ -236,21 +254,25 @@ class UpstreamError(PortalError):
         message: str,
         *,
         permanent: bool,
+        setup: Setup | None = None,
         unknown: bool = False,
         code: str = "",
         status: int | None = None,
         retry_after: float | None = None,
         reached: bool = True,
     ) -> None:
+        assert not (permanent and setup), "a fault of the set-up is the end of no order"
         super().__init__(message)
         self.upstream = upstream
         self.message = message
         self.permanent = permanent
+        self.setup = setup
         self.unknown = unknown
         self.code = code
         self.status = status
         self.retry_after = retry_after
         self.reached = reached
+        self.action = ""
 
 
 class FulfillmentFailed(PortalError):

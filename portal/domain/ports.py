@@ -1,4 +1,4 @@
-"""What the domain asks of its neighbours; `portal.upstream` implements it, tests may stand in for it.
+"""What the domain asks of its neighbours; `portal.clients` implements it, tests may stand in for it.
 
 Every method raises UpstreamError when the call didn't succeed, and takes a total deadline from the client's settings.
 """

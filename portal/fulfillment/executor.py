@@ -346,7 +346,7 @@ def _accept_order(run: Run, action: Action) -> None:
 
 def _conclude(run: Run, before: Facts, action: Action, error: UpstreamError) -> None:
     """Write what an error of AddOrder or AcceptOrder leaves us knowing."""
-    outcome = Outcome.UNKNOWN if error.unknown else Outcome.REFUSED if error.permanent else Outcome.NOT_SENT
+    outcome = Outcome.UNKNOWN if error.unknown else Outcome.REFUSED if error.reached else Outcome.NOT_SENT
     facts = conclude(before, run.facts, action, outcome)
     log.warning(
         "WHMCS call without a good answer",

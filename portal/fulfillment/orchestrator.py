@@ -7,6 +7,10 @@ import random
 from dataclasses import dataclass
 
 from portal.domain.model import (
+    FRACTIONAL_QUANTITY,
+    NO_ACCOUNT,
+    NO_CLIENT,
+    UNKNOWN_WORDS,
     ErrorCode,
     FulfillmentFailed,
     LeaseLost,
@@ -22,6 +26,18 @@ from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 from portal.ledger.fulfillments import Fulfillment
 
 log = logging.getLogger("portal.fulfillment")
+
+#: Seconds until whoever met a fault of the set-up comes back, as a rule to be the circuit's probe: it sets the pace.
+SETUP_PAUSE = 1.5
+
+#: So often what WHMCS refuses in words nobody knows is tried again: they may be about the moment, or about the order.
+REFUSED_TRIES = 3
+
+#: The codes of what WHMCS didn't do, by action.
+_CODES = {
+    "AddOrder": ErrorCode.WHMCS_ADD_ORDER_FAILED,
+    "AcceptOrder": ErrorCode.WHMCS_ACCEPT_ORDER_FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -109,32 +125,41 @@ def _waiting(run: Run, until: float, why: str, *, uncertain: bool, code: ErrorCo
 
 
 def _upstream_error(run: Run, error: UpstreamError) -> Ended:
-    """A refusal fails the order; passing trouble is tried again by the schedule, until that is exhausted."""
+    """A refusal fails the order. Passing trouble is tried again by the schedule, until that is exhausted; a fault of
+    the set-up without end, for it says nothing about the order: the circuit's recovery wakes it."""
     if error.permanent:
-        return _failed(run, State.FAILED, _code_of_refusal(run.current), str(error))
+        return _failed(run, State.FAILED, _code_of_refusal(error), str(error))
     now = run.context.now()
+    waits_for = _code_of_outage(error.upstream)
+    if error.setup:
+        run.tries, run.first_failed_at = 0, None  # that is no trouble of this order's
+        pause = error.retry_after or SETUP_PAUSE * random.uniform(0.8, 1.2)
+        return _waiting(run, now + pause, str(error), uncertain=False, code=waits_for)
     schedule = run.context.settings.fulfillment_retry_schedule
     if run.first_failed_at is None:
         run.first_failed_at = now
     if error.code == "circuit_open":  # nothing was tried: this isn't one of the order's own tries
-        given_up = now - run.first_failed_at > 1.25 * sum(schedule)
+        given_up, refused = now - run.first_failed_at > 1.25 * sum(schedule), False
     else:
         run.tries += 1
-        given_up = run.tries > len(schedule)
+        refused = error.code == UNKNOWN_WORDS and error.action in _CODES
+        given_up = run.tries > (min(len(schedule), REFUSED_TRIES) if refused else len(schedule))
     if given_up:
-        return _failed(run, State.FAILED, _code_of_outage(error.upstream), f"Given up after {run.tries} tries: {error}")
+        code = _CODES[error.action] if refused else waits_for
+        return _failed(run, State.FAILED, code, f"Given up after {run.tries} tries: {error}")
     pause = schedule[max(run.tries, 1) - 1] * random.uniform(0.8, 1.2)
     if error.retry_after is not None:
         pause = error.retry_after if error.code == "circuit_open" else max(pause, error.retry_after)
-    return _waiting(run, now + pause, str(error), uncertain=error.unknown, code=_code_of_outage(error.upstream))
+    return _waiting(run, now + pause, str(error), uncertain=error.unknown, code=waits_for)
 
 
-def _code_of_refusal(step: Step | None) -> ErrorCode:
-    if step is Step.WHMCS_CREATE:
-        return ErrorCode.WHMCS_ADD_ORDER_FAILED
-    if step is Step.WHMCS_ACCEPT:
-        return ErrorCode.WHMCS_ACCEPT_ORDER_FAILED
-    return ErrorCode.PROVISIONING_ERROR
+def _code_of_refusal(error: UpstreamError) -> ErrorCode:
+    """By what was refused, not by the step: a read within a step is no AcceptOrder."""
+    if error.code in (NO_CLIENT, NO_ACCOUNT):
+        return ErrorCode.CLIENT_NOT_MAPPED
+    if error.code == FRACTIONAL_QUANTITY:
+        return ErrorCode.PRODUCT_MAPPING_MISSING
+    return _CODES.get(error.action, ErrorCode.PROVISIONING_ERROR)
 
 
 def _code_of_outage(upstream: str) -> ErrorCode:

@@ -1,4 +1,7 @@
-"""The last known state of Salesforce and WHMCS: for /health, and for the circuit breaker all processes share."""
+"""The last known state of Salesforce and WHMCS: for /health, and for the circuit breaker all processes share.
+
+A side has a row of its own name, and one for each known fault of its set-up (`setup_name`).
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,18 @@ def get(connection: Connection, name: str) -> Upstream | None:
         sa.select(*(_U[field] for field in Upstream.__dataclass_fields__)).where(_U.name == name)
     ).one_or_none()
     return None if row is None else Upstream(*row)
+
+
+def setup_name(side: str, action: str) -> str:
+    """The row of one action's (`*`: every action's) fault of the set-up: `sa:fetch_order`; 20 characters at most."""
+    return f"{side[:2]}:{action}"[:20]
+
+
+def of_side(connection: Connection, side: str) -> dict[str, Upstream]:
+    """A side's own row and those of its set-up, by name."""
+    query = sa.select(*(_U[field] for field in Upstream.__dataclass_fields__))
+    query = query.where(sa.or_(_U.name == side, _U.name.startswith(setup_name(side, ""), autoescape=True)))
+    return {row.name: Upstream(*row) for row in connection.execute(query)}
 
 
 def note_ok(connection: Connection, name: str, *, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""Deleting what nothing needs any more, a little at a time, so that no table grows for ever."""
+"""Deletes what has expired, a little at a time. Orders, fulfillments, steps, events and messages are all kept."""
 
 from __future__ import annotations
 

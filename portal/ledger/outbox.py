@@ -1,4 +1,4 @@
-"""What is to be told to somebody, written in the transaction of the fact it tells, and sent until it is taken.
+"""What is to be told to somebody, written in the transaction of the fact it tells; tried until taken or hopeless.
 
 Kinds: `salesforce` (write-backs: an order's state as it is when it is sent, or an account's WHMCS client), `mail`,
 `alert`.

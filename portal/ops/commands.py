@@ -106,7 +106,7 @@ def resume(why: str) -> None:
 @fulfillment_commands.command("retry")
 @click.argument("order_id")
 def retry(order_id: str) -> None:
-    """Start a Failed order again; it resumes where it stopped."""
+    """Start a Failed order again where it stopped, or try a waiting one now."""
     services = _services()
     with services.ledger.write() as connection:
         again = decisions.resume(

@@ -251,6 +251,60 @@ def test_a_wait_that_whmcs_asks_for_is_kept(shop: Stack) -> None:
     assert second["received"] - first["answered"] >= 3.0
 
 
+# --- the set-up at fault -------------------------------------------------------------------------------------
+
+
+def told_operators(stack: Stack, row: str) -> list[dict[str, Any]]:
+    events = stack.ledger("SELECT detail FROM events WHERE subject = ? AND kind = 'setup_fault'", row)
+    return [json.loads(event["detail"]) for event in events]
+
+
+def test_a_permission_whmcs_takes_away_stops_that_action_and_tells_operators_once(shop: Stack) -> None:
+    orders = [one(shop) for _ in range(4)]
+    since = shop.whmcs.last()
+    shop.whmcs.post("settings", {"denied_actions": ["AddOrder"]})
+    try:
+        click(shop, *orders)
+        for order in orders:
+            row = until(shop, order, lambda row: row["state"] == "waiting" and row["waiting_code"] is not None)
+            assert row["waiting_code"] == "WHMCS_UNAVAILABLE"
+            assert 'API action "addorder" is not allowed' in row["waiting_for"] and "API role" in row["waiting_for"]
+        refused = [e for e in calls_of(shop.whmcs, since, "AddOrder") if e["status"] == 403]
+        assert health(shop)["integrations"]["whmcs"] == "its set-up is at fault"
+        shop.wait_for(lambda: len(calls_of(shop.whmcs, since, "AddOrder")) > len(refused), "a probe")
+    finally:
+        shop.whmcs.post("settings", {"denied_actions": []})
+    for order in orders:
+        provisioned(shop, order)
+        assert len(whmcs_orders(shop, order)) == 1
+    (event,) = told_operators(shop, "wh:AddOrder")
+    assert (event["action"], event["code"]) == ("AddOrder", "auth") and "API role" in event["error"]
+    assert health(shop)["integrations"]["whmcs"] == "connected"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "row", "cure"),
+    [
+        ("INVALID_TYPE", 400, "sa:fetch_order", "permission set"),
+        ("UNSUPPORTED_API_VERSION", 410, "sa:*", "SF_API_VERSION"),
+        ("API_DISABLED_FOR_ORG", 403, "sa:*", "API Enabled"),
+    ],
+)
+def test_what_concerns_the_org_is_no_orders_fault_and_it_waits(
+    shop: Stack, code: str, status: int, row: str, cure: str
+) -> None:
+    order = one(shop)
+    body = [{"errorCode": code, "message": "sObject type 'Order' is not supported.", "fields": []}]
+    shop.salesforce.fault("error", action="query", count=0, status=status, body=body)
+    click(shop, order)
+    waiting = until(shop, order, lambda row: row["state"] == "waiting")
+    assert waiting["waiting_code"] == "SALESFORCE_UNAVAILABLE"
+    assert cure in waiting["waiting_for"] and code in waiting["waiting_for"] and waiting["tries"] == 0
+    assert len([event for event in told_operators(shop, row) if event["code"] == code]) == 1
+    shop.salesforce.clear_faults()
+    provisioned(shop, order)
+
+
 # --- given up ------------------------------------------------------------------------------------------------
 
 

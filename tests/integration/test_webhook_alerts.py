@@ -1,4 +1,4 @@
-"""The security digest on its whole way: refused at the door, gathered in the ledger, carried until it is taken."""
+"""The security digest on its whole way: refused by the receiver, gathered in the ledger, carried until it is taken."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import logging
 import os
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from portal.clients import transport
 from portal.clients.http import Hooks, SendChecks
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.ids import bears_reference, external_reference
-from portal.domain.model import LeaseLost, OrderLine, UpstreamError
+from portal.domain.model import LeaseLost, OrderLine, Setup, UpstreamError
 from sandbox.whmcs.app import Whmcs
 from tests.upstream.sandboxes import IDENTIFIER, SECRET, whmcs_client, whmcs_sandbox
 from tests.upstream.wire import Act, Wire, answer, drip, drop, hang, raw, serving, then_close, unused_port
@@ -745,3 +745,130 @@ def test_an_order_that_commits_although_its_answer_was_lost(pretend: tuple[Whmcs
         add_order(client)
     assert caught.value.unknown
     assert [bears_reference(order.notes, "801D000000K0fXOIAZ") for order in client.orders_of("1")] == [True]
+
+
+# --- words -----------------------------------------------------------------------------------------------------
+
+READS: dict[str, Callable[[WhmcsClient], Any]] = {
+    "GetClientsDetails": lambda client: client.client(client_id="7"),
+    "GetPayMethods": lambda client: client.pay_methods("7"),
+    "GetClientsProducts": lambda client: client.services("7"),
+    "GetOrders": lambda client: client.orders_of("7"),
+    "GetProducts": lambda client: client.products(["5"]),
+    "GetInvoice": lambda client: client.invoice_status("9"),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("SQLSTATE[HY000] [2002] Connection refused", "trouble_of_the_moment"),
+        ("Down for Maintenance (Err 3)", "trouble_of_the_moment"),
+        ("", "trouble_of_the_moment"),
+        ("Please try again", "unknown_words"),
+        ("Call to undefined function", "unknown_words"),
+        ("The server said: client not found in its cache", "unknown_words"),
+    ],
+)
+def test_unknown_words_on_a_read_are_passing_trouble(read: Callable[[WhmcsClient], Any], words: str, code: str) -> None:
+    with (
+        talking_to(answer({"result": "error", "message": words})) as (_, client),
+        pytest.raises(UpstreamError) as caught,
+    ):
+        read(client)
+    error = caught.value
+    assert (error.permanent, error.unknown, error.setup, error.code) == (False, False, None, code)
+
+
+def test_the_few_words_that_are_final_for_a_read() -> None:
+    def said(words: str) -> Any:
+        return talking_to(answer({"result": "error", "message": words}))
+
+    for words in ("Client Not Found", "Client ID Not Found."):
+        for action in ("GetPayMethods", "GetClientsProducts"):
+            with said(words) as (_, client), pytest.raises(UpstreamError) as caught:
+                READS[action](client)
+            assert (caught.value.permanent, caught.value.code) == (True, "client_not_found")
+        with said(words) as (_, client):
+            assert client.client(client_id="7") is None
+    with said("Order ID Not Found") as (_, client):
+        assert client.order("7") is None
+    with said("Invoice ID Not Found") as (_, client):
+        assert client.invoice_status("7") is None
+
+
+@pytest.mark.parametrize("read", [read for action, read in READS.items() if action != "GetClientsDetails"])
+@pytest.mark.parametrize("body", [{"result": "success", "warning": "Deprecated"}, {"warning": "Deprecated"}])
+def test_a_bare_warning_says_nothing_about_what_there_is(read: Callable[[WhmcsClient], Any], body: Any) -> None:
+    with talking_to(answer(body)) as (_, client), pytest.raises(UpstreamError) as caught:
+        read(client)
+    assert not caught.value.permanent and caught.value.code in ("unexpected_answer", "no_result")
+
+
+def test_a_bare_warning_leaves_an_effect_unknown() -> None:
+    for call in (add_order, lambda client: client.accept_order("7")):
+        with talking_to(answer({"warning": "Deprecated"})) as (_, client), pytest.raises(UpstreamError) as caught:
+            call(client)
+        assert (caught.value.unknown, caught.value.permanent, caught.value.code) == (True, False, "no_result")
+
+
+@pytest.mark.parametrize(
+    ("words", "permanent"),
+    [
+        ("Client ID Not Found", True),
+        ("Unable to add order when client status is Closed", True),
+        ("Invalid Payment Method. Valid options include mailin,paypal", True),
+        ("No items added to cart so order cannot proceed", True),
+        ("Expecting parameter 'pid' to be an array", True),
+        ("Deadlock found when trying to get lock", False),
+        ("A hook says no", False),
+    ],
+)
+def test_add_order_is_refused_for_good_in_documented_words_only(words: str, permanent: bool) -> None:
+    with (
+        talking_to(answer({"result": "error", "message": words})) as (_, client),
+        pytest.raises(UpstreamError) as caught,
+    ):
+        add_order(client)
+    error = caught.value
+    assert (error.permanent, error.unknown, error.action) == (permanent, False, "AddOrder")
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("words", "permanent"),
+    [
+        ("Order ID not found or Status not Pending", True),
+        ("Could not connect to the server", True),
+        ("The account already exists", True),
+        ("SQLSTATE[40001]: Serialization failure: 1213 Deadlock found", False),
+        ("Down for Maintenance (Err 3)", False),
+    ],
+)
+def test_a_modules_words_refuse_an_acceptance_and_whmcs_own_trouble_does_not(words: str, permanent: bool) -> None:
+    with (
+        talking_to(answer({"result": "error", "message": words})) as (_, client),
+        pytest.raises(UpstreamError) as caught,
+    ):
+        client.accept_order("7")
+    assert (caught.value.permanent, caught.value.unknown) == (permanent, False)
+    assert not permanent or words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "setup"),
+    [
+        (403, "Invalid IP 203.0.113.9", Setup.SIDE),
+        (403, "Authentication Failed", Setup.SIDE),
+        (200, "Invalid or missing credentials", Setup.SIDE),
+        (403, 'Invalid Permissions: API action "getorders" is not allowed', Setup.ACTION),
+        (200, 'Invalid API Action: "getorders" is not a valid API action', Setup.ACTION),
+    ],
+)
+def test_what_concerns_the_installation_is_its_set_up(status: int, words: str, setup: Setup) -> None:
+    act = answer({"result": "error", "message": words}, status)
+    with talking_to(act) as (_, client), pytest.raises(UpstreamError) as caught:
+        client.orders_of("7")
+    assert (caught.value.setup, caught.value.permanent, caught.value.code) == (setup, False, "auth")
+    assert words in caught.value.message

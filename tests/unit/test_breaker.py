@@ -10,8 +10,8 @@ import pytest
 
 from portal.clients import circuit_breaker as module
 from portal.clients.circuit_breaker import LONGEST_PAUSE, OPENS_AT, Breaker
-from portal.domain.model import UpstreamError
-from portal.ledger import circuits
+from portal.domain.model import Setup, UpstreamError
+from portal.ledger import circuits, events
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 
@@ -178,6 +178,110 @@ def test_a_prober_that_died_keeps_it_closed_to_others_for_one_pause_only(ledger:
     assert refusal(other)
     clock.now += LONGEST_PAUSE * 1.2
     other.check()
+
+
+# --- faults of the set-up --------------------------------------------------------------------------------------
+
+
+def fault(setup: Setup, code: str = "auth") -> UpstreamError:
+    return UpstreamError("WHMCS", f"WHMCS refused: {code}", permanent=False, setup=setup, code=code)
+
+
+def told(ledger: Ledger, row: str) -> list[object]:
+    with ledger.read() as connection:
+        return [event.detail for event in events.of_subject(connection, row) if event.kind == "setup_fault"]
+
+
+def stopped(breaker: Breaker, action: str) -> UpstreamError | None:
+    try:
+        breaker.check(action)
+    except UpstreamError as error:
+        return error
+    return None
+
+
+def test_a_fault_of_one_action_stops_that_action_at_once_until_it_is_mended(ledger: Ledger) -> None:
+    clock = Clock()
+    woken: list[object] = []
+    breaker = Breaker(ledger, "whmcs", now=clock, recovered=woken.append)
+    other_process = Breaker(ledger, "whmcs", now=clock)
+    breaker.note(fault(Setup.ACTION), "AddOrder")
+    for each in (breaker, other_process):
+        error = stopped(each, "AddOrder")
+        assert error is not None and (error.code, error.setup, error.permanent) == ("circuit_open", Setup.ACTION, False)
+        assert str(error) == "WHMCS refused: auth" and error.retry_after is not None and not error.reached
+        assert stopped(each, "GetOrders") is None
+    breaker.note(None, "GetOrders")  # the side answers, and isn't mended for all that
+    assert stopped(breaker, "AddOrder") is not None and not woken
+    clock.now += 5
+    assert stopped(breaker, "AddOrder") is None and stopped(other_process, "AddOrder") is not None  # one probe
+    breaker.note(None, "AddOrder")
+    assert len(woken) == 1 and stopped(other_process, "AddOrder") is None
+
+
+def test_a_fault_of_the_whole_side_stops_every_action_and_any_good_answer_ends_it(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = Breaker(ledger, "whmcs", now=clock)
+    breaker.note(fault(Setup.SIDE), "GetPayMethods")
+    assert stopped(breaker, "AddOrder") is not None and stopped(breaker, "GetPayMethods") is not None
+    clock.now += 5
+    assert stopped(breaker, "GetOrders") is None
+    breaker.note(UpstreamError("WHMCS", "no such client", permanent=True, code="refused"), "GetOrders")
+    assert stopped(breaker, "AddOrder") is None
+
+
+def test_a_fault_of_some_records_stops_nothing(ledger: Ledger) -> None:
+    breaker = Breaker(ledger, "salesforce", now=Clock())
+    for _ in range(2 * OPENS_AT):
+        breaker.note(fault(Setup.RECORDS, "STORAGE_LIMIT_EXCEEDED"), "create_order")
+    assert stopped(breaker, "create_order") is None
+    assert len(told(ledger, "sa:create_order")) == 1
+
+
+def test_operators_are_told_of_a_fault_once_and_of_the_next_one_again(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    breaker = Breaker(ledger, "whmcs", now=clock)
+    for _ in range(20):
+        clock.now += 75
+        breaker.check("AddOrder")
+        breaker.note(fault(Setup.ACTION), "AddOrder")
+    expected = {"upstream": "whmcs", "action": "AddOrder", "code": "auth", "error": "WHMCS refused: auth"}
+    assert told(ledger, "wh:AddOrder") == [expected]
+    assert caplog.text.count("The set-up needs mending") == 1
+    breaker.note(None, "AddOrder")
+    breaker.note(fault(Setup.ACTION), "AddOrder")  # it comes and goes
+    assert len(told(ledger, "wh:AddOrder")) == 1
+    breaker.note(None, "AddOrder")
+    breaker.note(fault(Setup.ACTION, "other"), "AddOrder")
+    assert len(told(ledger, "wh:AddOrder")) == 2
+    breaker.note(None, "AddOrder")
+    clock.now += module.TELL_EVERY
+    breaker.note(fault(Setup.ACTION, "other"), "AddOrder")
+    assert len(told(ledger, "wh:AddOrder")) == 3
+
+
+def test_pauses_between_probes_of_the_set_up_grow_to_a_minute(ledger: Ledger) -> None:
+    clock = Clock()
+    breaker = Breaker(ledger, "whmcs", now=clock)
+    pauses = []
+    for _ in range(10):
+        breaker.check("AddOrder")
+        breaker.note(fault(Setup.ACTION), "AddOrder")
+        with ledger.read() as connection:
+            row = circuits.of_side(connection, "whmcs")["wh:AddOrder"]
+        assert row.probe_at is not None
+        pauses.append(row.probe_at - clock.now)
+        clock.now = row.probe_at
+    assert pauses[0] <= 1.2 and 48 <= pauses[-1] <= 72
+
+
+@pytest.mark.parametrize("action", ["GetClientsProducts", "GetClientsDetails", "find_order_by_reference"])
+def test_every_action_has_a_row_of_its_own(action: str) -> None:
+    others = ["GetPayMethods", "GetPaymentMethods", "GetProducts", "accounts_with_email", "*"]
+    names = [circuits.setup_name("salesforce", each) for each in (action, *others)]
+    assert len(set(names)) == len(names) and max(map(len, names)) <= 20
 
 
 def test_a_ledger_that_cant_be_used_breaks_no_call_that_has_been_made(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from portal.clients.salesforce.records import NewOrder, OrderChange
+from portal.clients.salesforce import errors
+from portal.clients.salesforce.records import ChangedOrders, NewOrder, OrderChange
 from portal.customers.placing import SCHEDULE, place
-from portal.customers.salesforce_sync import customer_status_of
+from portal.customers.salesforce_sync import customer_status_of, sync_changes
 from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
 from portal.ledger import fulfillments, order_sync, orders
 from portal.ledger.engine import Ledger
@@ -126,6 +128,11 @@ def failure(code: str = "", *, permanent: bool = False, unknown: bool = False) -
     return UpstreamError("Salesforce", "no", permanent=permanent, unknown=unknown, code=code, status=400)
 
 
+def refused(code: str, message: str = "no") -> UpstreamError:
+    """What Salesforce's own answer to creating the order is read as."""
+    return errors.refusal([{"errorCode": code, "message": message, "fields": []}], 400, effect=True)
+
+
 def test_a_form_is_one_row(ledger: Ledger) -> None:
     insert(ledger)
     with pytest.raises(orders.AlreadyPlaced):
@@ -160,8 +167,12 @@ def test_one_tries_at_a_time_and_a_dead_one_is_followed_after_its_lease(ledger: 
     [
         failure(unknown=True),
         failure("UNABLE_TO_LOCK_ROW"),
-        failure("INSUFFICIENT_ACCESS_OR_READONLY", permanent=True),
-        failure("INVALID_FIELD", permanent=True),
+        refused("INSUFFICIENT_ACCESS_OR_READONLY"),
+        refused("INVALID_FIELD"),
+        refused("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded"),
+        refused("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"),
+        refused("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "System.LimitException: Too many SOQL queries: 101"),
+        refused("NOT_FOUND"),
     ],
 )
 def test_what_says_nothing_about_the_order_is_tried_again_after_a_look(ledger: Ledger, first: UpstreamError) -> None:
@@ -214,7 +225,7 @@ def test_pauses_grow_and_stay(ledger: Ledger) -> None:
 
 def test_a_definite_refusal_ends_it(ledger: Ledger) -> None:
     insert(ledger)
-    place(portal(ledger, failure("FIELD_CUSTOM_VALIDATION_EXCEPTION", permanent=True)), REF)
+    place(portal(ledger, refused("FIELD_CUSTOM_VALIDATION_EXCEPTION")), REF)
     settled = row(ledger)
     assert (settled.placing, settled.status, settled.place_due_at) == ("refused", CustomerStatus.FAILED, None)
 
@@ -375,3 +386,37 @@ def test_salesforces_words_become_the_customers(
 ) -> None:
     change = OrderChange(replace(SNAPSHOT, status=status, provisioning_status=provisioning), NOW, NOW)
     assert customer_status_of(change) == expected
+
+
+def test_an_odd_order_stops_no_other_from_being_synced(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def order(number: int) -> OrderChange:
+        sf_order_id = f"80100000000000{number}AAA"
+        return OrderChange(order=replace(SNAPSHOT, id=sf_order_id), created_at=NOW, changed_at=NOW + number)
+
+    changes = tuple(order(number) for number in range(1, 6))
+    sync = order_sync.sync
+
+    def sync_but_one(connection: Connection, snapshot: SalesforceOrder, **about: Any) -> None:
+        sync(connection, snapshot, **about)
+        if snapshot.id == changes[2].id:
+            raise ValueError("ada@lovelace.example")
+
+    monkeypatch.setattr(order_sync, "sync", sync_but_one)
+    page = ChangedOrders(changes, ("801000000000009AAA",), 6, NOW + 9, "801000000000009AAA")
+    asked: list[tuple[float, str]] = []
+
+    def changed_since(moment: float, _limit: int, after_id: str) -> ChangedOrders:
+        asked.append((moment, after_id))
+        return page
+
+    salesforce = SimpleNamespace(orders_changed_since=changed_since)
+    services: Any = SimpleNamespace(ledger=ledger, salesforce=salesforce, now=lambda: NOW)
+    sync_changes(services)
+    with ledger.read() as connection:
+        known = [orders.get(connection, change.id) is not None for change in changes]
+    assert known == [True, True, False, True, True]
+    assert caplog.text.count("can't be synced") == 2 and "ada@" not in caplog.text
+    sync_changes(services)
+    assert asked == [(0.0, ""), (NOW + 9 - 30.0, "")]  # read on behind the odd ones

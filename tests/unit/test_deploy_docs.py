@@ -1,4 +1,4 @@
-"""The pages of docs/deployment are held against the code and the deployment files, as test_docs holds the others."""
+"""The pages of docs/deployment are held against the deployment files; test_docs holds every page against the code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from portal.settings import Settings
 from tests.deploy.tools import ROOT, assignments, known_variables
-from tests.unit import test_docs as others
 
 PAGES = sorted((ROOT / "docs" / "deployment").glob("*.md"))
 #: Of the tests, of Compose's and of Plesk's; none of the portal's processes gets them.
@@ -28,11 +27,6 @@ def test_there_are_pages() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    others.test_links_between_pages_lead_somewhere(page)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_readme_leads_to_every_page(page: Path) -> None:
     assert f"(docs/deployment/{page.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -43,15 +37,6 @@ def test_every_setting_exists() -> None:
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text_of_all()))
     wrong = {name for name in named - known - NO_SETTINGS if name.partition("_")[0] in first_words}
     assert not wrong
-
-
-def test_every_command_exists() -> None:
-    """Those of the other pages do, and each of them is there: tests/unit/test_docs.py sees to both."""
-    there = set(re.findall(r"flask ([a-z-]+(?: [a-z-]+)?)", others.text_of_all()))
-    named = set(re.findall(r"flask ([a-z-]+(?: [a-z-]+)?)", text_of_all()))
-    assert named
-    assert not {words for words in named if not any(words.startswith(known) for known in there)}
-    assert set(re.findall(r"`make ([a-z-]+)`", text_of_all())) <= others.make_targets()
 
 
 def test_every_file_and_unit_exists() -> None:

@@ -31,7 +31,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "integrations").glob("*/*.md")),
     *sorted((ROOT / "deploy").glob("*.md")),
 ]
@@ -68,7 +68,7 @@ def default(setting: Field[Any]) -> str:
     if needed == "always" and value in ("", None, Path()):
         return "**needed**"
     if isinstance(value, tuple):
-        value = ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
+        value = ",".join(f"{each:.12g}" if isinstance(each, float) else str(each) for each in value)
     elif isinstance(value, bool):
         value = int(value)
     elif isinstance(value, float):
@@ -95,7 +95,8 @@ def test_no_page_names_a_setting_there_is_not() -> None:
         for name in re.findall(r"`([A-Z][A-Z0-9_]+)[`=]", text_of_all())
         if name.startswith(prefixes) and name not in known | error_codes
     }
-    assert not wrong - {"PORTAL_TEST_NO_SKIPS", "PORTAL_URL"}  # the tests' own, and that of the examples for senders
+    # The tests' own, that of the examples for senders, and Compose's.
+    assert not wrong - {"PORTAL_TEST_NO_SKIPS", "PORTAL_URL", "PORTAL_HOST"}
 
 
 # --- make ----------------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def plain(route: str) -> str:
 
 @pytest.fixture
 def application(tmp_path: Path, private_key: Path) -> Flask:
-    """The application with every door there is, connected to nothing."""
+    """The application with every receiver there is, connected to nothing."""
     return create_app(
         Settings.from_environ(
             {

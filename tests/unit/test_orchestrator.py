@@ -20,11 +20,12 @@ from portal.domain.model import (
     JsonObject,
     LeaseLost,
     NeedsDecision,
+    Setup,
     State,
     UpstreamError,
     WhmcsOrder,
 )
-from portal.fulfillment import steps
+from portal.fulfillment import orchestrator, steps
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import Ended, fulfill
 from portal.fulfillment.run import Run, RunContext, WaitUntil
@@ -188,21 +189,74 @@ def test_the_code_names_the_side_that_was_away(
     assert cast(Salesforce, context.salesforce).written[-1]["Provisioning_Error_Code__c"] == code
 
 
+def refused(action: str, code: str = "refused", **about: Any) -> UpstreamError:
+    error = UpstreamError("WHMCS", "WHMCS: no", **{"permanent": True, "code": code, **about})
+    error.action = action
+    return error
+
+
 @pytest.mark.parametrize(
-    ("step", "code"),
+    ("step", "error", "code"),
     [
-        ("validation", "PROVISIONING_ERROR"),
-        ("whmcs_create", "WHMCS_ADD_ORDER_FAILED"),
-        ("whmcs_accept", "WHMCS_ACCEPT_ORDER_FAILED"),
-        ("sf_success_update", "PROVISIONING_ERROR"),
+        ("validation", refused("describe"), "PROVISIONING_ERROR"),
+        ("validation", refused("GetPayMethods", "client_not_found"), "CLIENT_NOT_MAPPED"),
+        ("validation", refused("fetch_order", "order_without_account"), "CLIENT_NOT_MAPPED"),
+        ("validation", refused("fetch_order", "FRACTIONAL_QUANTITY"), "PRODUCT_MAPPING_MISSING"),
+        ("whmcs_create", refused("AddOrder"), "WHMCS_ADD_ORDER_FAILED"),
+        ("whmcs_create", refused("GetOrders"), "PROVISIONING_ERROR"),
+        ("whmcs_accept", refused("AcceptOrder"), "WHMCS_ACCEPT_ORDER_FAILED"),
+        ("whmcs_accept", refused("GetClientsProducts", "client_not_found"), "CLIENT_NOT_MAPPED"),
+        ("whmcs_accept", refused("GetOrders"), "PROVISIONING_ERROR"),
+        ("sf_success_update", refused("update_order"), "PROVISIONING_ERROR"),
     ],
 )
-def test_a_refusal_fails_at_once_under_its_steps_code(
-    context: RunContext, monkeypatch: pytest.MonkeyPatch, step: str, code: str
+def test_a_refusal_fails_at_once_under_the_code_of_what_was_refused(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch, step: str, error: UpstreamError, code: str
 ) -> None:
-    fail_with(monkeypatch, UpstreamError("WHMCS", "WHMCS: no", permanent=True), step)
+    fail_with(monkeypatch, error, step)
     ended = run(context)
     assert (ended.state, ended.code) == (State.FAILED, code) and row_of(context).tries == 0
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "tries", "ends"),
+    [
+        ("AddOrder", "unknown_words", 2, "WHMCS_ADD_ORDER_FAILED"),
+        ("AddOrder", "trouble_of_the_moment", 3, "WHMCS_UNAVAILABLE"),
+        ("GetOrders", "unknown_words", 3, "WHMCS_UNAVAILABLE"),
+    ],
+)
+def test_words_nobody_knows_are_tried_again_and_end_under_the_code_of_what_was_asked(
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch, action: str, code: str, tries: int, ends: str
+) -> None:
+    monkeypatch.setattr(orchestrator, "REFUSED_TRIES", 2)
+    fail_with(monkeypatch, refused(action, code, permanent=False), "whmcs_create")
+    for _ in range(tries):
+        assert run(context).state is State.WAITING
+        clock.now = row_of(context).due_at
+    ended = run(context)
+    assert (ended.state, ended.code) == (State.FAILED, ends)
+    assert ended.message == f"Given up after {tries + 1} tries: WHMCS: no"
+
+
+def test_a_fault_of_the_set_up_keeps_an_order_waiting_without_end_and_costs_it_no_try(
+    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = UpstreamError("Salesforce", "field X is gone; deploy it", permanent=False, setup=Setup.ACTION, code="I_F")
+    circuit = UpstreamError(
+        "Salesforce", "field X is gone; deploy it", permanent=False, setup=Setup.ACTION, code="circuit_open",
+        retry_after=7.0, reached=False,
+    )  # fmt: skip
+    for number in range(60):
+        fail_with(monkeypatch, circuit if number % 2 else gone)
+        assert run(context).state is State.WAITING
+        row = row_of(context)
+        assert (row.waiting_code, row.waiting_for) == ("SALESFORCE_UNAVAILABLE", "field X is gone; deploy it")
+        assert (row.tries, row.first_failed_at) == (0, None)
+        assert row.due_at - clock.now == 7.0 if number % 2 else 1.2 <= row.due_at - clock.now <= 1.8
+        clock.now = row.due_at + 86_400.0
+    fail_with(monkeypatch, down())  # and the trouble after it has its whole schedule
+    assert run(context).state is State.WAITING and row_of(context).tries == 1
 
 
 def test_an_error_of_ours_is_passing_trouble_and_never_shows_its_text(

@@ -150,6 +150,7 @@ def _workers_and_messages(c: Connection) -> None:
     installation.put(c, "key", 1, now=NOW)
     installation.put(c, "key", 2, now=NOW)
     circuits.get(c, "whmcs")
+    circuits.of_side(c, "whmcs")
     circuits.note_ok(c, "whmcs", now=NOW)
     circuits.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)
     circuits.note_failure(c, "salesforce", now=NOW, error="x", opens_at=1, pause=1.0)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from portal.clients.salesforce.client import SalesforceClient
+from portal.clients.salesforce.fields import FieldCache
 from portal.clients.whmcs.client import WhmcsClient
 from sandbox.salesforce.app import Org
 from sandbox.whmcs.app import Whmcs
@@ -72,8 +73,10 @@ def whmcs_client(address: str, **more: Any) -> WhmcsClient:
 
 
 def salesforce_client(address: str, **more: Any) -> SalesforceClient:
-    """A client with the tests' key and user."""
+    """A client with the tests' key and user, of an org known to have the portal's package and no person accounts."""
+    own = {"Order": ["Portal_Reference__c"], "OrderItem": ["Domain__c", "Hostname__c", "Portal_Reference__c"]}
     values = {
+        "field_cache": FieldCache({**own, "Account": []}),
         "login_url": address,
         "audience": "https://test.salesforce.com",
         "client_id": CLIENT_ID,

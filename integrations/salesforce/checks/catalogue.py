@@ -409,6 +409,13 @@ CHECKS = (
                 "there is no principal Portal_Webhook-Principal",
             ),
             Plant(
+                "a value that Visualforce can't read",
+                f"{CLASSES}/OrderProvisioningListController.cls",
+                "public Order record { get; private set; }",
+                "public Order record;",
+                "can't read row.record",
+            ),
+            Plant(
                 "a component that stays after the uninstall",
                 "uninstall/1-code/destructiveChanges.xml",
                 "        <members>OrderProvisioningLog</members>\n",

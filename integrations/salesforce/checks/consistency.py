@@ -122,6 +122,10 @@ def entry_points(project: Project) -> Iterator[str]:
         yield f"{name}: Portal_Operator has access to a class that nobody starts"
     if {each.findtext("apexPage") for each in operator.iter("pageAccesses")} != set(pages):
         yield "Portal_Operator's pages aren't the pages there are"
+    for name, page in pages.items():
+        for shown in re.findall(r"\brow\.(\w+)", page):
+            if not re.search(rf"\b{shown} \{{\s*get", project.classes["OrderProvisioningListController"]):
+                yield f"{name}.page: Visualforce can't read row.{shown}, which has no getter"
     permissions = project.names("customPermissions", ".customPermission-meta.xml")
     if {each.findtext("name") for each in operator.iter("customPermissions")} != permissions:
         yield "Portal_Operator's custom permissions aren't those there are"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -36,10 +37,10 @@ class Tools:
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="salesforce-home-")))
 
     def install(self) -> None:
-        """`npm ci`, when node_modules isn't there or package-lock.json is newer. Raises Missing."""
-        stamp = MODULES / ".package-lock.json"
-        lock = PROJECT / "package-lock.json"
-        if stamp.exists() and stamp.stat().st_mtime >= lock.stat().st_mtime:
+        """`npm ci`, when node_modules isn't there or was made from another package-lock.json. Raises Missing."""
+        stamp = MODULES / ".installed"
+        lock = hashlib.sha256((PROJECT / "package-lock.json").read_bytes()).hexdigest()
+        if stamp.exists() and stamp.read_text(encoding="ascii") == lock:
             return
         npm = shutil.which("npm")
         if npm is None:
@@ -49,7 +50,7 @@ class Tools:
         done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=1200, check=False)
         if done.returncode:
             raise Missing(f"npm couldn't install the packages: {(done.stderr or done.stdout).strip()[-400:]}")
-        stamp.touch()
+        stamp.write_text(lock, encoding="ascii")
 
     def node_path(self, at_least: int = 20) -> str:
         """A Node of at least this major version: npm's own package of it, else the machine's. Raises Missing."""

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from portal.clients.http import UpstreamClient, is_loopback
-from portal.clients.redaction import redact
 from portal.clients.salesforce import errors
 from portal.clients.transport import Session
 from portal.domain.ids import salesforce_id_18
@@ -114,10 +113,10 @@ class Authenticator:
             self._store.set(token)
         return token
 
-    def redacted(self, text: str) -> str:
-        """Salesforce's words without our user, consumer key and token, and of a bounded length."""
+    def hidden(self) -> list[str]:
+        """What no error message may repeat: our user, consumer key and token."""
         token = self._store.get()
-        return redact(text, [self._username, self._client_id, *([token.access_token] if token else [])])
+        return [self._username, self._client_id, *([token.access_token] if token else [])]
 
     def _fetch(self) -> Token:
         claims = {
@@ -149,7 +148,7 @@ class Authenticator:
         if not code or response.status_code >= 500 or response.status_code == 429:
             raise errors.not_useful(response.status_code, effect=False)
         description = str(answer.get("error_description") or "")
-        raise errors.sign_in_refusal(code, description, response.status_code, redacted=self.redacted)
+        raise errors.sign_in_refusal(code, description, response.status_code, hidden=self.hidden())
 
 
 def organization_of(identity: object) -> str | None:

@@ -8,19 +8,23 @@ only *.salesforce.com over https, and SFType calls repeat a refused token withou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceError
 
-from portal.clients.http import Hooks, TokenExpired, UpstreamClient
+from portal.clients.http import Hooks, Outdated, TokenExpired, UpstreamClient
 from portal.clients.salesforce import errors, queries, records
 from portal.clients.salesforce.auth import Authenticator, ProcessTokenStore, Token, TokenStore
 from portal.clients.salesforce.errors import NAME, objects
-from portal.clients.salesforce.records import CatalogueEntry, Contact, NewOrder, OrderChange, OrderSummary
+from portal.clients.salesforce.fields import FieldCache, optional_fields
+from portal.clients.salesforce.queries import Fields
+from portal.clients.salesforce.records import CatalogueEntry, ChangedOrders, Contact, NewOrder, OrderSummary
 from portal.clients.transport import Session
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import SalesforceOrder, Updates, UpstreamError
@@ -31,8 +35,12 @@ T = TypeVar("T")
 MAX_UPDATES: Final = 200  # records in one composite call
 
 
+class FieldsOutdated(Outdated):
+    """The query named a field that isn't there any more."""
+
+
 class SalesforceClient(UpstreamClient):
-    """Implements portal.domain.ports.SalesforcePort; the rest is for customers' pages, the sweep and the doctor.
+    """Implements portal.domain.ports.SalesforcePort; the rest is for customers' pages and the sweep.
 
     Every method raises UpstreamError. Each HTTP call has its own deadline: `read_seconds`, or `write_seconds` where
     the call changes something. Signing in and following a second page are calls of their own.
@@ -48,13 +56,15 @@ class SalesforceClient(UpstreamClient):
         private_key: bytes,
         api_version: str,
         token_store: TokenStore | None = None,
+        field_cache: FieldCache | None = None,
         read_seconds: float = 15.0,
         write_seconds: float = 30.0,
         hooks: Hooks | None = None,
     ) -> None:
         """`private_key`: PEM of an unencrypted RSA key; raises ValueError, naming the setting, when it is none.
 
-        `api_version` as in addresses (`67.0`); `token_store`: where the token is shared, else in this process only.
+        `api_version` as in addresses (`67.0`); `token_store`: where the token is shared, else in this process only;
+        `field_cache`: where it is known which optional fields the org has.
         """
         super().__init__(NAME, hooks)
         self._auth = Authenticator(
@@ -68,6 +78,7 @@ class SalesforceClient(UpstreamClient):
             seconds=read_seconds,
         )
         self._version = api_version
+        self._fields = field_cache if field_cache is not None else FieldCache()
         self.read_seconds = read_seconds
         self.write_seconds = write_seconds
         self.api_usage: tuple[int, int] | None = None  # calls used and allowed a day, as last heard
@@ -90,17 +101,17 @@ class SalesforceClient(UpstreamClient):
     def fetch_order(self, sf_order_id: str) -> SalesforceOrder | None:
         """The order with its account and items, in one query; None when Salesforce doesn't know it.
 
-        Where the account has no WHMCS client yet, a second query asks for its contact.
+        Where the account has no WHMCS client yet, a second query asks for its contact, or for the person it is itself.
         """
         try:
             sf_order_id = salesforce_id_18(sf_order_id)
         except ValueError:
             return None
         try:
-            found = self._query("fetch_order", queries.order(sf_order_id))
+            found = self._order_query("fetch_order", partial(queries.order, sf_order_id))
         except UpstreamError as error:
             # Only these two speak of the id; a NOT_FOUND for a query means that the address itself is unknown.
-            if error.code not in ("MALFORMED_ID", "INVALID_QUERY_FILTER_OPERATOR"):
+            if error.code not in errors.ABOUT_THE_ID:
                 raise
             found = []
         if not found:
@@ -111,6 +122,10 @@ class SalesforceClient(UpstreamClient):
         if order.whmcs_client_id is not None:
             return order
         contacts = self._query("contact_of_account", queries.contact_of_account(order.account_id))
+        if not contacts:
+            soql = partial(queries.person_account, order.account_id)
+            persons = self._with_fields(("Account",), partial(self._query, "person_account"), soql)
+            contacts = [records.person_as_contact(row) for row in persons]
         if not contacts:
             return order
         return errors.parsed(lambda: records.to_order(record, rows, contacts[0]))
@@ -138,10 +153,13 @@ class SalesforceClient(UpstreamClient):
         answer = self._call("update_orders", _rest("PATCH", "composite/sobjects", body), effect=True)
         if not isinstance(answer, list) or len(answer) != len(updates):
             raise errors.unexpected("its answer doesn't tell what became of each order", effect=True)
-        return [
-            None if _is_true(row, "success") else self._refusal(objects(row, "errors"), 400, effect=False)
+        outcomes = [
+            None if _is_true(row, "success") else self._refusal(objects(row, "errors"), 400, effect=True)
             for row in answer
         ]
+        # The call as a whole was heard to be good; a fault of the set-up is heard although only records met it.
+        self.heard_within("update_orders", next((each for each in outcomes if each and each.setup), None))
+        return outcomes
 
     def set_whmcs_client(self, account_id: str, client_id: str) -> None:
         """Write Account.WHMCS_Client_ID__c."""
@@ -149,9 +167,10 @@ class SalesforceClient(UpstreamClient):
         self._patch("set_whmcs_client", path, {"WHMCS_Client_ID__c": str(client_id)})
 
     def accounts_with_email(self, email: str) -> int:
-        """How many accounts have a contact of this address."""
+        """How many accounts have a contact of this address, or are the person of this address."""
         rows = self._private_query("accounts_with_email", queries.accounts_with_email(email))
-        return len({row.get("AccountId") for row in rows})
+        accounts = {row.get("AccountId") for row in rows}
+        return len(accounts | {row.get("Id") for row in self._persons(email)})
 
     def requested_orders(self, limit: int) -> list[str]:
         """Ids (18 characters) of orders whose Provisioning_Status__c is `Requested`, oldest change first."""
@@ -163,7 +182,13 @@ class SalesforceClient(UpstreamClient):
     def contacts_by_email(self, email: str) -> list[Contact]:
         """The contacts of this address that belong to an account, most recently changed first."""
         rows = self._private_query("contacts_by_email", queries.contacts_by_email(email))
+        known = {row.get("AccountId") for row in rows}  # a person account may show itself as a contact, too
+        rows += [records.person_as_contact(row) for row in self._persons(email) if row.get("Id") not in known]
         return errors.parsed(lambda: [records.to_contact(row) for row in rows])
+
+    def _persons(self, email: str) -> list[dict[str, Any]]:
+        ask = partial(self._private_query, "persons_by_email")
+        return self._with_fields(("Account",), ask, partial(queries.person_accounts_by_email, email))
 
     def contact_by_email(self, email: str) -> Contact | None:
         """The contact of this address, when it belongs to exactly one account; None else."""
@@ -181,7 +206,7 @@ class SalesforceClient(UpstreamClient):
         An order of this reference that is already there is found instead. UpstreamError.unknown: the answer was lost,
         ask `find_order_by_reference` (or call again: the reference can't be used twice).
         """
-        tree = _rest("POST", "composite/tree/Order", records.order_tree(order))
+        tree = _rest("POST", "composite/tree/Order", records.order_tree(order, self._optional_fields("OrderItem")))
         known: str | None = None
         try:
             answer = self._call("create_order", tree, effect=True)
@@ -203,48 +228,80 @@ class SalesforceClient(UpstreamClient):
 
     def orders_of_account(self, account_id: str, limit: int, before: OrderSummary | None = None) -> list[OrderSummary]:
         """The account's orders, whoever placed them, newest first; `before`: the last one of the page before."""
-        found = self._query("orders_of_account", queries.orders_of_account(account_id, limit, before))
+        soql = partial(queries.orders_of_account, account_id, limit, before)
+        found = self._order_query("orders_of_account", soql)
         rows = [(record, self._children("orders_of_account", record, "OrderItems")) for record in found]
         return errors.parsed(lambda: [records.to_summary(record, children) for record, children in rows])
 
-    # --- what the sweep and the doctor need
+    # --- what the sweep needs, and what a check of the set-up will need (describe, sign_in: not called yet)
 
-    def orders_changed_since(self, moment: float, limit: int, after_id: str = "") -> list[OrderChange]:
+    def orders_changed_since(self, moment: float, limit: int, after_id: str = "") -> ChangedOrders:
         """Orders changed at or after `moment` (seconds since 1970), oldest change first.
 
-        To read on, give the last row's `changed_at`, and its id as `after_id`: many orders may share one moment.
+        To read on, give the page's `changed_at` and `last_id`: many orders may share one moment.
         """
-        found = self._query("orders_changed_since", queries.orders_changed_since(moment, limit, after_id))
+        soql = partial(queries.orders_changed_since, moment, limit, after_id)
+        found = self._order_query("orders_changed_since", soql)
         rows = [(record, self._children("orders_changed_since", record, "OrderItems")) for record in found]
-        return errors.parsed(lambda: [records.to_change(record, children) for record, children in rows])
+        return errors.parsed(lambda: records.to_changed_orders(rows, (moment, after_id)))
 
     def organization_id(self) -> str | None:
         """The org's id (18 characters), as the sign-in gave it; signs in if need be."""
         return self._auth.token().organization_id
 
     def describe(self, sobject: str) -> Mapping[str, Any]:
-        """Salesforce's own description of an object (`fields[].name`, picklist values), for the doctor."""
+        """Salesforce's own description of an object (`fields[].name`, picklist values)."""
         answer = self._call("describe", _rest("GET", f"sobjects/{quote(sobject, safe='')}/describe"), effect=False)
         if not isinstance(answer, dict):
             raise errors.unexpected("it described nothing", effect=False)
         return answer
 
     def sign_in(self) -> Token:
-        """Fetch a new token, whatever is cached (the doctor's first question). It replaces the cached one."""
+        """Fetch a new token, whatever is cached. It replaces the cached one."""
         return self._auth.renew()
 
     # --- calls
+    def _optional_fields(self, sobject: str) -> frozenset[str]:
+        return optional_fields(self._fields, sobject, self._described)
 
-    def _call(self, action: str, run: Callable[[Salesforce], T], *, effect: bool) -> T:
-        """`run` with a client whose token works; a refused token is renewed once."""
-        token = self._auth.token()
+    def _described(self, sobject: str) -> Mapping[str, Any] | None:
         try:
-            return self._attempt(action, token, run, effect, last=False)
-        except TokenExpired:
-            pass
-        return self._attempt(action, self._auth.token(token), run, effect, last=True)
+            return self.describe(sobject)
+        except UpstreamError as error:
+            if not error.permanent and not error.setup and error.status not in (404, 405, 501):
+                raise
+            return None
 
-    def _attempt(self, action: str, token: Token, run: Callable[[Salesforce], T], effect: bool, last: bool) -> T:
+    def _with_fields(
+        self, sobjects: Sequence[str], ask: Callable[..., list[dict[str, Any]]], soql: Callable[[Fields], str | None]
+    ) -> list[dict[str, Any]]:
+        """Ask with the optional fields the org has, once more where one has gone since; no rows for no question."""
+        for last in (False, True):
+            asked = soql({name: self._optional_fields(name) for name in sobjects})
+            if asked is None:
+                return []
+            try:
+                return ask(asked, last=last)
+            except FieldsOutdated:
+                self._fields.forget()
+        raise AssertionError("the last question is never outdated")
+
+    def _order_query(self, action: str, soql: Callable[[Fields], str]) -> list[dict[str, Any]]:
+        return self._with_fields(("Order", "OrderItem"), partial(self._query, action), soql)
+
+    def _call(self, action: str, run: Callable[[Salesforce], T], *, effect: bool, outdated: str = "") -> T:
+        """`run` with a client whose token works; a refused token is renewed once.
+
+        outdated: the errorCode that shows the question to be outdated; raises FieldsOutdated for it.
+        """
+        token = self._auth.token()
+        with suppress(TokenExpired):
+            return self._attempt(action, token, run, effect, outdated, last=False)
+        return self._attempt(action, self._auth.token(token), run, effect, outdated, last=True)
+
+    def _attempt(
+        self, action: str, token: Token, run: Callable[[Salesforce], T], effect: bool, outdated: str, last: bool
+    ) -> T:
         seconds = self.write_seconds if effect else self.read_seconds
 
         def within(session: Session) -> T:
@@ -276,30 +333,34 @@ class SalesforceClient(UpstreamClient):
                 raise errors.unexpected("its answer isn't JSON", effect=effect, code="not_json")
             if refused.status == 401 and not last:
                 raise TokenExpired
-            raise self._refusal(refused.content, refused.status, effect=effect)
+            refusal = self._refusal(refused.content, refused.status, effect=effect)
+            raise FieldsOutdated if outdated and refusal.code == outdated else refusal
 
         return self.exchange(action, seconds, within, effect=effect)
 
     def _patch(self, action: str, path: str, fields: Mapping[str, Any]) -> None:
         self._call(action, _rest("PATCH", path, records.sendable(fields)), effect=True)
 
-    def _query(self, action: str, soql: str) -> list[dict[str, Any]]:
-        """All records of a query, following its pages."""
-        return self._pages(action, self._call(action, lambda sf: sf.query(soql), effect=False))
+    def _query(self, action: str, soql: str, *, last: bool = True) -> list[dict[str, Any]]:
+        """All records of a query, following its pages. Unless it is the `last` try, it may raise FieldsOutdated."""
+        outdated = "" if last else "INVALID_FIELD"
+        return self._pages(action, self._call(action, lambda sf: sf.query(soql), effect=False, outdated=outdated))
 
-    def _private_query(self, action: str, soql: str) -> list[dict[str, Any]]:
+    def _private_query(self, action: str, soql: str, *, last: bool = True) -> list[dict[str, Any]]:
         """A query that names a person: inside a composite's body, for an address ends up in everybody's logs."""
-        url = f"/services/data/v{self._version}/query?q={quote(soql, safe='')}"
-        body = {"compositeRequest": [{"method": "GET", "url": url, "referenceId": "result"}]}
+        body = queries.in_composite(soql, self._version)
 
-        answer = self._call(action, _rest("POST", "composite", body), effect=False)
-        parts = objects(answer, "compositeResponse")
-        if len(parts) != 1 or not isinstance(parts[0].get("httpStatusCode"), int):
-            raise errors.unexpected("its answer to a composite isn't one", effect=False)
-        status = parts[0]["httpStatusCode"]
-        if status >= 300:
-            raise self._refusal(parts[0].get("body"), status, effect=False)
-        return self._pages(action, parts[0].get("body"))
+        def run(sf: Salesforce) -> Any:
+            answer = sf.restful("composite", method="POST", json=body)
+            parts = objects(answer, "compositeResponse")
+            if len(parts) != 1 or not isinstance(parts[0].get("httpStatusCode"), int):
+                raise errors.unexpected("its answer to a composite isn't one", effect=False)
+            status = parts[0]["httpStatusCode"]
+            if status >= 300:
+                raise SalesforceError("", status, action, parts[0].get("body"))  # type: ignore[arg-type]
+            return parts[0].get("body")
+
+        return self._pages(action, self._call(action, run, effect=False, outdated="" if last else "INVALID_FIELD"))
 
     def _pages(self, action: str, page: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -320,7 +381,7 @@ class SalesforceClient(UpstreamClient):
         return self._pages(action, child) if child else []
 
     def _refusal(self, content: object, status: int, *, effect: bool) -> UpstreamError:
-        return errors.refusal(content, status, redacted=self._auth.redacted, effect=effect)
+        return errors.refusal(content, status, hidden=self._auth.hidden(), effect=effect)
 
 
 def _rest(method: str, path: str, body: Any = None) -> Callable[[Salesforce], Any]:

@@ -1,36 +1,38 @@
-"""What is asked of Salesforce, in SOQL: only standard fields and the portal's own custom ones, so that any org with the
-portal's package answers it. Every value goes through `format_soql`, which quotes it.
+"""What is asked of Salesforce, in SOQL: standard fields, those the communication guide has an admin create, and of the
+optional ones (portal.clients.salesforce.fields) those an org has. Every value goes through `format_soql`: it quotes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any
+from urllib.parse import quote
 
 from simple_salesforce.format import format_soql
 
 from portal.clients.salesforce.records import OrderSummary
 from portal.domain.ids import salesforce_id_18
 
-_ORDER_FIELDS: Final = (
-    "SELECT Id, OrderNumber, Status, AccountId, Account.Name, Account.WHMCS_Client_ID__c, Provisioning_Status__c, "
-    "WHMCS_Order_ID__c, Provisioning_Error_Code__c, Provisioning_Error_Message__c, Last_Provisioning_At__c, "
-    "CreatedDate, Portal_Reference__c, TotalAmount, "
-    "(SELECT Id, Quantity, UnitPrice, Domain__c, Hostname__c, Product2.Name, Product2.WH_Product_ID__c, "
-    "Product2.Billing_Cycle__c FROM OrderItems)"
-)
-_ORDER: Final = _ORDER_FIELDS + " FROM Order WHERE Id = {}"
-_CHANGED: Final = _ORDER_FIELDS + ", LastModifiedDate FROM Order"
-_SUMMARY: Final = (
-    "SELECT Id, OrderNumber, Status, Provisioning_Status__c, Provisioning_Error_Code__c, WHMCS_Order_ID__c, "
-    "Last_Provisioning_At__c, Portal_Reference__c, CreatedDate, TotalAmount, "
-    "(SELECT Quantity, Product2.Name FROM OrderItems) FROM Order"
-)
+#: The optional fields an org has, by object.
+Fields = Mapping[str, Collection[str]]
 
 
-def order(sf_order_id: str) -> str:
+def _order_fields(fields: Fields) -> str:
+    own = [name for name in ("Portal_Reference__c",) if name in fields["Order"]]
+    of_item = [name for name in ("Domain__c", "Hostname__c") if name in fields["OrderItem"]]
+    items = ["Id", "Quantity", "UnitPrice", *of_item]
+    items += ["Product2.Name", "Product2.WH_Product_ID__c", "Product2.Billing_Cycle__c"]
+    return (
+        "SELECT Id, OrderNumber, Status, AccountId, Account.Name, Account.WHMCS_Client_ID__c, Provisioning_Status__c, "
+        "WHMCS_Order_ID__c, Provisioning_Error_Code__c, Provisioning_Error_Message__c, Last_Provisioning_At__c, "
+        f"CreatedDate, {''.join(f'{name}, ' for name in own)}TotalAmount, (SELECT {', '.join(items)} FROM OrderItems)"
+    )
+
+
+def order(sf_order_id: str, fields: Fields) -> str:
     """One order with its account and items. `sf_order_id`: 18 characters."""
-    return _soql(_ORDER, sf_order_id)
+    return _soql(_order_fields(fields) + " FROM Order WHERE Id = {}", sf_order_id)
 
 
 def contact_of_account(account_id: str) -> str:
@@ -46,6 +48,30 @@ def contact_of_account(account_id: str) -> str:
 def accounts_with_email(email: str) -> str:
     """The accounts that have a contact of this address."""
     return _soql("SELECT AccountId FROM Contact WHERE Email = {} AND AccountId != null", email)
+
+
+def person_account(account_id: str, fields: Fields) -> str | None:
+    """A person account, which is its own contact, with an e-mail address; None where the org has none."""
+    if "PersonEmail" not in fields["Account"]:
+        return None
+    names = [name for name in ("FirstName", "LastName") if name in fields["Account"]]
+    return _soql(
+        f"SELECT {', '.join(['Id', 'Name', *names])}, PersonEmail, Phone, BillingStreet, BillingCity, BillingState, "
+        "BillingPostalCode, BillingCountry FROM Account WHERE Id = {} AND PersonEmail != null",
+        account_id,
+    )
+
+
+def person_accounts_by_email(email: str, fields: Fields) -> str | None:
+    """The person accounts of this address, most recently changed first; None where the org has none."""
+    if "PersonEmail" not in fields["Account"]:
+        return None
+    names = [name for name in ("FirstName", "LastName", "PersonContactId") if name in fields["Account"]]
+    return _soql(
+        f"SELECT {', '.join(['Id', 'Name', *names])}, PersonEmail, WHMCS_Client_ID__c FROM Account "
+        "WHERE PersonEmail = {} ORDER BY LastModifiedDate DESC",
+        email,
+    )
 
 
 def contacts_by_email(email: str) -> str:
@@ -80,23 +106,36 @@ def order_by_reference(reference: str) -> str:
     return _soql("SELECT Id FROM Order WHERE Portal_Reference__c = {} LIMIT 1", reference)
 
 
-def orders_of_account(account_id: str, limit: int, before: OrderSummary | None) -> str:
+def orders_of_account(account_id: str, limit: int, before: OrderSummary | None, fields: Fields) -> str:
     """An account's orders, newest first, `limit` of them after `before`, the last one of the page before."""
-    soql = _soql(_SUMMARY + " WHERE AccountId = {}", salesforce_id_18(account_id))
+    own = "Portal_Reference__c, " if "Portal_Reference__c" in fields["Order"] else ""
+    soql = _soql(
+        "SELECT Id, OrderNumber, Status, Provisioning_Status__c, Provisioning_Error_Code__c, WHMCS_Order_ID__c, "
+        f"Last_Provisioning_At__c, {own}CreatedDate, TotalAmount, (SELECT Quantity, Product2.Name FROM OrderItems) "
+        "FROM Order WHERE AccountId = {}",
+        salesforce_id_18(account_id),
+    )
     if before is not None:
         then = literal(before.created_at)
         soql += _soql(f" AND (CreatedDate < {then} OR (CreatedDate = {then} AND Id < {{}}))", before.id)
     return soql + _soql(" ORDER BY CreatedDate DESC, Id DESC LIMIT {}", int(limit))
 
 
-def orders_changed_since(moment: float, limit: int, after_id: str) -> str:
+def orders_changed_since(moment: float, limit: int, after_id: str, fields: Fields) -> str:
     """Orders changed at or after `moment` (seconds since 1970), oldest first; of that very moment those after an id."""
     since = literal(moment)
     if after_id:
         where = _soql(f" WHERE LastModifiedDate > {since} OR (LastModifiedDate = {since} AND Id > {{}})", after_id)
     else:
         where = f" WHERE LastModifiedDate >= {since}"
-    return _CHANGED + where + _soql(" ORDER BY LastModifiedDate, Id LIMIT {}", int(limit))
+    soql = _order_fields(fields) + ", LastModifiedDate FROM Order" + where
+    return soql + _soql(" ORDER BY LastModifiedDate, Id LIMIT {}", int(limit))
+
+
+def in_composite(soql: str, version: str) -> dict[str, Any]:
+    """The body of a composite call that makes this one query. `version`: as in addresses."""
+    url = f"/services/data/v{version}/query?q={quote(soql, safe='')}"
+    return {"compositeRequest": [{"method": "GET", "url": url, "referenceId": "result"}]}
 
 
 def literal(moment: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from portal.clients.salesforce.errors import NAME
 from portal.domain.ids import salesforce_id_18
-from portal.domain.model import SalesforceItem, SalesforceOrder, UpstreamError
+from portal.domain.model import FRACTIONAL_QUANTITY, NO_ACCOUNT, SalesforceItem, SalesforceOrder, UpstreamError
 
 NEW_ORDER_STATUS: Final = "Pending Review"
 
@@ -82,6 +82,17 @@ class OrderSummary:
 
 
 @dataclass(frozen=True)
+class ChangedOrders:
+    """One page of changes, oldest first. Rows that can't be read are only named: they keep nobody from the others."""
+
+    changes: tuple[OrderChange, ...]
+    odd: tuple[str, ...]  # their ids
+    rows: int  # how many there were, odd ones included
+    changed_at: float  # of the last row, in seconds since 1970, and its id: where to read on
+    last_id: str
+
+
+@dataclass(frozen=True)
 class OrderChange:
     """What the sweep learns of an order that changed in Salesforce: what it is now, but nobody's e-mail."""
 
@@ -107,8 +118,11 @@ def to_order(
     """An Order with its OrderItems, and the contact a new WHMCS client would be made of.
 
     `quantity` reads a quantity: `whole_quantity` unless another is given. Raises KeyError, TypeError, ValueError or
-    ArithmeticError for an unexpected shape, and what `quantity` raises.
+    ArithmeticError for an unexpected shape, a permanent UpstreamError (NO_ACCOUNT) for an order of no account, and
+    what `quantity` raises.
     """
+    if not record.get("AccountId"):
+        raise UpstreamError(NAME, "the order has no account in Salesforce", permanent=True, code=NO_ACCOUNT)
     account = record.get("Account") or {}
     return SalesforceOrder(
         id=salesforce_id_18(record["Id"]),
@@ -161,6 +175,21 @@ def _client_details(contact: Mapping[str, Any]) -> dict[str, str]:
         "country": account.get("BillingCountry"),
     }
     return {name: known for name, value in named.items() if (known := text(value)) is not None}
+
+
+def person_as_contact(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A person account in a contact's shape: its own contact, and no company."""
+    last = text(row.get("LastName")) or text(row.get("Name"))
+    address = {name: value for name, value in row.items() if name.startswith("Billing")}
+    return {
+        "Id": row.get("PersonContactId") or row["Id"],
+        "AccountId": row["Id"],
+        "FirstName": row.get("FirstName"),
+        "LastName": last,
+        "Email": row.get("PersonEmail"),
+        "Phone": row.get("Phone"),
+        "Account": {**address, "WHMCS_Client_ID__c": row.get("WHMCS_Client_ID__c")},
+    }
 
 
 def to_contact(row: Mapping[str, Any]) -> Contact:
@@ -220,15 +249,32 @@ def to_change(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> 
     created, changed = moment(row.get("CreatedDate")), moment(row.get("LastModifiedDate"))
     if created is None or changed is None:
         raise ValueError("an order has a CreatedDate and a LastModifiedDate")
-    order = to_order(row, children, quantity=shown_quantity)  # one odd order mustn't keep the others from being learnt
+    order = to_order(row, children, quantity=shown_quantity)
     return OrderChange(order=order, created_at=created, changed_at=changed)
 
 
-def order_tree(order: NewOrder) -> dict[str, Any]:
+def to_changed_orders(
+    rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]], since: tuple[float, str]
+) -> ChangedOrders:
+    """A page of Orders with their OrderItems; `since`: where it began. Raises as `to_order` for a row without an id."""
+    changes, odd = [], []
+    changed_at, last_id = since
+    for row, children in rows:
+        last_id = salesforce_id_18(row["Id"])
+        changed_at = moment(row.get("LastModifiedDate")) or changed_at
+        try:
+            changes.append(to_change(row, children))
+        except (UpstreamError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+            odd.append(last_id)
+    return ChangedOrders(tuple(changes), tuple(odd), len(rows), changed_at, last_id)
+
+
+def order_tree(order: NewOrder, item_fields: Collection[str]) -> dict[str, Any]:
     """The body of composite/tree/Order (REST API Developer Guide, "sObject Tree").
 
-    Items carry references of their own, so that no item is there twice. Raises ValueError for what is no Salesforce id,
-    ArithmeticError for a price that is no number.
+    `item_fields`: the optional fields of an item that the org has. Items carry references of their own, so that no item
+    is there twice. A domain or hostname is never left out: an org without a field for it refuses the order until its
+    set-up is mended. Raises ValueError for what is no Salesforce id, ArithmeticError for a price that is no number.
     """
     items = [
         {
@@ -236,7 +282,7 @@ def order_tree(order: NewOrder) -> dict[str, Any]:
             "PricebookEntryId": salesforce_id_18(item.pricebook_entry_id),
             "Quantity": item.quantity,
             "UnitPrice": float(Decimal(item.unit_price)),
-            "Portal_Reference__c": f"{order.reference}-{number}",
+            **({"Portal_Reference__c": f"{order.reference}-{number}"} if "Portal_Reference__c" in item_fields else {}),
             **({"Domain__c": item.domain} if item.domain else {}),
             **({"Hostname__c": item.hostname} if item.hostname else {}),
         }
@@ -294,7 +340,7 @@ def whole_quantity(value: object) -> int:
             NAME,
             f"an order item has the quantity {amount.normalize():f}; only whole quantities can be provisioned",
             permanent=True,
-            code="FRACTIONAL_QUANTITY",
+            code=FRACTIONAL_QUANTITY,
         )
     return int(amount)
 

@@ -1,4 +1,4 @@
-"""WHMCS over its API (includes/api.php): what a fulfillment, the customers' pages and the doctor ask of it.
+"""WHMCS over its API (includes/api.php): what a fulfillment and the customers' pages ask of it.
 
 WHMCS answers business errors with 200, maintenance pages with 200, numbers as text, empty lists as "" and services
 with their passwords. So: only JSON that says `result` counts, fields are picked by name, raw bodies are kept nowhere,
@@ -8,7 +8,6 @@ Each method's facts are those of WHMCS' API reference for the action it names.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -16,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from portal.clients.http import Hooks, UpstreamClient
 from portal.clients.transport import Session
+from portal.clients.whmcs import errors
 from portal.clients.whmcs.errors import NAME, read_answer, unexpected
 from portal.clients.whmcs.records import (
     PaymentGateway,
@@ -31,6 +31,7 @@ from portal.clients.whmcs.records import (
     to_service,
 )
 from portal.domain.model import (
+    NO_CLIENT,
     AddedOrder,
     OrderLine,
     PayMethod,
@@ -49,17 +50,13 @@ MORE_ROWS: Final = 2500  # rows of each further page: a client with 10,000 order
 LISTING_PASSES: Final = 5
 PAYMENT_METHODS_DESTINATION: Final = "clientarea:payment_methods"
 
-NO_CLIENT: Final = re.compile(r"client (id )?not found", re.IGNORECASE)
-NO_INVOICE: Final = re.compile(r"invoice (id )?not found", re.IGNORECASE)
-NO_PRODUCT: Final = re.compile(r"product (id )?not found", re.IGNORECASE)
-NO_DESTINATION: Final = re.compile(r"invalid destination", re.IGNORECASE)
-
 
 class WhmcsClient(UpstreamClient):
-    """Implements portal.domain.ports.WhmcsPort; the rest is for customers' pages and the doctor.
+    """Implements portal.domain.ports.WhmcsPort; the rest is for customers' pages.
 
-    Every method raises UpstreamError; `permanent` for WHMCS' own business errors, whose text (redacted) is the
-    message. Each HTTP call has its own deadline: `read_seconds`, or `write_seconds` where it changes something.
+    Every method raises UpstreamError; which of WHMCS' own words are final `errors` tells. A success without what was
+    asked for (with a bare warning, say) is none. Each HTTP call has its own deadline: `read_seconds`, or
+    `write_seconds` where it changes something.
     """
 
     def __init__(
@@ -107,7 +104,7 @@ class WhmcsClient(UpstreamClient):
         try:
             answer = self._call("GetClientsDetails", asked)
         except UpstreamError as error:
-            if not (error.permanent and NO_CLIENT.search(error.message)):
+            if error.code != NO_CLIENT:
                 raise
             return None
         found = answer.get("client")
@@ -141,6 +138,7 @@ class WhmcsClient(UpstreamClient):
     def pay_methods(self, client_id: str) -> list[PayMethod]:
         """GetPayMethods: the client's stored cards and accounts, without their tokens."""
         answer = self._call("GetPayMethods", {"clientid": client_id})
+        _require(answer, "GetPayMethods", "paymethods")
         return [
             PayMethod(
                 id=first_id(row, "id", "paymethodid") or "",
@@ -160,7 +158,7 @@ class WhmcsClient(UpstreamClient):
                 "CreateSsoToken", {"client_id": client_id, **({"destination": destination} if destination else {})}
             )
         except UpstreamError as error:
-            if not (destination and NO_DESTINATION.search(error.message)):
+            if not destination or error.code != errors.NO_DESTINATION:
                 raise
             answer = None
         if answer is None:
@@ -192,9 +190,10 @@ class WhmcsClient(UpstreamClient):
         try:
             answer = self._call("GetProducts", {"pid": pid})
         except UpstreamError as error:
-            if not (error.permanent and NO_PRODUCT.search(error.message)):
+            if error.code != errors.NO_PRODUCT:
                 raise
             return {}
+        _require_listing(answer, "GetProducts", "products")
         products = [to_product(row) for row in rows(answer.get("products"), "product")]
         return {product.pid: product for product in products if product.pid}
 
@@ -250,7 +249,13 @@ class WhmcsClient(UpstreamClient):
 
     def order(self, order_id: str) -> WhmcsOrder | None:
         """GetOrders id=; None when there is none."""
-        answer = self._call("GetOrders", {"id": order_id})
+        try:
+            answer = self._call("GetOrders", {"id": order_id})
+        except UpstreamError as error:
+            if error.code != errors.NO_ORDER:
+                raise
+            return None
+        _require_listing(answer, "GetOrders", "orders")
         orders = [to_order(row) for row in rows(answer.get("orders"), "order")]
         return next((order for order in orders if order.id == id_text(order_id)), None)
 
@@ -279,6 +284,7 @@ class WhmcsClient(UpstreamClient):
                 "GetClientsProducts", {"clientid": client_id}, "products", "product", to_service, lambda row: row.id
             )
         answer = self._call("GetClientsProducts", {"clientid": client_id, "serviceid": service_id})
+        _require_listing(answer, "GetClientsProducts", "products")
         services = [to_service(row) for row in rows(answer.get("products"), "product")]
         return [service for service in services if service.id == id_text(service_id)]
 
@@ -287,10 +293,13 @@ class WhmcsClient(UpstreamClient):
         try:
             answer = self._call("GetInvoice", {"invoiceid": invoice_id})
         except UpstreamError as error:
-            if not (error.permanent and NO_INVOICE.search(error.message)):
+            if error.code != errors.NO_INVOICE:
                 raise
             return None
-        return text(answer.get("status")) or None
+        status = text(answer.get("status"))
+        if not status:
+            raise unexpected("GetInvoice succeeded without a status")
+        return status
 
     def module_create(self, service_id: str) -> None:
         """ModuleCreate: set one service up now."""
@@ -346,6 +355,7 @@ class WhmcsClient(UpstreamClient):
             while True:
                 page = {"limitstart": str(start), "limitnum": str(PAGE_ROWS if not start else MORE_ROWS)}
                 answer = self._call(action, {**params, **page})
+                _require_listing(answer, action, outer)
                 stated = number(answer.get("totalresults"))
                 page_rows = [parse(row) for row in rows(answer.get(outer), inner)]
                 if stated != total:
@@ -368,3 +378,15 @@ class WhmcsClient(UpstreamClient):
             permanent=False,
             code="listing_unstable",
         )
+
+
+def _require(answer: Mapping[str, Any], action: str, name: str) -> None:
+    """Raises UpstreamError where a success doesn't hold what was asked for: it says nothing, least of all "none"."""
+    if name not in answer:
+        raise unexpected(f"{action} succeeded without {name}")
+
+
+def _require_listing(answer: Mapping[str, Any], action: str, name: str) -> None:
+    """The same of a listing, which may be left out when it has no rows and says so."""
+    if number(answer.get("totalresults")) != 0:
+        _require(answer, action, name)
