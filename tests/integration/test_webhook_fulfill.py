@@ -486,8 +486,9 @@ class LostAfterwards:
 def test_a_ledger_that_fails_after_acceptance_is_no_refusal(portal: Portal, prefer: str | None) -> None:
     real, call = portal.ledger, Call()
     portal.settings = replace(portal.settings, fulfillment_wait_seconds=1.0)
+    client = application(portal).test_client()  # what is counted in the background goes to the real one
     portal.ledger = LostAfterwards(real, writes=1)  # type: ignore[assignment]
-    answer = post(application(portal).test_client(), call, prefer=prefer)
+    answer = post(client, call, prefer=prefer)
     assert (answer.status_code, answer.json) == (202, {"status": "Activating"})
     assert answer.headers["Location"].endswith(f"/api/orders/{call.order_id}")
     portal.ledger = real
@@ -496,11 +497,12 @@ def test_a_ledger_that_fails_after_acceptance_is_no_refusal(portal: Portal, pref
 
 def test_a_known_outcome_is_told_though_it_cant_be_kept(portal: Portal) -> None:
     real, call = portal.ledger, Call()
-    assert post(application(portal).test_client(), replace(call, key="an-earlier-click")).status_code == 202
+    client = application(portal).test_client()
+    assert post(client, replace(call, key="an-earlier-click")).status_code == 202
     finish(portal, call.order_id, **PROVISIONED)
     call = replace(call, nonce="another-nonce")
     portal.ledger = LostAfterwards(real, writes=1)  # type: ignore[assignment]
-    answer = post(application(portal).test_client(), call)
+    answer = post(client, call)
     assert (answer.status_code, answer.json["status"]) == (200, "Provisioned")
 
 
@@ -514,13 +516,14 @@ def test_a_commit_whose_outcome_cant_be_asked_is_called_unknown(portal: Portal) 
                 yield connection
             raise CommitUnknown("lost")
 
+    client = application(portal).test_client()
     portal.ledger = Lost(real, writes=1)  # type: ignore[assignment]
-    answer = post(application(portal).test_client(), call)
+    answer = post(client, call)
     assert code(answer) == (503, "outcome_unknown") and int(answer.headers["Retry-After"]) > 0
     assert "may have been taken" in answer.json["detail"]
     portal.ledger = real
     again = Call(order_id=call.order_id, key=call.key)
-    assert post(application(portal).test_client(), again).status_code == 202
+    assert post(client, again).status_code == 202
     assert count(portal, table) == 1
 
 
