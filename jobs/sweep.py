@@ -24,9 +24,10 @@ from jobs.process import HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
 from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
 from portal.domain.ids import salesforce_id_18
+from portal.domain.model import UpstreamError
 from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
-from portal.ledger import audits, fulfillments, housekeeping, installation, orders, queueing, workers
+from portal.ledger import audits, circuits, fulfillments, housekeeping, installation, orders, queueing, workers
 from portal.logs import set_up_logging
 from portal.services import Services, build_services
 from portal.settings import Settings, SettingsError
@@ -230,6 +231,7 @@ class Chores:
         # What, how often in seconds, and when next on the monotonic clock.
         self._chores: list[tuple[Callable[[], None], float]] = [
             (self._place_orders, 1.0),
+            (self._probe_circuits, 1.0),
             (self._find_requested, 60.0),
             (self._learn_changes, 60.0),
             (self._tidy, 60.0),
@@ -256,6 +258,21 @@ class Chores:
             due = orders.due_placements(connection, now=self._services.now(), limit=20)
         for reference in due:
             place(self._services, reference)
+
+    def _probe_circuits(self) -> None:
+        """Ask a side that is thought to be away whether it is back: every order that waits for it may wait for hours."""
+        services = self._services
+        asks: dict[str, Callable[[], object]] = {
+            "whmcs": lambda: services.whmcs.order("1"),
+            "salesforce": services.salesforce.organization_id,
+        }
+        for side, ask in asks.items():
+            with services.ledger.read() as connection:
+                row = circuits.get(connection, side)
+            if row is None or row.opened_at is None or row.probe_at is None or row.probe_at > services.now():
+                continue
+            with contextlib.suppress(UpstreamError):  # the circuit breaker notes what came of it
+                ask()
 
     def _find_requested(self) -> None:
         """Orders marked `Requested` in Salesforce whose call never arrived."""

@@ -198,6 +198,7 @@ class Run:
         now = self.context.now()
         with self.context.ledger.write() as connection:
             self._close_step(StepState.UNCERTAIN if uncertain else StepState.FAILED, None, why)
+            self.save(connection)  # what was kept for later is written while the order is still ours
             self.save(
                 connection,
                 state=State.WAITING,
