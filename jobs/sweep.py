@@ -260,11 +260,11 @@ class Chores:
             place(self._services, reference)
 
     def _probe_circuits(self) -> None:
-        """Ask a side that is thought to be away whether it is back: every order that waits for it may wait for hours."""
+        """Ask a side that was away whether it is back: the orders that wait for it may all wait for hours."""
         services = self._services
         asks: dict[str, Callable[[], object]] = {
             "whmcs": lambda: services.whmcs.order("1"),
-            "salesforce": services.salesforce.organization_id,
+            "salesforce": lambda: services.salesforce.requested_orders(limit=1),
         }
         for side, ask in asks.items():
             with services.ledger.read() as connection:
