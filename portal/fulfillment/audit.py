@@ -18,7 +18,8 @@ from portal.domain.model import (
     UpstreamError,
     WhmcsService,
 )
-from portal.domain.protocol import ACTIVE, LIVE_SERVICE, Do, decide_audit
+from portal.domain.protocol import Do, decide_audit
+from portal.domain.seen import ACTIVE, LIVE_SERVICE
 from portal.fulfillment.executor import cancel_stray, look
 from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.fulfillment.steps import can_pay

@@ -14,22 +14,8 @@ from sqlalchemy.engine import Connection
 from portal.domain.completeness import claim_fault, difference, is_complete
 from portal.domain.ids import bears_reference, external_reference
 from portal.domain.model import ErrorCode, FulfillmentFailed, NeedsDecision, UpstreamError, WhmcsOrder, WhmcsService
-from portal.domain.protocol import (
-    ACTIVE,
-    PENDING,
-    PREPARE_WINDOW,
-    Action,
-    Candidate,
-    Do,
-    Facts,
-    Look,
-    Outcome,
-    Seen,
-    after_election,
-    conclude,
-    elects_at_once,
-    intend,
-)
+from portal.domain.protocol import PREPARE_WINDOW, Action, Do, Facts, after_election, conclude, elects_at_once, intend
+from portal.domain.seen import ACTIVE, PENDING, Candidate, Look, Outcome, Seen
 from portal.fulfillment.run import Run, WaitUntil
 from portal.ledger import events, fulfillments, installation, runs
 

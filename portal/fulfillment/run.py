@@ -28,7 +28,8 @@ from portal.domain.model import (
     WhmcsProduct,
 )
 from portal.domain.ports import SalesforcePort, WhmcsPort
-from portal.domain.protocol import Facts, Seen, taken_up
+from portal.domain.protocol import Facts, taken_up
+from portal.domain.seen import Seen
 from portal.domain.write_back import Standing, order_fields, status_in_salesforce
 from portal.ledger import fulfillments, installation, outbox, payment_hints, runs
 from portal.ledger.engine import Ledger

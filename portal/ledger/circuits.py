@@ -42,7 +42,8 @@ def setup_name(side: str, action: str) -> str:
 def of_side(connection: Connection, side: str) -> dict[str, Upstream]:
     """A side's own row and those of its set-up, by name."""
     query = sa.select(*(_U[field] for field in Upstream.__dataclass_fields__))
-    query = query.where(sa.or_(_U.name == side, _U.name.startswith(setup_name(side, ""), autoescape=True)))
+    first = setup_name(side, "")
+    query = query.where(sa.or_(_U.name == side, sa.and_(_U.name >= first, _U.name < first[:-1] + ";")))  # ":" … ";"
     return {row.name: Upstream(*row) for row in connection.execute(query)}
 
 

@@ -65,24 +65,28 @@ def sync(
     if status is not None and (known is None or _may_tell(connection, known, status)):
         seen |= {"status": status.value, "error_code": reason}
     if known is None:
-        values: dict[str, Any] = {"created_at": now, "status": _first_status(connection, snapshot.id).value, **seen}
-        connection.execute(
-            insert(connection, orders_table)
-            .values(
-                reference=reference or snapshot.id,
-                sf_order_id=snapshot.id,
-                placing=orders.PLACED,
-                place_tries=0,
-                updated_at=now,
-                **values,
-            )
-            .on_conflict_do_nothing()  # another process has learnt of it in the same moment
-        )
+        _insert(connection, reference or snapshot.id, snapshot.id, seen, now=now)
     elif any(getattr(known, name) != value for name, value in seen.items()):
         update = orders_table.update().where(orders_table.c.reference == known.reference)
         if "status" in seen:  # told only as long as nobody has told anything else meanwhile
             update = update.where(orders_table.c.status == known.status.value)
         connection.execute(update.values(updated_at=now, **seen))
+
+
+def _insert(connection: Connection, reference: str, sf_order_id: str, seen: dict[str, Any], *, now: float) -> None:
+    values: dict[str, Any] = {"created_at": now, "status": _first_status(connection, sf_order_id).value, **seen}
+    connection.execute(
+        insert(connection, orders_table)
+        .values(
+            reference=reference,
+            sf_order_id=sf_order_id,
+            placing=orders.PLACED,
+            place_tries=0,
+            updated_at=now,
+            **values,
+        )
+        .on_conflict_do_nothing()  # another process has learnt of it in the same moment
+    )
 
 
 def _first_status(connection: Connection, sf_order_id: str) -> CustomerStatus:

@@ -11,7 +11,7 @@ from flask.cli import AppGroup
 
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import State
-from portal.domain.protocol import LIVE_SERVICE
+from portal.domain.seen import LIVE_SERVICE
 from portal.errors import PortalError
 from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade

@@ -22,15 +22,9 @@ import pytest
 
 from portal.domain.model import WhmcsOrder, WhmcsService
 from portal.domain.protocol import (
-    ACTIVE,
-    PENDING,
     Action,
-    Candidate,
     Do,
     Facts,
-    Look,
-    Outcome,
-    Seen,
     after_election,
     conclude,
     decide_accept,
@@ -40,6 +34,7 @@ from portal.domain.protocol import (
     taken_over,
     taken_up,
 )
+from portal.domain.seen import ACTIVE, PENDING, Candidate, Look, Outcome, Seen
 
 TICK = 10.0  # seconds; a call sent in one tick takes effect by the end of the next
 MAX_REQUEST = 10.0
