@@ -31,8 +31,12 @@ class Standing:
 
 
 def status_in_salesforce(standing: Standing) -> CustomerStatus:
-    """What Provisioning_Status__c is to hold. An order that needs a decision is Failed there, with what to do."""
-    if standing.cancelled and standing.state in (None, State.PROVISIONED, State.FAILED):
+    """What Provisioning_Status__c is to hold. An order that needs a decision is Failed there, with what to do.
+
+    Cancelled is an order withdrawn in review, or cancelled after it was provisioned; of one that Failed, why it did is
+    what an operator must see.
+    """
+    if standing.cancelled and standing.state in (None, State.PROVISIONED):
         return CustomerStatus.CANCELLED
     if standing.state is State.PROVISIONED:
         return CustomerStatus.PROVISIONED
