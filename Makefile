@@ -8,7 +8,7 @@ SEED ?= 1
 SECONDS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix bench clean
+.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix bench house clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -51,6 +51,9 @@ matrix: $(VENV)/.dev ## every upstream call, killed at every moment
 
 bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JSON line
 	@exec $(BIN)/python -m bench.accept
+
+house: $(VENV)/.dev ## how the code is laid out, measured from the code itself: one JSON line
+	@exec $(BIN)/python -m bench.house
 
 clean: ## remove the virtual environment and caches (var/, the demo's data, stays)
 	@rm -rf $(VENV) integrations/salesforce/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
