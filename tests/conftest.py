@@ -12,19 +12,21 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.stack import Stack
 
+pytest_plugins = ["tests.parallel", "tests.measured"]
+
 # Cheap and telling ones first; those that kill processes last.
 ORDER = ("unit", "integration", "sandbox", "clients", "webhooks", "contract", "deploy", "browser", "crash")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by folder; within one, as collected."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort by folder; within one, as collected. Side by side the long ones begin: none is left alone at the end."""
     root = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
         return ORDER.index(folder) if folder in ORDER else len(ORDER)
 
-    items.sort(key=place)
+    items.sort(key=place, reverse=hasattr(config, "workerinput"))
 
 
 @pytest.hookimpl(trylast=True)
