@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.postgres import Postgres
 from tests.stack import Stack
 
 pytest_plugins = ["tests.parallel", "tests.measured"]
@@ -57,6 +58,13 @@ def private_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole portal with its pretend other sides, shared by all tests that break nothing in it."""
     with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; `postgres.database()` makes an empty database in it."""
+    with Postgres() as running:
         yield running
 
 

@@ -135,6 +135,13 @@ def check_answer(answer: Answer, status: int, code: str, row: Mapping[str, Any] 
     assert problem["detail"] == row["error_message"]
 
 
+def client_of(stack: Stack, order: str) -> int:
+    """The WHMCS client of an order's account."""
+    account = stack.salesforce_order(order)["AccountId"]
+    rows = stack.salesforce.get("state", objects="Account")["Account"]
+    return int(next(row["WHMCS_Client_ID__c"] for row in rows if row["Id"] == account))
+
+
 def page_json(stack: Stack, visitor: Visitor, order: str) -> dict[str, Any]:
     """What a signed-in customer is told of an order."""
     page = visitor.get(f"{stack.urls['portal']}/api/orders/{order}")

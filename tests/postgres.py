@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import tempfile
 import warnings
 from types import TracebackType
 from typing import Any, Self
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.stack import Stack
 
 
 class Postgres:
@@ -33,3 +39,16 @@ class Postgres:
         name = f"ledger_{secrets.token_hex(6)}"
         self.server.psql(f"CREATE DATABASE {name}")
         return str(self.server.get_uri(name)).replace("postgres:@/", "postgres@/")
+
+
+class PostgresStack(Stack):
+    """A stack whose ledger is a PostgreSQL database: settings["DATABASE_URL"]."""
+
+    def ledger(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of a query, JSON columns as text, as SQLite gives them."""
+        with psycopg.connect(self.settings["DATABASE_URL"], row_factory=dict_row) as connection:
+            rows = connection.execute(sql.replace("?", "%s"), values).fetchall()
+        return [
+            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
+            for row in rows
+        ]

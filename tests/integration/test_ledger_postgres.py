@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from tests.fulfilling import check_failure, customer, provisioned, sends, whmcs_orders
-from tests.postgres import Postgres
+from tests.postgres import Postgres, PostgresStack
 from tests.stack import Stack, http
-
-
-class PostgresStack(Stack):
-    """A stack whose ledger is a PostgreSQL database."""
-
-    def ledger(self, sql: str, *values: Any) -> list[dict[str, Any]]:
-        """Rows of a query, JSON columns as text, as SQLite gives them."""
-        with psycopg.connect(self.settings["DATABASE_URL"], row_factory=dict_row) as connection:
-            rows = connection.execute(sql.replace("?", "%s"), values).fetchall()
-        return [
-            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
-            for row in rows
-        ]
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ DOMAIN_MAY = {
     "__future__",
     "collections",
     "dataclasses",
+    "datetime",
     "enum",
     "re",
     "typing",
