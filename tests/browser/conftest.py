@@ -11,11 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 from portal.web.security_headers import HTMX_URL
-from tests.customers import application
 from tests.stack import Stack
 
 HTMX = Path(__file__).with_name("htmx-2.0.11.min.js")
@@ -47,13 +45,6 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def app(stack: Stack) -> Iterator[Flask]:
-    """The application in this process, to write into the stack's ledger through the product's own functions."""
-    with application(stack) as made:
-        yield made
 
 
 class Tab:

@@ -13,14 +13,6 @@ from tests.fulfilling import check_failure, command, customer, provisioned, send
 from tests.stack import Stack
 
 
-@pytest.fixture
-def silent(stack: Stack) -> Any:
-    """WHMCS sends no events, so that nothing goes on by itself."""
-    stack.whmcs.post("settings", {"webhooks": False})
-    yield
-    stack.whmcs.post("settings", {"webhooks": True})
-
-
 def events(stack: Stack, order: str) -> list[dict[str, Any]]:
     return stack.ledger("SELECT kind, actor, detail FROM events WHERE subject = ? ORDER BY id", order)
 

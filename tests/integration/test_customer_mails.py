@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,10 @@ from portal.mail.mailer import Mailer
 from portal.services import Services
 from portal.settings import Settings
 from portal.web.signing import Links
-from tests.customers import SITUATIONS, application, last_mail, link_in, mails_to, make_order
+from tests.customers import SITUATIONS, last_mail, link_in, mails_to, make_order
 from tests.stack import Stack
 
 ORDER_MAILS = ("received", "provisioned", "needs_you", "order_link")
-
-
-@pytest.fixture(scope="module")
-def app(stack: Stack) -> Iterator[Flask]:
-    with application(stack) as made:
-        yield made
 
 
 def services_of(app: Flask) -> Services:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -72,12 +72,6 @@ class Case:
             order = orders.get(connection, self.reference)
         assert order is not None
         return order
-
-
-@pytest.fixture(scope="module")
-def app(stack: Stack) -> Iterator[Flask]:
-    with application(stack) as made:
-        yield made
 
 
 def new_order(app: Flask, stack: Stack, *, customer: str = "ada", situation: str = "pending-review") -> Case:

@@ -38,14 +38,6 @@ def ada(stack: Stack) -> Iterator[Visitor]:
         yield visitor
 
 
-@pytest.fixture
-def silent(stack: Stack) -> Iterator[None]:
-    """WHMCS sends no events, so that nothing goes on by itself."""
-    stack.whmcs.post("settings", {"webhooks": False})
-    yield
-    stack.whmcs.post("settings", {"webhooks": True})
-
-
 def refused(stack: Stack, order: str, code: str, status: int = 422) -> str:
     """Click, and hold everybody's word for the failure together. Returns the message."""
     since = stack.whmcs.last()

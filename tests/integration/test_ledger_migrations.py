@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from portal.ledger.engine import Ledger
 from portal.ledger.migrate import LedgerNotMigrated, head, require_migrated
 from portal.ledger.schema import metadata
 from sandbox.processes import ROOT
-from tests.postgres import Postgres
+from tests.postgres import Postgres, sqlalchemy_url
 
 #: A process that dies by SIGKILL in the middle of a migration: right after the named table was made.
 DIES_MIDWAY = """
@@ -33,12 +32,6 @@ def die(_connection, _cursor, statement, *_rest):
         os.kill(os.getpid(), signal.SIGKILL)
 upgrade(ledger)
 """
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -85,7 +78,7 @@ def run(environ: dict[str, str], *command: str) -> subprocess.CompletedProcess[s
 
 
 def opened(url: str) -> Ledger:
-    return Ledger(url.replace("postgresql://", "postgresql+psycopg://"))
+    return Ledger(sqlalchemy_url(url))
 
 
 def check_migrated(url: str) -> None:
@@ -111,7 +104,7 @@ def test_six_upgrades_at_once_all_succeed(environ: dict[str, str], url: str) -> 
 def test_an_upgrade_that_is_killed_midway_leaves_the_ledger_as_it_was(
     environ: dict[str, str], url: str, table: str
 ) -> None:
-    address = url.replace("postgresql://", "postgresql+psycopg://")
+    address = sqlalchemy_url(url)
     killed = subprocess.run(
         [sys.executable, "-c", DIES_MIDWAY, address, table],
         cwd=ROOT,

@@ -13,25 +13,20 @@ from typing import TypeVar
 import pytest
 import sqlalchemy as sa
 
-from portal.domain.model import LeaseLost, SalesforceItem, SalesforceOrder, State
+from portal.domain.model import LeaseLost, State
 from portal.ledger import circuits, fulfillments, installation, order_sync, outbox, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import orders as orders_table
-from tests.postgres import Postgres
+from tests.fakes import salesforce_order
+from tests.postgres import Postgres, sqlalchemy_url
 
 T = TypeVar("T")
 
 ORDER = "801000000000001AAA"
 CROWD = 6
 ROUNDS = 8
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -41,7 +36,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite3'}")
     else:
         server: Postgres = request.getfixturevalue("postgres")
-        ledger = Ledger(server.database().replace("postgresql://", "postgresql+psycopg://"), pool_size=CROWD)
+        ledger = Ledger(sqlalchemy_url(server.database()), pool_size=CROWD)
     upgrade(ledger)
     yield ledger
     ledger.dispose()
@@ -248,21 +243,7 @@ def test_what_is_kept_once_is_kept_once(ledger: Ledger, fresh: str) -> None:
 
 
 def test_an_order_is_learnt_of_once(ledger: Ledger, fresh: str) -> None:
-    item = SalesforceItem("802000000000001AAA", "Starter", 1, "5.00", "1", "Monthly")
-    snapshot = SalesforceOrder(
-        id=fresh,
-        order_number="1",
-        status="Pending Review",
-        account_id="001000000000001AAA",
-        account_name="A",
-        whmcs_client_id="1",
-        email=None,
-        provisioning_status=None,
-        whmcs_order_id=None,
-        portal_reference=None,
-        items=(item,),
-        total="5.00",
-    )
+    snapshot = salesforce_order(fresh)
 
     def learn() -> None:
         with ledger.write() as connection:

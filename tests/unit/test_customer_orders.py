@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,41 +11,22 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.clients.salesforce import errors
-from portal.clients.salesforce.records import ChangedOrders, NewOrder, OrderChange
+from portal.clients.salesforce.records import ChangedOrders, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of, sync_changes
-from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
+from portal.domain.model import CustomerStatus, SalesforceOrder, State, UpstreamError
 from portal.ledger import fulfillments, order_sync, orders
 from portal.ledger.engine import Ledger
 from portal.ledger.orders import PLACE_LEASE_SECONDS, Order
 from portal.ledger.schema import fulfillments as fulfillments_table
-from portal.ledger.schema import metadata, outbox
+from portal.ledger.schema import outbox
+from tests.fakes import ACCOUNT, Clock, FakeOrg, salesforce_order
+from tests.fakes import ORDER as SF
 
 NOW = 1_700_000_000.0
-REF, SF, ACCOUNT = "PO-AAAA-BBBB", "801000000000001AAA", "001000000000001AAA"
+REF = "PO-AAAA-BBBB"
 
-SNAPSHOT = SalesforceOrder(
-    id=SF,
-    order_number="00000100",
-    status="Pending Review",
-    account_id=ACCOUNT,
-    account_name="Lovelace",
-    whmcs_client_id="1",
-    email=None,
-    provisioning_status=None,
-    whmcs_order_id=None,
-    portal_reference=None,
-    items=(SalesforceItem("802", "Starter Hosting", 1, "5.00", "1", "Monthly"),),
-    total="5.00",
-)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    metadata.create_all(made.engine)
-    yield made
-    made.dispose()
+SNAPSHOT = salesforce_order()
 
 
 def insert(ledger: Ledger, reference: str = REF, key: str = "key") -> None:
@@ -92,34 +71,11 @@ CANCELLED_THERE = [{"fields": {"Provisioning_Status__c": "Cancelled"}}]
 # --- placing --------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Org:
-    """A Salesforce that does as it is told; `answers` are what each create_order gives or raises."""
-
-    answers: list[Any]
-    known: dict[str, str]
-    calls: list[str]
-
-    def create_order(self, order: NewOrder) -> str:
-        self.calls.append("create")
-        assert order.items[0].domain == "a.example" and order.effective_date.year == 2023
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return str(answer)
-
-    def find_order_by_reference(self, reference: str) -> str | None:
-        self.calls.append("find")
-        return self.known.get(reference)
-
-
-def portal(ledger: Ledger, *answers: Any, known: dict[str, str] | None = None) -> Any:
-    clock = [NOW]
+def portal(ledger: Ledger, *answers: str | Exception, known: dict[str, str] | None = None) -> Any:
     return SimpleNamespace(
         ledger=ledger,
-        salesforce=Org(list(answers), known or {}, []),
-        now=lambda: clock[0],
-        clock=clock,
+        salesforce=FakeOrg(answers, known or {}),
+        now=Clock(NOW),
         settings=SimpleNamespace(portal_pricebook_id="01s000000000001AAA"),
     )
 
@@ -182,7 +138,7 @@ def test_what_says_nothing_about_the_order_is_tried_again_after_a_look(ledger: L
     assert row(ledger).placing == "placing" and row(ledger).place_due_at == NOW + SCHEDULE[0]
     place(services, REF)
     assert services.salesforce.calls == ["create"], "not due yet"
-    services.clock[0] += SCHEDULE[0]
+    services.now.now += SCHEDULE[0]
     place(services, REF)
     assert services.salesforce.calls == ["create", "find", "create"] and row(ledger).sf_order_id == SF
 
@@ -192,7 +148,7 @@ def test_an_order_that_arrived_without_an_answer_is_found_and_not_sent_again(led
     services = portal(ledger, failure(unknown=True), known={})
     place(services, REF)
     services.salesforce.known[REF] = SF
-    services.clock[0] += 100
+    services.now.now += 100
     place(services, REF)
     assert services.salesforce.calls == ["create", "find"] and row(ledger).sf_order_id == SF
 
@@ -218,8 +174,8 @@ def test_pauses_grow_and_stay(ledger: Ledger) -> None:
         place(services, REF)
         due = row(ledger).place_due_at
         assert due is not None
-        pauses.append(due - services.clock[0])
-        services.clock[0] = due
+        pauses.append(due - services.now.now)
+        services.now.now = due
     assert pauses == [*SCHEDULE, SCHEDULE[-1], SCHEDULE[-1], SCHEDULE[-1]]
 
 
@@ -265,7 +221,7 @@ def test_withdrawn_when_nobody_knows_whether_it_arrived(ledger: Ledger) -> None:
     services = portal(ledger, failure(unknown=True))
     place(services, REF)
     assert withdraw(ledger)
-    services.clock[0] += 100
+    services.now.now += 100
     place(services, REF)
     assert services.salesforce.calls == ["create", "find"], "never sent again"
     assert (row(ledger).placing, row(ledger).status) == ("refused", CustomerStatus.CANCELLED)

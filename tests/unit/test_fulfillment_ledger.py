@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from portal.domain.model import LeaseLost, NotFound, State
 from portal.domain.protocol import Facts, taken_over
 from portal.ledger import decisions, fulfillments, installation, outbox, queueing, runs, workers
 from portal.ledger.engine import Ledger
-from portal.ledger.migrate import LedgerNotMigrated, require_migrated, upgrade
+from portal.ledger.migrate import LedgerNotMigrated, require_migrated
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import metadata
 
@@ -23,15 +22,13 @@ ADA, BOB = "worker-ada", "worker-bob"
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    upgrade(ledger)
+def ledger(ledger: Ledger) -> Ledger:
+    """With two workers and an order."""
     with ledger.write() as connection:
         for name in (ADA, BOB):
             workers.register(connection, name, "fulfill", "host", 1, now=0.0)
         fulfillments.request_fulfillment(connection, ORDER, now=1.0, requested_at=0.5)
-    yield ledger
-    ledger.dispose()
+    return ledger
 
 
 def row_of(ledger: Ledger) -> fulfillments.Fulfillment:

