@@ -47,7 +47,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if skipped:
+    if reporter and skipped:
         reporter.write_line(f"\n{len(skipped)} tests were skipped, which isn't allowed here", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

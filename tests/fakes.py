@@ -37,10 +37,11 @@ ORDER, ACCOUNT, ADA = "801000000000001AAA", "001000000000001AAA", "ada"
 class Clock:
     """Stands still until it is set; `clock()` and `clock.now` are seconds since 1970."""
 
-    def __init__(self, now: float = 1_000_000.0) -> None:
+    def __init__(self, *, now: float = 1_000_000.0) -> None:
         self.now = now
 
     def __call__(self) -> float:
+        """The moment it shows."""
         return self.now
 
 
@@ -147,7 +148,7 @@ class FakeWhmcs(WhmcsPort):
         *,
         notes: str,
         custom_fields: Mapping[str, Mapping[str, str]],
-        before_send: Callable[[], None],
+        before_send: Callable[[], None] | None = None,
     ) -> AddedOrder:
         """Add it, and perhaps lose the answer."""
         self._send("AddOrder", before_send)
@@ -164,7 +165,7 @@ class FakeWhmcs(WhmcsPort):
         """All of them."""
         return list(self.placed)
 
-    def accept_order(self, order_id: str, *, before_send: Callable[[], None]) -> None:
+    def accept_order(self, order_id: str, *, before_send: Callable[[], None] | None = None) -> None:
         """Make it Active, with its services."""
         self._send("AcceptOrder", before_send)
         self._set(order_id, "Active")
@@ -186,9 +187,10 @@ class FakeWhmcs(WhmcsPort):
     def module_create(self, service_id: str) -> None:
         """Set up at once."""
 
-    def _send(self, action: str, before_send: Callable[[], None]) -> None:
+    def _send(self, action: str, before_send: Callable[[], None] | None) -> None:
         self.connect(action)
-        before_send()
+        if before_send is not None:
+            before_send()
         self.sent.append(action)
 
     def _set(self, order_id: str, status: str) -> None:

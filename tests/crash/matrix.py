@@ -502,5 +502,5 @@ class Matrix:
         if call.contains and call.contains not in str(entry["params"]):
             return False
         if call.by == "client":
-            return entry["client"] == str(cell.wanted.client)
+            return bool(entry["client"] == str(cell.wanted.client))
         return call.by == "nothing" or cell.wanted.order in (entry["order"], entry["mark"])

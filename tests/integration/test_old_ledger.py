@@ -35,7 +35,7 @@ class Restored:
     known: dict[str, Any]
 
     def _accept_moved_sides(self: Any, deadline: float) -> None:
-        """In the middle of a start: the pretend sides run, the product doesn't yet."""
+        """In the middle of a start (to be over by `deadline`, in seconds): only the pretend sides run yet."""
         for name in ("salesforce", "whmcs"):
             self.children[name].ready_line(deadline)
         seed(self.urls["salesforce"], self.urls["whmcs"])

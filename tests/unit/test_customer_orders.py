@@ -75,7 +75,7 @@ def portal(ledger: Ledger, *answers: str | Exception, known: dict[str, str] | No
     return SimpleNamespace(
         ledger=ledger,
         salesforce=FakeOrg(answers, known or {}),
-        now=Clock(NOW),
+        now=Clock(now=NOW),
         settings=SimpleNamespace(portal_pricebook_id="01s000000000001AAA"),
     )
 

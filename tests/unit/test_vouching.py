@@ -109,4 +109,4 @@ def test_a_call_that_connected_too_slowly_is_not_sent_and_tried_again(world: Wor
     assert world.run() is State.PROVISIONED
     assert slow == []
     assert world.whmcs.sent == ["AddOrder", "AcceptOrder"]  # each once: the late one never left
-    assert [row.status for row in world.whmcs.orders] == ["Active"]
+    assert [row.status for row in world.whmcs.placed] == ["Active"]
