@@ -60,9 +60,11 @@ class Answer:
 
     @property
     def text(self) -> str:
+        """The body as text."""
         return self.body.decode()
 
     def json(self) -> Any:
+        """The body's JSON."""
         return json.loads(self.body)
 
 
@@ -118,6 +120,7 @@ class Control:
         return int(self.post("faults", {"kind": kind, **about})["faults"][0]["id"])
 
     def clear_faults(self) -> None:
+        """Take all scripted faults back."""
         self.delete("faults")
 
     def wait_for_call(self, seconds: float = 30, **filters: Any) -> dict[str, Any]:
@@ -154,14 +157,17 @@ class Stack(sandbox_stack.Stack):
 
     @property
     def salesforce(self) -> Control:
+        """The pretend org's control API."""
         return Control(self.urls["salesforce"])
 
     @property
     def whmcs(self) -> Control:
+        """The pretend WHMCS' control API."""
         return Control(self.urls["whmcs"])
 
     @property
     def mailbox(self) -> Control:
+        """The mailbox's control API."""
         return Control(self.urls["mailbox"])
 
     def order(

@@ -88,7 +88,9 @@ class Tab:
 
 @pytest.fixture
 def visit(chromium: Browser, stack: Stack) -> Visit:
-    """Open a tab: `with visit(session=…, scheme="dark", width=390) as tab`.
+    """Open tabs of the browser.
+
+    `with visit(session=…, scheme="dark", width=390) as tab:`
 
     cdn: "file" (htmx comes), "blocked" (its host can't be reached), "changed" (another file comes). Further arguments
     are Playwright's for a context. The tab must have no complaints at its end unless `complaints=True`.

@@ -268,6 +268,7 @@ class Senders:
         self._jobs.put((at, next(self._number), planned, first, key))
 
     def start(self) -> None:
+        """Let orders and trouble begin."""
         self._began = time.monotonic()
         for _ in range(SENDERS):
             threading.Thread(target=self._run, daemon=True).start()

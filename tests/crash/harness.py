@@ -61,10 +61,12 @@ class CrashStack(Stack):
 
     @property
     def worker_names(self) -> list[str]:
+        """The workers, as `child()` knows them."""
         return ["worker", *(f"worker{number}" for number in range(2, self._workers + 1))]
 
     @property
     def sweep_names(self) -> list[str]:
+        """The sweeps, as `child()` knows them."""
         return ["sweep", *(f"sweep{number}" for number in range(2, self._sweeps + 1))]
 
     def _product_argv(self, port: int) -> dict[str, list[str]]:
@@ -311,6 +313,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
+        """Whether every order ended as it must."""
         return not (self.duplicates or self.lost or self.stuck or self.strays or self.inconsistent)
 
     def lines(self) -> list[str]:

@@ -141,6 +141,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """The cell in the words of its test's id."""
         return f"{self.what} | {self.moment} | {self.strike}"
 
 
@@ -359,12 +360,13 @@ class Matrix:
     def _look_before_strike(self, cell: Cell) -> None:
         row = self.stack.fulfillment(cell.wanted.order)
         assert row is not None
-        assert row["state"] == "running" and cell.holder is not None and row["owner"] == cell.holder.worker_id, (
-            f"it isn't being run where it was: {row['state']}"
-        )
+        assert row["state"] == "running", f"it isn't being run where it was: {row['state']}"
+        assert cell.holder is not None, f"it isn't being run where it was: {row['state']}"
+        assert row["owner"] == cell.holder.worker_id, f"it isn't being run where it was: {row['state']}"
         if cell.held is not None:
             held = [entry for entry in self._side(cell).journal(held=True) if entry["id"] == cell.held["id"]]
-            assert held and held[0]["gone"] is None, "the call had been given up"
+            assert held, "the call had been given up"
+            assert held[0]["gone"] is None, "the call had been given up"
         cell.updated_at = row["updated_at"]
 
     def _wait_and_strike(self, cell: Cell) -> None:

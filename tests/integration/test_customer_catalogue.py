@@ -111,7 +111,8 @@ def test_three_of_four_recent_orders_were_done_within_it(ledger: Ledger) -> None
         provisioned(ledger, number, number)
     with ledger.read() as connection:
         found = lead_time_seconds(connection)
-    assert found is not None and 73 <= found <= 77
+    assert found is not None
+    assert 73 <= found <= 77
 
 
 def test_only_recent_orders_count_and_no_more_are_read(ledger: Ledger) -> None:

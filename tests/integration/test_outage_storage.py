@@ -50,8 +50,10 @@ def rows(stack: Stack) -> dict[str, int]:
 
 
 def check_unavailable(answer: Answer) -> None:
-    assert answer.status == 503 and answer.headers["content-type"].startswith("application/problem+json")
-    assert int(answer.headers["retry-after"]) > 0 and answer.json()["code"]
+    assert answer.status == 503
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.json()["code"]
 
 
 def post(stack: Stack, order: str, body: bytes, headers: dict[str, str]) -> Answer:
@@ -76,7 +78,8 @@ def test_without_redis_nothing_is_accepted_and_nothing_accepted_is_lost(shop: St
     check_unavailable(post(shop, refused, body, headers))
     assert rows(shop) == before
     health = shop.get("/health")
-    assert health.status == 503 and health.json()["integrations"]["redis"] == "unavailable"
+    assert health.status == 503
+    assert health.json()["integrations"]["redis"] == "unavailable"
     assert shop.get("/health/live").status == 200
     ended = until(shop, held, lambda row: row["state"] != "running")  # what is being run needs no Redis
     assert ended["state"] in ("provisioned", "waiting")
@@ -189,7 +192,8 @@ def test_while_paused_orders_are_accepted_and_nothing_is_written_to_whmcs(shop: 
         assert shop.fulfill(order, prefer="respond-async").status == 202
     row = until(shop, begun, lambda row: row["state"] == "waiting")
     assert "paused" in row["waiting_for"]
-    assert shop.get("/health").json()["fulfillments"] == "paused" and shop.get("/health").status == 200
+    assert shop.get("/health").json()["fulfillments"] == "paused"
+    assert shop.get("/health").status == 200
     (paused,) = shop.ledger("SELECT value FROM installation WHERE key = 'paused'")
     assert json.loads(paused["value"])["why"] == "WHMCS is being upgraded"
     beat = "SELECT max(heartbeats) AS heartbeats FROM workers WHERE kind = 'sweep' AND dead = 0"

@@ -191,7 +191,8 @@ def test_without_salesforce_orders_wait_without_a_word_to_whmcs_and_go_on_when_i
         row = until(shop, order, lambda row: row["state"] == "waiting")
         assert "Salesforce" in row["waiting_for"]
     assert calls_of(shop.whmcs, since) == []
-    assert health(shop)["integrations"]["salesforce"] == "unavailable" and health(shop)["status"] == "ok"
+    assert health(shop)["integrations"]["salesforce"] == "unavailable"
+    assert health(shop)["status"] == "ok"
     shop.salesforce.post("settings", {"maintenance": False})
     for order in orders:
         provisioned(shop, order)
@@ -209,11 +210,13 @@ def test_without_whmcs_orders_wait_and_say_so_and_no_herd_comes_when_it_is_back(
     shop.wait_for(lambda: open_since(shop, "whmcs"), "the circuit to open")
     opened = time.time()
     said = logged(shop, "Upstream doesn't answer: circuit opened", "worker", "worker2", upstream="whmcs")
-    assert said and said[0]["error"]
+    assert said
+    assert said[0]["error"]
     for order in orders:
         row = until(shop, order, lambda row: row["state"] == "waiting" and "wait" in (row["waiting_for"] or ""))
         assert "WHMCS" in row["waiting_for"]
-    assert health(shop)["integrations"]["whmcs"] == "unavailable" and health(shop)["status"] == "ok"
+    assert health(shop)["integrations"]["whmcs"] == "unavailable"
+    assert health(shop)["status"] == "ok"
     assert f"waits: {row['waiting_for'][:5]}" in command(shop, "fulfillments", "show", orders[-1])
     with Visitor() as visitor:
         sign_in(shop, visitor)
@@ -228,7 +231,8 @@ def test_without_whmcs_orders_wait_and_say_so_and_no_herd_comes_when_it_is_back(
     probes = [entry for entry in failed if entry["received"] > opened + 1]
     first_good = next(entry for entry in calls if entry["status"] == 200)
     # Since it was open: one call at a time, ever more slowly, and nobody else before the first good answer.
-    assert probes and len(failed) - len(probes) <= 5 + 6  # those that opened it, and what was under way then
+    assert probes
+    assert len(failed) - len(probes) <= 5 + 6
     assert all(later["received"] - earlier["answered"] >= 0.7 for earlier, later in pairwise([*probes, first_good]))
     assert most_at_once(calls) <= IN_FLIGHT
     assert logged(shop, "Upstream answers again", "worker", "worker2", upstream="whmcs")
@@ -338,14 +342,18 @@ def test_when_the_schedule_is_exhausted_the_order_fails_and_a_new_click_resumes(
     control.fault("html", action=action, count=0, **fault)
     answer = shop.fulfill(order)
     message = check_failure(shop, order, code)
-    assert "Given up after 4 tries" in message and side.casefold() in message.casefold()
+    assert "Given up after 4 tries" in message
+    assert side.casefold() in message.casefold()
     check_answer(answer, 422, code.casefold(), shop.fulfillment(order))
     control.clear_faults()
     assert shop.fulfill(order).status == 200
     provisioned(shop, order)
     row = shop.fulfillment(order)
-    assert row is not None and row["attempt"] == 2 and row["tries"] == 0
-    assert sends(shop, order, "AddOrder") == 1 and len(whmcs_orders(shop, order)) == 1
+    assert row is not None
+    assert row["attempt"] == 2
+    assert row["tries"] == 0
+    assert sends(shop, order, "AddOrder") == 1
+    assert len(whmcs_orders(shop, order)) == 1
     assert sends(shop, str(row["elected_whmcs_id"]), "AcceptOrder") == 1
 
 
@@ -368,7 +376,8 @@ def test_a_request_nobody_heard_is_found_and_of_two_sweeps_one_acts(impatient: S
         shop.wait_for(lambda order=order: shop.fulfillment(order), f"{order} to be found", 60)
         provisioned(shop, order)
         found = shop.ledger("SELECT kind FROM events WHERE subject = ? AND kind = 'request_found'", order)
-        assert len(found) == 1 and len(whmcs_orders(shop, order)) == 1
+        assert len(found) == 1
+        assert len(whmcs_orders(shop, order)) == 1
     by_pid = {shop.child("sweep").pid: "sweep", second.pid: "sweep2"}
     acts = by_pid[acting(shop)]
     other = next(name for name in by_pid.values() if name != acts)

@@ -410,7 +410,9 @@ def test_no_secret_and_no_customer_data_gets_out(caplog: pytest.LogCaptureFixtur
             with pytest.raises(UpstreamError) as caught:
                 client.add_client(details)
             error: BaseException | None = caught.value
-            assert error is not None and error.__cause__ is None and error.__context__ is None
+            assert error is not None
+            assert error.__cause__ is None
+            assert error.__context__ is None
             texts += [str(error), repr(error)]
         assert all(seen.target == "/includes/api.php" for seen in wire.seen)
         assert wire.seen[0].form["secret"] == SECRET
@@ -543,7 +545,8 @@ def test_a_client_that_was_not_asked_for_is_refused() -> None:
             client.client(client_id="1")
         assert client.client(email="a@example.com") is None
         found = client.client(email="B@Example.com")
-        assert found is not None and found.id == "2"
+        assert found is not None
+        assert found.id == "2"
 
 
 def test_products_are_asked_one_by_one_where_lists_are_not_understood() -> None:
@@ -631,7 +634,8 @@ def test_an_orders_life(pretend: tuple[Whmcs, WhmcsClient]) -> None:
     sf_order_id = "801D000000K0fXOIAZ"
     products = client.products(["5", "6", "99"])
     assert [(product.pid, product.name) for product in products] == [("5", "Starter"), ("6", "Setup")]
-    assert products[0].cycles >= {"monthly", "annually"} and "biennially" not in products[0].cycles
+    assert products[0].cycles >= {"monthly", "annually"}
+    assert "biennially" not in products[0].cycles
     assert products[0].custom_fields == {"Salesforce Order": "101"}
     assert products[1].cycles == {"onetime"}
 
@@ -651,8 +655,10 @@ def test_an_orders_life(pretend: tuple[Whmcs, WhmcsClient]) -> None:
     order = client.order(added.order_id)
     assert order is not None
     assert (order.client_id, order.status) == ("1", "Pending")
-    assert order.service_ids == added.service_ids and order.line_item_count == 2
-    assert order.invoice_known and order.invoice_id == added.invoice_id
+    assert order.service_ids == added.service_ids
+    assert order.line_item_count == 2
+    assert order.invoice_known
+    assert order.invoice_id == added.invoice_id
     assert bears_reference(order.notes, sf_order_id)
     assert client.orders_of("1") == [order]
     assert client.orders_of("2") == []
@@ -661,7 +667,8 @@ def test_an_orders_life(pretend: tuple[Whmcs, WhmcsClient]) -> None:
     client.accept_order(added.order_id)
     with pytest.raises(UpstreamError) as caught:
         client.accept_order(added.order_id)
-    assert caught.value.permanent and "Order ID not found or Status not Pending" in caught.value.message
+    assert caught.value.permanent
+    assert "Order ID not found or Status not Pending" in caught.value.message
     services = client.services("1")
     assert {service.id for service in services} == set(added.service_ids)
     assert {service.status for service in services} <= {"Active", "Completed"}
@@ -676,7 +683,8 @@ def test_an_orders_life(pretend: tuple[Whmcs, WhmcsClient]) -> None:
     stray = client.add_order("1", "stripe", LINES, notes="", custom_fields={})
     client.cancel_order(stray.order_id)
     cancelled = client.order(stray.order_id)
-    assert cancelled is not None and cancelled.status == "Cancelled"
+    assert cancelled is not None
+    assert cancelled.status == "Cancelled"
 
 
 def test_clients_and_their_payment_methods(pretend: tuple[Whmcs, WhmcsClient]) -> None:

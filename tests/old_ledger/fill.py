@@ -164,6 +164,7 @@ def other_sides(stack: Stack, seeded: set[str]) -> dict[str, Any]:
 
 
 def write(known: dict[str, Any], path: Path) -> None:
+    """As JSON, one line."""
     path.write_text(json.dumps(known, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
 
 

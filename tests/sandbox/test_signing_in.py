@@ -92,7 +92,8 @@ def test_forged_assertions(org: SalesforceSandbox, keys: Keys) -> None:
         answer = token_answer(org, token)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant"), token
     assert token_answer(org, good, grant="password").json()["error"] == "unsupported_grant_type"
-    assert GRANT and token_answer(org, good).status_code == 200
+    assert GRANT
+    assert token_answer(org, good).status_code == 200
 
 
 def _pack(value: dict[str, Any]) -> str:

@@ -55,7 +55,8 @@ def test_it_opens_after_failures_in_a_row_only(ledger: Ledger) -> None:
             breaker.note(DOWN)
         breaker.note(None)
     breaker.check()
-    assert state(ledger).failures == 0 and state(ledger).opened_at is None
+    assert state(ledger).failures == 0
+    assert state(ledger).opened_at is None
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,8 @@ def test_while_open_nothing_is_sent_and_the_refusal_says_when_to_ask_again(ledge
     breaker = broken(ledger, clock)
     error = refusal(breaker)
     assert (error.code, error.permanent, error.unknown, error.reached) == ("circuit_open", False, False, False)
-    assert error.retry_after is not None and 0.5 <= error.retry_after <= 1.2 + 1.0
+    assert error.retry_after is not None
+    assert 0.5 <= error.retry_after <= 1.2 + 1.0
     assert str(error) == "WHMCS doesn't answer; the order waits until it does"
 
 
@@ -139,7 +141,9 @@ def test_pauses_grow_to_a_limit(ledger: Ledger) -> None:
         clock.now = probe_at
         breaker.check()
         breaker.note(DOWN)
-    assert pauses[0] <= 1.2 < pauses[2] and max(pauses) <= LONGEST_PAUSE * 1.2 and pauses[-1] >= LONGEST_PAUSE * 0.8
+    assert pauses[0] <= 1.2 < pauses[2]
+    assert max(pauses) <= LONGEST_PAUSE * 1.2
+    assert pauses[-1] >= LONGEST_PAUSE * 0.8
 
 
 def test_what_the_other_side_asks_for_is_kept(ledger: Ledger) -> None:
@@ -149,7 +153,8 @@ def test_what_the_other_side_asks_for_is_kept(ledger: Ledger) -> None:
     breaker.check()
     breaker.note(UpstreamError("WHMCS", "busy", permanent=False, code="http_429", retry_after=120.0))
     probe_at = state(ledger).probe_at
-    assert probe_at is not None and probe_at - clock.now >= 120.0
+    assert probe_at is not None
+    assert probe_at - clock.now >= 120.0
 
 
 def test_a_prober_that_died_keeps_it_closed_to_others_for_one_pause_only(ledger: Ledger) -> None:

@@ -95,7 +95,8 @@ def test_a_form_is_one_row(ledger: Ledger) -> None:
         insert(ledger, "PO-CCCC-DDDD", "key")
     with ledger.read() as connection:
         found = orders.by_checkout_key(connection, "key")
-    assert found is not None and found.reference == REF
+    assert found is not None
+    assert found.reference == REF
 
 
 def test_the_usual_way_is_one_call(ledger: Ledger) -> None:
@@ -135,12 +136,14 @@ def test_what_says_nothing_about_the_order_is_tried_again_after_a_look(ledger: L
     insert(ledger)
     services = portal(ledger, first, SF)
     place(services, REF)
-    assert row(ledger).placing == "placing" and row(ledger).place_due_at == NOW + SCHEDULE[0]
+    assert row(ledger).placing == "placing"
+    assert row(ledger).place_due_at == NOW + SCHEDULE[0]
     place(services, REF)
     assert services.salesforce.calls == ["create"], "not due yet"
     services.now.now += SCHEDULE[0]
     place(services, REF)
-    assert services.salesforce.calls == ["create", "find", "create"] and row(ledger).sf_order_id == SF
+    assert services.salesforce.calls == ["create", "find", "create"]
+    assert row(ledger).sf_order_id == SF
 
 
 def test_an_order_that_arrived_without_an_answer_is_found_and_not_sent_again(ledger: Ledger) -> None:
@@ -150,20 +153,23 @@ def test_an_order_that_arrived_without_an_answer_is_found_and_not_sent_again(led
     services.salesforce.known[REF] = SF
     services.now.now += 100
     place(services, REF)
-    assert services.salesforce.calls == ["create", "find"] and row(ledger).sf_order_id == SF
+    assert services.salesforce.calls == ["create", "find"]
+    assert row(ledger).sf_order_id == SF
 
 
 def test_a_reference_that_is_taken_means_it_arrived(ledger: Ledger) -> None:
     insert(ledger)
     services = portal(ledger, failure("DUPLICATE_VALUE", permanent=True), known={REF: SF})
     place(services, REF)
-    assert row(ledger).placing == "placed" and row(ledger).sf_order_id == SF
+    assert row(ledger).placing == "placed"
+    assert row(ledger).sf_order_id == SF
 
 
 def test_taken_but_not_yet_to_be_seen_waits(ledger: Ledger) -> None:
     insert(ledger)
     place(portal(ledger, failure("DUPLICATE_VALUE", permanent=True)), REF)
-    assert row(ledger).placing == "placing" and row(ledger).place_due_at == NOW + SCHEDULE[0]
+    assert row(ledger).placing == "placing"
+    assert row(ledger).place_due_at == NOW + SCHEDULE[0]
 
 
 def test_pauses_grow_and_stay(ledger: Ledger) -> None:
@@ -196,10 +202,12 @@ def withdraw(ledger: Ledger) -> bool:
 
 def test_withdrawn_before_it_was_ever_sent(ledger: Ledger) -> None:
     insert(ledger)
-    assert withdraw(ledger) and not withdraw(ledger)
+    assert withdraw(ledger)
+    assert not withdraw(ledger)
     services = portal(ledger, SF)
     place(services, REF)
-    assert services.salesforce.calls == [] and told_salesforce(ledger) == []
+    assert services.salesforce.calls == []
+    assert told_salesforce(ledger) == []
     assert row(ledger).status is CustomerStatus.CANCELLED
 
 
@@ -236,7 +244,8 @@ def test_withdrawn_when_nobody_knows_whether_it_arrived(ledger: Ledger) -> None:
 def test_withdrawn_in_review(ledger: Ledger) -> None:
     insert(ledger)
     place(portal(ledger, SF), REF)
-    assert withdraw(ledger) and told_salesforce(ledger) == CANCELLED_THERE
+    assert withdraw(ledger)
+    assert told_salesforce(ledger) == CANCELLED_THERE
     with ledger.write() as connection:
         assert orders.withdrawn(connection, SF)
         orders.set_status(connection, SF, CustomerStatus.ACTIVATING, now=NOW)
@@ -252,7 +261,8 @@ def test_once_it_is_asked_for_it_cannot_be_withdrawn(ledger: Ledger) -> None:
     place(portal(ledger, SF), REF)
     with ledger.write() as connection:
         fulfillments.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
-    assert not withdraw(ledger) and told_salesforce(ledger) == []
+    assert not withdraw(ledger)
+    assert told_salesforce(ledger) == []
 
 
 # --- learning -------------------------------------------------------------------------------------------------
@@ -268,7 +278,8 @@ def test_an_order_of_another_channel_goes_by_its_salesforce_id(ledger: Ledger) -
     found = row(ledger, SF)
     assert (found.sf_order_id, found.created_at, found.items[0]["name"]) == (SF, NOW - 1000, "Starter Hosting")
     learn(ledger, replace(SNAPSHOT, items=(), total="9.00"))
-    assert row(ledger, SF).items == [] and row(ledger, SF).total == "9.00"
+    assert row(ledger, SF).items == []
+    assert row(ledger, SF).total == "9.00"
 
 
 def test_what_was_placed_here_keeps_what_its_customer_saw(ledger: Ledger) -> None:
@@ -277,7 +288,8 @@ def test_what_was_placed_here_keeps_what_its_customer_saw(ledger: Ledger) -> Non
     learn(ledger, replace(SNAPSHOT, portal_reference=REF, items=(), total="9.00", status="Activated"))
     found = row(ledger)
     assert (found.total, found.sf_status, found.order_number) == ("5.00", "Activated", "00000100")
-    assert found.items[0]["name"] == "Starter" and found.created_at == NOW
+    assert found.items[0]["name"] == "Starter"
+    assert found.created_at == NOW
 
 
 def test_a_webhook_may_be_quicker_than_salesforces_answer_to_us(ledger: Ledger) -> None:

@@ -43,14 +43,16 @@ def change(ledger: Ledger, **values: Any) -> None:
         connection.execute(sa.update(fulfillments_table).values(**values))
 
 
-def claim(ledger: Ledger, who: str, now: float = 2.0) -> fulfillments.Fulfillment | None:
+def claim(ledger: Ledger, who: str, *, now: float = 2.0) -> fulfillments.Fulfillment | None:
+    """Claim the order at a moment (seconds)."""
     with ledger.write() as connection:
         return runs.claim(connection, ORDER, who, now=now)
 
 
 def test_only_one_claims(ledger: Ledger) -> None:
     claimed = claim(ledger, ADA)
-    assert claimed is not None and (claimed.owner, claimed.fence, claimed.state) == (ADA, 1, State.RUNNING)
+    assert claimed is not None
+    assert (claimed.owner, claimed.fence, claimed.state) == (ADA, 1, State.RUNNING)
     assert claim(ledger, BOB) is None
 
 
@@ -83,7 +85,8 @@ def test_the_fence_refuses_whoever_lost_the_order(ledger: Ledger) -> None:
     with ledger.write() as connection:
         assert queueing.take_over(connection, ADA, now=3.0) == [ORDER]
     theirs = claim(ledger, BOB, now=3.0)
-    assert theirs is not None and theirs.fence > mine.fence
+    assert theirs is not None
+    assert theirs.fence > mine.fence
     with pytest.raises(LeaseLost), ledger.write() as connection:
         runs.update(connection, runs.Lease(ORDER, mine.fence, ADA), now=4.0, error_message="too late")
     with pytest.raises(LeaseLost), ledger.write() as connection:
@@ -200,7 +203,8 @@ def test_a_message_is_written_once_and_sent_by_one(ledger: Ledger) -> None:
         first = outbox.put(connection, "salesforce", ORDER, {"n": 1}, now=1.0, once="a")
         assert outbox.put(connection, "salesforce", ORDER, {"n": 1}, now=1.0, once="a") is None
         second = outbox.put(connection, "salesforce", ORDER, {"n": 2}, now=1.0)
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         assert not outbox.being_sent(connection, "salesforce", ORDER, now=1.0)
         assert outbox.claim(connection, first, ADA, now=1.0, until=5.0)
         assert not outbox.claim(connection, first, BOB, now=2.0, until=5.0)

@@ -16,6 +16,7 @@ from portal.domain.model import UpstreamError
 
 
 def slots(store: redis.Redis, limit: int, *, lapse: float = 60.0, patience: float = 30.0) -> InFlightLimit:
+    """A limit; both times are in seconds."""
     return InFlightLimit(store, "whmcs", limit, lapse=lapse, patience=patience)
 
 
@@ -52,7 +53,8 @@ def test_a_thread_of_the_same_process_is_somebody_else(store: redis.Redis) -> No
     thread = threading.Thread(target=hold)
     with mine.slot():
         thread.start()
-        assert inside.wait(30) and taken(store) == 2
+        assert inside.wait(30)
+        assert taken(store) == 2
     done.set()
     thread.join(30)
     assert taken(store) == 0
@@ -88,7 +90,8 @@ def test_no_slot_in_time_is_passing_trouble_that_isnt_the_orders_own(store: redi
         raise AssertionError("there was no slot")
     error = raised.value
     assert (error.permanent, error.unknown, error.reached, error.code) == (False, False, False, "circuit_open")
-    assert error.retry_after is not None and error.retry_after >= 1.0
+    assert error.retry_after is not None
+    assert error.retry_after >= 1.0
 
 
 def test_the_slot_of_one_who_was_killed_comes_free_by_itself(store: redis.Redis) -> None:

@@ -92,7 +92,9 @@ def test_each_pause_of_the_schedule_is_kept_and_then_the_order_fails(
     for number, pause in enumerate(SCHEDULE, 1):
         assert run(context).state is State.WAITING
         row = row_of(context)
-        assert row.tries == number and row.waiting_for == "WHMCS answered with 503" and row.owner is None
+        assert row.tries == number
+        assert row.waiting_for == "WHMCS answered with 503"
+        assert row.owner is None
         assert 0.8 * pause <= row.due_at - clock.now <= 1.2 * pause
         assert fulfill(context, ORDER) is None  # not before
         clock.now = row.due_at
@@ -117,9 +119,11 @@ def test_an_open_circuit_is_no_try_but_not_for_ever(
     began, count = clock.now, 0
     while run(context).state is State.WAITING:
         row = row_of(context)
-        assert row.tries == 0 and row.due_at - clock.now == 7.0
+        assert row.tries == 0
+        assert row.due_at - clock.now == 7.0
         clock.now, count = row.due_at, count + 1
-    assert 1.25 * sum(SCHEDULE) < clock.now - began < 1.25 * sum(SCHEDULE) + 14.0 and count > len(SCHEDULE)
+    assert 1.25 * sum(SCHEDULE) < clock.now - began < 1.25 * sum(SCHEDULE) + 14.0
+    assert count > len(SCHEDULE)
     assert row_of(context).error_code == "WHMCS_UNAVAILABLE"
 
 
@@ -187,7 +191,8 @@ def test_a_refusal_fails_at_once_under_the_code_of_what_was_refused(
 ) -> None:
     fail_with(monkeypatch, error, step)
     ended = run(context)
-    assert (ended.state, ended.code) == (State.FAILED, code) and row_of(context).tries == 0
+    assert (ended.state, ended.code) == (State.FAILED, code)
+    assert row_of(context).tries == 0
 
 
 @pytest.mark.parametrize(
@@ -241,7 +246,8 @@ def test_an_error_of_ours_is_passing_trouble_and_never_shows_its_text(
     while run(context).state is State.WAITING:
         clock.now = row_of(context).due_at
     row = row_of(context)
-    assert row.error_code == "PROVISIONING_ERROR" and "ada@" not in str(row.error_message)
+    assert row.error_code == "PROVISIONING_ERROR"
+    assert "ada@" not in str(row.error_message)
     assert "Fulfillment step raised an unexpected error" in caplog.text
 
 
@@ -326,10 +332,12 @@ def audited(context: RunContext, clock: Clock) -> tuple[RunContext, FakeWhmcs]:
 
 def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
     context, whmcs = audited
-    assert audit(context, ORDER) and whmcs.status_of("2") == "Cancelled"
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Cancelled"
     row = row_of(context)
     assert (row.state, row.audits) == (State.PROVISIONED, 1)
-    assert row.audit_due_at is not None and 3600 - 1000 <= row.audit_due_at - clock.now <= 3600
+    assert row.audit_due_at is not None
+    assert 3600 - 1000 <= row.audit_due_at - clock.now <= 3600
     assert not audit(context, ORDER)  # not before
 
 
@@ -337,13 +345,16 @@ def test_an_audit_writes_nothing_while_paused(audited: tuple[RunContext, FakeWhm
     context, whmcs = audited
     with context.ledger.write() as connection:
         installation.pause(connection, actor="ada", why="maintenance", now=clock.now)
-    assert audit(context, ORDER) and whmcs.status_of("2") == "Pending"
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Pending"
     row = row_of(context)
-    assert row.audits == 0 and row.audit_due_at == clock.now + 5.0
+    assert row.audits == 0
+    assert row.audit_due_at == clock.now + 5.0
     with context.ledger.write() as connection:
         installation.resume(connection, actor="ada", why="", now=clock.now)
     clock.now += 5.0
-    assert audit(context, ORDER) and whmcs.status_of("2") == "Cancelled"
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Cancelled"
 
 
 def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
@@ -351,7 +362,8 @@ def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, Fa
     whmcs.on_cancel = [down(retry_after=40.0)]
     assert audit(context, ORDER)
     row = row_of(context)
-    assert row.audits == 0 and row.audit_due_at == clock.now + 40.0
+    assert row.audits == 0
+    assert row.audit_due_at == clock.now + 40.0
 
 
 def test_an_audit_gives_way_to_a_new_click(

@@ -44,7 +44,8 @@ def path_value(source: Source, name: str, record: Record | None, path: Path) -> 
         if record is None:
             return None
         reference = source.schema[name].parent(relationship)
-        assert reference is not None and reference.refers_to is not None
+        assert reference is not None
+        assert reference.refers_to is not None
         key = source.value(name, record, reference.name)
         name = reference.refers_to
         record = source.record(name, key) if key else None
@@ -120,7 +121,8 @@ def _place(source: Source, name: str, record: Record, path: Path, into: Record, 
         into[path[0]] = source.value(name, record, path[0])
         return
     reference = source.schema[name].parent(path[0])
-    assert reference is not None and reference.refers_to is not None
+    assert reference is not None
+    assert reference.refers_to is not None
     key = source.value(name, record, reference.name)
     parent = source.record(reference.refers_to, key) if key else None
     if parent is None:
