@@ -272,7 +272,8 @@ def test_a_permission_whmcs_takes_away_stops_that_action_and_tells_operators_onc
         for order in orders:
             row = until(shop, order, lambda row: row["state"] == "waiting" and row["waiting_code"] is not None)
             assert row["waiting_code"] == "WHMCS_UNAVAILABLE"
-            assert 'API action "addorder" is not allowed' in row["waiting_for"] and "API role" in row["waiting_for"]
+            assert 'API action "addorder" is not allowed' in row["waiting_for"]
+            assert "API role" in row["waiting_for"]
         refused = [e for e in calls_of(shop.whmcs, since, "AddOrder") if e["status"] == 403]
         assert health(shop)["integrations"]["whmcs"] == "its set-up is at fault"
         shop.wait_for(lambda: len(calls_of(shop.whmcs, since, "AddOrder")) > len(refused), "a probe")
@@ -282,7 +283,8 @@ def test_a_permission_whmcs_takes_away_stops_that_action_and_tells_operators_onc
         provisioned(shop, order)
         assert len(whmcs_orders(shop, order)) == 1
     (event,) = told_operators(shop, "wh:AddOrder")
-    assert (event["action"], event["code"]) == ("AddOrder", "auth") and "API role" in event["error"]
+    assert (event["action"], event["code"]) == ("AddOrder", "auth")
+    assert "API role" in event["error"]
     assert health(shop)["integrations"]["whmcs"] == "connected"
 
 
@@ -303,7 +305,9 @@ def test_what_concerns_the_org_is_no_orders_fault_and_it_waits(
     click(shop, order)
     waiting = until(shop, order, lambda row: row["state"] == "waiting")
     assert waiting["waiting_code"] == "SALESFORCE_UNAVAILABLE"
-    assert cure in waiting["waiting_for"] and code in waiting["waiting_for"] and waiting["tries"] == 0
+    assert cure in waiting["waiting_for"]
+    assert code in waiting["waiting_for"]
+    assert waiting["tries"] == 0
     assert len([event for event in told_operators(shop, row) if event["code"] == code]) == 1
     shop.salesforce.clear_faults()
     provisioned(shop, order)

@@ -196,22 +196,29 @@ def test_a_fault_of_one_action_stops_that_action_at_once_until_it_is_mended(ledg
     breaker.note(fault(Setup.ACTION), "AddOrder")
     for each in (breaker, other_process):
         error = stopped(each, "AddOrder")
-        assert error is not None and (error.code, error.setup, error.permanent) == ("circuit_open", Setup.ACTION, False)
-        assert str(error) == "WHMCS refused: auth" and error.retry_after is not None and not error.reached
+        assert error is not None
+        assert (error.code, error.setup, error.permanent) == ("circuit_open", Setup.ACTION, False)
+        assert str(error) == "WHMCS refused: auth"
+        assert error.retry_after is not None
+        assert not error.reached
         assert stopped(each, "GetOrders") is None
     breaker.note(None, "GetOrders")  # the side answers, and isn't mended for all that
-    assert stopped(breaker, "AddOrder") is not None and not woken
+    assert stopped(breaker, "AddOrder") is not None
+    assert not woken
     clock.now += 5
-    assert stopped(breaker, "AddOrder") is None and stopped(other_process, "AddOrder") is not None  # one probe
+    assert stopped(breaker, "AddOrder") is None
+    assert stopped(other_process, "AddOrder") is not None
     breaker.note(None, "AddOrder")
-    assert len(woken) == 1 and stopped(other_process, "AddOrder") is None
+    assert len(woken) == 1
+    assert stopped(other_process, "AddOrder") is None
 
 
 def test_a_fault_of_the_whole_side_stops_every_action_and_any_good_answer_ends_it(ledger: Ledger) -> None:
     clock = Clock()
     breaker = Breaker(ledger, "whmcs", now=clock)
     breaker.note(fault(Setup.SIDE), "GetPayMethods")
-    assert stopped(breaker, "AddOrder") is not None and stopped(breaker, "GetPayMethods") is not None
+    assert stopped(breaker, "AddOrder") is not None
+    assert stopped(breaker, "GetPayMethods") is not None
     clock.now += 5
     assert stopped(breaker, "GetOrders") is None
     breaker.note(UpstreamError("WHMCS", "no such client", permanent=True, code="refused"), "GetOrders")
@@ -262,14 +269,16 @@ def test_pauses_between_probes_of_the_set_up_grow_to_a_minute(ledger: Ledger) ->
         assert row.probe_at is not None
         pauses.append(row.probe_at - clock.now)
         clock.now = row.probe_at
-    assert pauses[0] <= 1.2 and 48 <= pauses[-1] <= 72
+    assert pauses[0] <= 1.2
+    assert 48 <= pauses[-1] <= 72
 
 
 @pytest.mark.parametrize("action", ["GetClientsProducts", "GetClientsDetails", "find_order_by_reference"])
 def test_every_action_has_a_row_of_its_own(action: str) -> None:
     others = ["GetPayMethods", "GetPaymentMethods", "GetProducts", "accounts_with_email", "*"]
     names = [circuits.setup_name("salesforce", each) for each in (action, *others)]
-    assert len(set(names)) == len(names) and max(map(len, names)) <= 20
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 20
 
 
 def test_a_ledger_that_cant_be_used_breaks_no_call_that_has_been_made(tmp_path: Path) -> None:
