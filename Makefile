@@ -22,17 +22,18 @@ smoke: $(VENV)/.run ## one customer's order through the whole demo, checked on e
 	@exec $(BIN)/python -m sandbox.smoke
 
 test: $(VENV)/.dev ## every test, JOBS=2 files at a time (browser tests and examples say why where they are skipped)
-	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test-unit: $(VENV)/.dev ## the tests that start no process
-	@exec $(BIN)/python -m pytest tests/unit
+test-unit: $(VENV)/.dev ## the tests that start no process and take no minutes
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not long' tests/unit
 
 test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
 	@PORTAL_TEST_NO_SKIPS=1 exec $(BIN)/python -m pytest tests/browser
 
 coverage: $(VENV)/.dev ## every test, and which lines and branches of portal and jobs they ran, in all processes
 	@rm -rf var/coverage && mkdir -p var/coverage
-	@status=0; $(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadfile || status=$$?; \
+	@status=0; $(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder || status=$$?; \
+	find var/coverage -size 0 -delete; \
 	$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage json -q && $(BIN)/python -m coverage report && exit $$status
 
 lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on the product, the sandbox, bench and the tests' helpers

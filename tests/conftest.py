@@ -30,14 +30,18 @@ ORDER = ("unit", "integration", "sandbox", "clients", "webhooks", "contract", "d
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort by folder; within one, as collected. Side by side the long ones begin: none is left alone at the end."""
+    """Sort by folder; within one, as collected. Side by side the longest begin: none is left alone at the end."""
     root = Path(__file__).parent
+    long = {item.path for item in items if item.get_closest_marker("long")}
 
     def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
         return ORDER.index(folder) if folder in ORDER else len(ORDER)
 
-    items.sort(key=place, reverse=hasattr(config, "workerinput"))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (item.path not in long, -place(item)))
+    else:
+        items.sort(key=place)
 
 
 @pytest.hookimpl(trylast=True)

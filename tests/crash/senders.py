@@ -38,6 +38,7 @@ class Senders:
                 self._put(each.at + later, each, False, key)
 
     def _put(self, at: float, planned: Planned, first: bool, key: str | None) -> None:
+        """Send it `at` so many seconds after the start."""
         self.left += 1
         self._jobs.put((at, next(self._number), planned, first, key))
 

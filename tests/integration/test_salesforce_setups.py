@@ -173,11 +173,14 @@ def test_what_refuses_a_query_is_about_the_org(
     [
         ("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded"),
         ("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", "bad value for restricted picklist field: Activating"),
-        ("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "x: execution of AfterUpdate\ncaused by: System.LimitException: Too many SOQL queries: 101"),  # noqa: E501
+        (
+            "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY",
+            "x: execution of AfterUpdate\ncaused by: System.LimitException: Too many SOQL queries: 101",
+        ),  # noqa: E501
         ("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object id"),
         ("INVALID_FIELD_FOR_INSERT_UPDATE", "Unable to create/update fields: WHMCS_Order_ID__c"),
     ],
-)  # fmt: skip
+)
 def test_what_no_record_of_ours_would_fare_better_with_is_the_set_ups(
     pretend: tuple[Org, SalesforceClient, dict[str, str]], code: str, message: str
 ) -> None:

@@ -42,9 +42,11 @@ STEPS_FORBID = {
 DOMAIN_MAY = {
     "__future__",
     "collections",
+    "contextlib",
     "dataclasses",
     "datetime",
     "enum",
+    "idna",
     "re",
     "typing",
     "portal.domain",

@@ -221,9 +221,14 @@ def test_a_fault_of_the_set_up_keeps_an_order_waiting_without_end_and_costs_it_n
 ) -> None:
     gone = UpstreamError("Salesforce", "field X is gone; deploy it", permanent=False, setup=Setup.ACTION, code="I_F")
     circuit = UpstreamError(
-        "Salesforce", "field X is gone; deploy it", permanent=False, setup=Setup.ACTION, code="circuit_open",
-        retry_after=7.0, reached=False,
-    )  # fmt: skip
+        "Salesforce",
+        "field X is gone; deploy it",
+        permanent=False,
+        setup=Setup.ACTION,
+        code="circuit_open",
+        retry_after=7.0,
+        reached=False,
+    )
     for number in range(60):
         fail_with(monkeypatch, circuit if number % 2 else gone)
         assert run(context).state is State.WAITING

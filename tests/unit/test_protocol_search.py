@@ -383,6 +383,7 @@ def test_no_interleaving_breaks_the_promise() -> None:
     assert endings == {True, False}  # it provisions; and where nothing more can come, it has left some undone
 
 
+@pytest.mark.long
 def test_no_restore_of_the_ledger_breaks_the_promise() -> None:
     states, endings = search(Rules(restores=True), 3_000_000)
     assert states > 100_000

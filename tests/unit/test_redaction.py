@@ -126,9 +126,29 @@ before = st.sampled_from(
     ["", "Module Command Error: ", "Could not connect to the server. ", "Login failed with ", "Server said\n", "API: "]
 )
 labels = st.sampled_from(
-    ["password", "Password", "pass", "passwd", "pwd", "db_pass", "userPassword", "secret", "apikey", "api_key", "token",
-     "accessHash", "key", "auth", "x-auth-token", "credentials", "hasło", "Kennwort", "pw", "PASSPHRASE"]
-)  # fmt: skip
+    [
+        "password",
+        "Password",
+        "pass",
+        "passwd",
+        "pwd",
+        "db_pass",
+        "userPassword",
+        "secret",
+        "apikey",
+        "api_key",
+        "token",
+        "accessHash",
+        "key",
+        "auth",
+        "x-auth-token",
+        "credentials",
+        "hasło",
+        "Kennwort",
+        "pw",
+        "PASSPHRASE",
+    ]
+)
 
 
 def spellings(label: str, secret: str) -> list[str]:

@@ -16,10 +16,17 @@ class Source(Protocol):
 
     schema: dict[str, SObject]
 
-    def rows(self, name: str) -> list[Record]: ...
-    def find(self, name: str, field_name: str, value: Any) -> list[Record] | None: ...
-    def value(self, name: str, record: Record, field_name: str) -> Any: ...
-    def record(self, name: str, key: str) -> Record | None: ...
+    def rows(self, name: str) -> list[Record]:
+        """All records of an object."""
+
+    def find(self, name: str, field_name: str, value: Any) -> list[Record] | None:
+        """The records with a value, where an index knows; else None."""
+
+    def value(self, name: str, record: Record, field_name: str) -> Any:
+        """A field's value, formulas included."""
+
+    def record(self, name: str, key: str) -> Record | None:
+        """A record by its id."""
 
 
 @dataclass
