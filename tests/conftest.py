@@ -68,6 +68,24 @@ def private_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def lonely(private_key: Path) -> dict[str, str]:
+    """The environment of a development portal that reaches nobody; `PORTAL_VAR_DIR` is still to be added."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PORTAL_ENV": "development",
+        "SF_LOGIN_URL": "http://127.0.0.1:9",
+        "SF_CLIENT_ID": "key",
+        "SF_USERNAME": "api@example.com",
+        "SF_PRIVATE_KEY_PATH": str(private_key),
+        "SF_WEBHOOK_SECRET": "s" * 40,
+        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+        "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php",
+        "WHMCS_API_IDENTIFIER": "identifier",
+        "WHMCS_API_SECRET": "secret",
+    }
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole portal with its pretend other sides, shared by all tests that break nothing in it."""

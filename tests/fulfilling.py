@@ -217,6 +217,12 @@ def customer(
     return name, number
 
 
+def one(stack: Stack, *items: str | tuple[str, int], about: Mapping[str, Any] | None = None, **fields: Any) -> str:
+    """An order (by default of one `starter`) of a customer who has no other; `about` is for `customer`."""
+    who, _ = customer(stack, **(about or {}))
+    return stack.order(*(items or ("starter",)), customer=who, **fields)
+
+
 # --- logs and what nobody may say ----------------------------------------------------------------------------
 
 

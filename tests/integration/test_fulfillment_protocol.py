@@ -13,9 +13,11 @@ import pytest
 from tests.fulfilling import (
     check_failure,
     check_nothing_told,
+    client_of,
     command,
     customer,
     logged,
+    one,
     provisioned,
     sends,
     statuses,
@@ -58,18 +60,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(folder, settings=settings) as running:
         yield running
-
-
-def one(stack: Stack, *items: str, **fields: Any) -> str:
-    """An order of a customer who has no other."""
-    who, _ = customer(stack)
-    return stack.order(*(items or ("starter",)), customer=who, **fields)
-
-
-def client_of(stack: Stack, order: str) -> int:
-    account = stack.salesforce_order(order)["AccountId"]
-    rows = stack.salesforce.get("state", objects="Account")["Account"]
-    return int(next(row["WHMCS_Client_ID__c"] for row in rows if row["Id"] == account))
 
 
 def put(stack: Stack, client: int, *, order: str | None = None, status: str = "Pending", complete: bool = True) -> int:

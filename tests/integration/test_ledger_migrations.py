@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -44,23 +43,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def environ(url: str, private_key: Path, tmp_path: Path) -> dict[str, str]:
+def environ(url: str, lonely: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """Settings of a portal that could start if its ledger were right."""
     return {
-        "PATH": os.environ["PATH"],
-        "PORTAL_ENV": "development",
+        **lonely,
         "PORTAL_VAR_DIR": str(tmp_path / "var"),
         "DATABASE_URL": url,
         "REDIS_URL": f"unix://{tmp_path / 'nobody.sock'}",
-        "SF_CLIENT_ID": "key",
-        "SF_USERNAME": "api@example.com",
-        "SF_LOGIN_URL": "http://127.0.0.1:9",
-        "SF_PRIVATE_KEY_PATH": str(private_key),
-        "SF_WEBHOOK_SECRET": "s" * 40,
-        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
-        "WHMCS_API_URL": "https://billing.example/includes/api.php",
-        "WHMCS_API_IDENTIFIER": "identifier",
-        "WHMCS_API_SECRET": "secret",
     }
 
 

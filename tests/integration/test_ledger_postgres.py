@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.fulfilling import check_failure, customer, provisioned, sends, whmcs_orders
+from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
 from tests.postgres import Postgres, PostgresStack
 from tests.stack import Stack, http
 
@@ -25,11 +25,6 @@ def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     settings = {"DATABASE_URL": postgres.database(), "PORTAL_ENV": "production", "WHMCS_MAX_REQUEST_SECONDS": "2"}
     with PostgresStack(folder, settings=settings) as running:
         yield running
-
-
-def one(stack: Stack, *items: str) -> str:
-    who, _ = customer(stack)
-    return stack.order(*(items or ("starter",)), customer=who)
 
 
 def test_the_main_job(shop: Stack) -> None:

@@ -8,15 +8,15 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 
 from tests.fulfilling import (
     calls_of,
     check_nothing_told,
+    client_of,
     command,
-    customer,
+    one,
     provisioned,
     queue_of,
     sends,
@@ -36,11 +36,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(folder, settings=settings) as running:
         yield running
-
-
-def one(stack: Stack, **fields: Any) -> str:
-    who, _ = customer(stack)
-    return stack.order("starter", customer=who, **fields)
 
 
 def rows(stack: Stack) -> dict[str, int]:
@@ -211,12 +206,6 @@ def test_while_paused_orders_are_accepted_and_nothing_is_written_to_whmcs(shop: 
         ("unpaused", "done"),
     ]
     assert all(event["actor"] for event in events)
-
-
-def client_of(stack: Stack, order: str) -> str:
-    account = stack.salesforce_order(order)["AccountId"]
-    accounts = stack.salesforce.get("state", objects="Account")["Account"]
-    return str(next(each["WHMCS_Client_ID__c"] for each in accounts if each["Id"] == account))
 
 
 def test_nothing_secret_or_personal_is_told_anywhere(shop: Stack) -> None:

@@ -22,6 +22,7 @@ from tests.fulfilling import (
     command,
     customer,
     logged,
+    one,
     page_json,
     provisioned,
     sends,
@@ -65,11 +66,6 @@ def healed(shop: Stack) -> Iterator[None]:
         side.clear_faults()
     for name in ("whmcs", "salesforce"):
         shop.wait_for(lambda name=name: not open_since(shop, name), f"{name}'s circuit to close", 60)
-
-
-def one(stack: Stack, *items: str, **fields: Any) -> str:
-    who, _ = customer(stack)
-    return stack.order(*(items or ("starter",)), customer=who, **fields)
 
 
 def click(stack: Stack, *orders: str) -> None:

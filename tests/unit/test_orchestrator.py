@@ -20,6 +20,7 @@ from portal.domain.model import (
     NeedsDecision,
     Setup,
     State,
+    Step,
     UpstreamError,
     WhmcsOrder,
 )
@@ -56,16 +57,8 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "va
     def bad(_run: Run) -> JsonObject:
         raise error
 
-    for name in (
-        "validation",
-        "sf_status_update",
-        "order_details",
-        "mapping",
-        "whmcs_create",
-        "whmcs_accept",
-        "sf_success_update",
-    ):
-        monkeypatch.setattr(steps, name, bad if name == step else good)
+    for name in Step:
+        monkeypatch.setattr(steps, name.value, bad if name == step else good)
 
 
 def row_of(context: RunContext) -> fulfillments.Fulfillment:
