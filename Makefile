@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 ORDERS ?= 200
 SEED ?= 1
 SECONDS ?= 0
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix bench clean
+.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -20,16 +21,22 @@ demo: $(VENV)/.run ## start everything with a pretend Salesforce, WHMCS and mail
 smoke: $(VENV)/.run ## one customer's order through the whole demo, checked on every side; ends with a JSON line
 	@exec $(BIN)/python -m sandbox.smoke
 
-test: $(VENV)/.dev ## every test (browser tests and examples say why where they are skipped)
-	@exec $(BIN)/python -m pytest
+test: $(VENV)/.dev ## every test, JOBS=2 files at a time (browser tests and examples say why where they are skipped)
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test-unit: $(VENV)/.dev ## the tests that start no process
-	@exec $(BIN)/python -m pytest tests/unit
+test-unit: $(VENV)/.dev ## the tests that start no process and take no minutes
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not long' tests/unit
 
 test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
 	@PORTAL_TEST_NO_SKIPS=1 exec $(BIN)/python -m pytest tests/browser
 
-lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on portal, jobs, sandbox and its tests
+coverage: $(VENV)/.dev ## every test, and which lines and branches of portal and jobs they ran, in all processes
+	@rm -rf var/coverage && mkdir -p var/coverage
+	@status=0; $(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder || status=$$?; \
+	find var/coverage -size 0 -delete; \
+	$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage json -q && $(BIN)/python -m coverage report && exit $$status
+
+lint: $(VENV)/.dev ## ruff (format, too) everywhere, mypy --strict on the product, the sandbox, bench and the tests' helpers
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -51,6 +58,9 @@ matrix: $(VENV)/.dev ## every upstream call, killed at every moment
 
 bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JSON line
 	@exec $(BIN)/python -m bench.accept
+
+house: $(VENV)/.dev ## how the code is laid out, measured from the code itself: one JSON line
+	@exec $(BIN)/python -m bench.house
 
 clean: ## remove the virtual environment and caches (var/, the demo's data, stays)
 	@rm -rf $(VENV) integrations/salesforce/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

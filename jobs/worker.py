@@ -71,17 +71,19 @@ class SlotWorker(SimpleWorker):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor gets it, and stops us
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Stop after the job at hand."""
         SlotWorker.stopping = self._stop_requested = True
 
     def subscribe(self) -> None:
         """No commands over Redis: nobody but the ledger says what this process does."""
 
-    def unsubscribe(self) -> None: ...
+    def unsubscribe(self) -> None:
+        """There is nothing to end."""
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Wait for a job, in short waits; None when asked to stop. Redis may go away and come back meanwhile."""
+        """Wait for a job, a few seconds at a time; None when asked to stop. Redis may go away and come back."""
         self.set_state(WorkerStatus.IDLE)
         pause = 0.2
         while not self._stop_requested:

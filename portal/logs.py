@@ -15,6 +15,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a record: time, level, logger, message, then what was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

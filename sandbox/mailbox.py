@@ -262,7 +262,7 @@ class SmtpServer:
 
 
 def main() -> None:
-    """`python -m sandbox.mailbox --http-port 0 --smtp-port 0 --data DIR`"""
+    """Run it: `python -m sandbox.mailbox --http-port 0 --smtp-port 0 --data DIR`."""
     parser = argparse.ArgumentParser(description="A mailbox that takes every mail")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--http-port", "--port", type=int, default=0)

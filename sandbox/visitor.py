@@ -101,6 +101,10 @@ class Visitor:
         for connection in self._connections.values():
             connection.close()
 
+    def cookie(self, url: str, name: str) -> str:
+        """What the server of an address has set."""
+        return self._cookies[urlsplit(url).netloc][name]
+
     def get(self, url: str, headers: dict[str, str] | None = None) -> Page:
         """GET, following redirects."""
         return self._follow("GET", url, None, headers or {})

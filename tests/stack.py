@@ -60,16 +60,18 @@ class Answer:
 
     @property
     def text(self) -> str:
+        """The body as text."""
         return self.body.decode()
 
     def json(self) -> Any:
+        """The body's JSON."""
         return json.loads(self.body)
 
 
 def http(
     method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = 90
 ) -> Answer:
-    """One request on a connection of its own; redirects aren't followed."""
+    """One request on a connection of its own, in `timeout` seconds; redirects aren't followed."""
     parts = urlsplit(url)
     with closing(http_connection(url, timeout)) as connection:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -79,7 +81,7 @@ def http(
 
 
 def http_connection(url: str, timeout: float = 90) -> HTTPConnection:
-    """A connection to the server of an address; the caller closes it."""
+    """A connection to the server of an address, whose every wait ends after `timeout` seconds; the caller closes it."""
     parts = urlsplit(url)
     return HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
 
@@ -118,6 +120,7 @@ class Control:
         return int(self.post("faults", {"kind": kind, **about})["faults"][0]["id"])
 
     def clear_faults(self) -> None:
+        """Take all scripted faults back."""
         self.delete("faults")
 
     def wait_for_call(self, seconds: float = 30, **filters: Any) -> dict[str, Any]:
@@ -154,14 +157,17 @@ class Stack(sandbox_stack.Stack):
 
     @property
     def salesforce(self) -> Control:
+        """The pretend org's control API."""
         return Control(self.urls["salesforce"])
 
     @property
     def whmcs(self) -> Control:
+        """The pretend WHMCS' control API."""
         return Control(self.urls["whmcs"])
 
     @property
     def mailbox(self) -> Control:
+        """The mailbox's control API."""
         return Control(self.urls["mailbox"])
 
     def order(

@@ -5,6 +5,8 @@ closes it. Orders that meet an open circuit wait without having tried, so that n
 
 A fault of the set-up over there (a lost permission, a retired version, a field that isn't there) opens a circuit at
 once, for the action it concerns or for all of them: orders wait for whoever mends it, and operators are told once.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class _Smtp(smtplib.SMTP):
 
 
 class _SmtpTls(_Smtp, smtplib.SMTP_SSL):
-    """The same over TLS from the start."""
+    """The same over TLS from the start; `timeout` is in seconds."""
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         sock = super()._get_socket(host, port, timeout)

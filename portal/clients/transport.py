@@ -156,15 +156,18 @@ class DeadlineReader(io.RawIOBase):
         self._left = left
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """Read within what is left."""
         left = self._left()
         if left is not None:
             self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
+        """Close the socket's file, too."""
         self._raw.close()
         super().close()
 

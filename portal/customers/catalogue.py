@@ -2,6 +2,8 @@
 
 Kept in Redis for every process and in this one's memory. Whoever finds it old starts one refresh in the background
 and shows what there is; with Salesforce away the last known catalogue stays on show.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 No error code, step name or other internal term leaves this module. The sentences follow the GOV.UK habit: what is
 happening, what happens next and when, and what the customer needs (or needn't) do.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations

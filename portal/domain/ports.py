@@ -47,7 +47,8 @@ class SalesforcePort(Protocol):
 class WhmcsPort(Protocol):
     """What a fulfillment needs of WHMCS."""
 
-    def pay_methods(self, client_id: str) -> list[PayMethod]: ...
+    def pay_methods(self, client_id: str) -> list[PayMethod]:
+        """GetPayMethods; none is an empty list."""
 
     def client(self, *, client_id: str | None = None, email: str | None = None) -> WhmcsClient | None:
         """GetClientsDetails by one of the two; None for `Client Not Found`."""
@@ -55,7 +56,8 @@ class WhmcsPort(Protocol):
     def add_client(self, details: Mapping[str, str]) -> str:
         """AddClient; returns the new client's id."""
 
-    def products(self, pids: Sequence[str]) -> list[WhmcsProduct]: ...
+    def products(self, pids: Sequence[str]) -> list[WhmcsProduct]:
+        """GetProducts of these ids; an unknown one is left out."""
 
     def add_order(
         self,
@@ -84,11 +86,14 @@ class WhmcsPort(Protocol):
     def accept_order(self, order_id: str, *, before_send: Callable[[], None] | None = None) -> None:
         """AcceptOrder; `before_send` as for `add_order`."""
 
-    def cancel_order(self, order_id: str) -> None: ...
+    def cancel_order(self, order_id: str) -> None:
+        """CancelOrder."""
 
     def services(self, client_id: str, service_id: str | None = None) -> list[WhmcsService]:
         """GetClientsProducts of a client, every page; or the one service."""
 
-    def invoice_status(self, invoice_id: str) -> str | None: ...
+    def invoice_status(self, invoice_id: str) -> str | None:
+        """GetInvoice's status; None where there is no such invoice."""
 
-    def module_create(self, service_id: str) -> None: ...
+    def module_create(self, service_id: str) -> None:
+        """ModuleCreate: set a service up."""

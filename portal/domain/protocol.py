@@ -12,6 +12,8 @@ The rules (docs/reliability.md tells why):
 - What is accepted, and what is called Provisioned, has the products, quantities, cycles and domains asked for, however
   the order was found; an order that Salesforce names is a claim to be checked.
 - What only a person can know waits for a person.
+
+Moments are seconds since 1970, durations seconds.
 """
 
 from __future__ import annotations

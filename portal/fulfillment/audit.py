@@ -100,7 +100,8 @@ def _look_after(run: Run) -> None:
         if action.do is Do.LOOK:
             run.seen = run.seen.with_look(look(run), run.facts.elected)
         else:
-            assert action.do is Do.CANCEL_STRAY and action.order_id is not None
+            assert action.do is Do.CANCEL_STRAY
+            assert action.order_id is not None
             cancel_stray(run, action.order_id)
             _verify_cancelled(run, action.order_id)
             run.seen = run.seen.after_cancel(action.order_id)

@@ -266,7 +266,8 @@ def _elected(connection: Connection, run: Run, whmcs_order_id: str) -> str:
 
 
 def _cancel_stray(run: Run, action: Action) -> None:
-    assert action.order_id is not None and action.order_id != run.facts.elected
+    assert action.order_id is not None
+    assert action.order_id != run.facts.elected
     cancel_stray(run, action.order_id)
     run.seen = run.seen.after_cancel(action.order_id)
 
@@ -300,7 +301,8 @@ def _accept(run: Run, action: Action) -> None:
 
 
 def _accept_order(run: Run, action: Action) -> None:
-    assert action.order_id is not None and action.order_id == run.facts.elected
+    assert action.order_id is not None
+    assert action.order_id == run.facts.elected
     before = run.facts
     begun = run.context.now()
     intended = intend(before, action, now=begun, max_request=run.context.settings.whmcs_max_request_seconds)

@@ -1,4 +1,7 @@
-"""The fulfillment of one order, top to bottom: claim it, do the seven steps, and end, wait or give up truthfully."""
+"""The fulfillment of one order, top to bottom: claim it, do the seven steps, and end, wait or give up truthfully.
+
+Moments are seconds since 1970.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """One worker's run of one order under one fence: what it remembers, and how it writes to the ledger.
 
 Every write goes through the fence; LeaseLost means that the order is another's now and nothing more may be done.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -163,14 +165,17 @@ class Run:
 
     @property
     def items(self) -> list[SalesforceItem]:
+        """The items as Salesforce had them when the plan was made."""
         return [SalesforceItem(**item) for item in self.plan["order"]["items"]]
 
     @property
     def lines(self) -> list[OrderLine]:
+        """What AddOrder is asked for."""
         return [OrderLine(**line) for line in self.plan.get("lines", [])]
 
     @property
     def client_id(self) -> str:
+        """The WHMCS client the plan is for."""
         return str(self.plan["clientId"])
 
     # --- how a run ends ---

@@ -1,6 +1,8 @@
 """The last known state of Salesforce and WHMCS: for /health, and for the circuit breaker all processes share.
 
 A side has a row of its own name, and one for each known fault of its set-up (`setup_name`).
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ _U = upstreams.c
 
 @dataclass(frozen=True)
 class Upstream:
+    """The last known state of one other side; moments are seconds since 1970."""
+
     name: str
     failures: int
     opened_at: float | None
@@ -28,6 +32,7 @@ class Upstream:
 
 
 def get(connection: Connection, name: str) -> Upstream | None:
+    """One side's state; None before its first call."""
     row = connection.execute(
         sa.select(*(_U[field] for field in Upstream.__dataclass_fields__)).where(_U.name == name)
     ).one_or_none()

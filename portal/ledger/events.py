@@ -1,4 +1,7 @@
-"""The append-only list of security events and operators' actions."""
+"""The append-only list of security events and operators' actions.
+
+Moments are seconds since 1970.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from portal.ledger.schema import events
 
 @dataclass(frozen=True)
 class Event:
+    """One row of `events`; `at` is in seconds since 1970."""
+
     id: int
     at: float
     kind: str

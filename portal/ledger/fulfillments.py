@@ -77,6 +77,7 @@ class Fulfillment:
 
     @property
     def finished(self) -> bool:
+        """Whether no run is wanted any more."""
         return self.state in FINISHED_STATES
 
     @property
@@ -108,6 +109,7 @@ COLUMNS = tuple(fulfillments.c[f.name] for f in fields(Fulfillment))
 
 
 def fulfillment_of(row: Any) -> Fulfillment:
+    """A row of COLUMNS as a Fulfillment."""
     values = dict(zip((f.name for f in fields(Fulfillment)), row, strict=True))
     return Fulfillment(**{**values, "state": State(values["state"]), "service_ids": values["service_ids"] or []})
 

@@ -1,4 +1,7 @@
-"""Deletes what has expired, a little at a time. Orders, fulfillments, steps, events and messages are all kept."""
+"""Deletes what has expired, a little at a time. Orders, fulfillments, steps, events and messages are all kept.
+
+Moments are seconds since 1970.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Facts about this installation that outlive processes: which other sides it belongs to, whether it is paused,
-whether this ledger can vouch for what happened before, and whether WHMCS gives the orders' marks back."""
+whether this ledger can vouch for what happened before, and whether WHMCS gives the orders' marks back.
+
+Moments are seconds since 1970.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,7 @@ def pause(connection: Connection, *, actor: str, why: str, now: float) -> None:
 
 
 def resume(connection: Connection, *, actor: str, why: str, now: float) -> None:
+    """End `pause`, and record who did it and why."""
     put(connection, "paused", False, now=now)
     events.record(connection, "unpaused", now=now, actor=actor, detail={"why": why})
 

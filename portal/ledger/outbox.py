@@ -2,6 +2,8 @@
 
 Kinds: `salesforce` (write-backs: an order's state as it is when it is sent, or an account's WHMCS client), `mail`,
 `alert`.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The heartbeats: one row per process that may own orders. A process whose beat updates no row must exit at once."""
+"""The heartbeats: one row per process that may own orders. A process whose beat updates no row must exit at once.
+
+Moments are seconds since 1970.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from portal.ledger.schema import workers
 
 @dataclass(frozen=True)
 class Worker:
+    """One row of `workers`; `started_at` is in seconds since 1970."""
+
     worker_id: str
     kind: str
     host: str
@@ -21,6 +26,7 @@ class Worker:
 
 
 def register(connection: Connection, worker_id: str, kind: str, host: str, pid: int, *, now: float) -> None:
+    """Enter a worker process that may own fulfillments from now on; `now` is in seconds since 1970."""
     connection.execute(
         sa.insert(workers).values(
             worker_id=worker_id, kind=kind, host=host, pid=pid, heartbeats=0, dead=False, started_at=now

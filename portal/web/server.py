@@ -226,6 +226,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         """gthread's second list of waiting connections isn't used."""
 
     def _cap_keepalive(self, deadline: float) -> None:
+        """No connection waits longer than until then (seconds of time.monotonic)."""
         for conn in self.incomplete.values():
             conn.deadline = min(conn.deadline, deadline)
 

@@ -25,6 +25,8 @@ from portal.webhooks.verifier import sign
 def send_fulfillment(order_id: str, url: str | None, key: str | None, wait: int | None, verbose: bool) -> None:
     """Ask the portal to fulfil ORDER_ID, as Salesforce would. This is the real thing: the order gets fulfilled.
 
+    Waits for its outcome --wait seconds, if at all.
+
     Ends with 0 when the order is Provisioned or accepted (200, 202), with 1 otherwise.
     """
     settings = services().settings

@@ -2,6 +2,8 @@
 
 The order is durable in the ledger before anything but a refusal is answered. Then the request waits for the outcome,
 because the guide's own Apex takes 200 for Provisioned and everything else for Failed; see docs/webhooks.md.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Pure and total: no input, clock, network or storage of its own, and no exception for any bytes or headers. Everything
 that isn't plainly right is refused, and every refusal tells a forgery from an authentic but unusable request, because
 an operator has to look in different places for the two. The contract is in docs/webhooks.md.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 An event is a hint, never a truth: it can be late, doubled or out of order. What it names is looked up in WHMCS by the
 worker or the sweep, and only what is found there changes an order. docs/webhooks.md has the contract.
+
+Moments are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Org(Sandbox):
     # -- calls
 
     def describe(self, request: Request) -> dict[str, Any]:
-        """The action's name is `token`, `query`, `composite`, `create:Order`, `collections.update`, `web`, …"""
+        """The action's name is `token`, `query`, `composite`, `create:Order`, `collections.update`, `web` and so on."""
         body = request.body[:200_000].decode("utf-8", "replace")
         if request.path.startswith("/id/"):
             return {"action": "identity", "params": None}

@@ -58,6 +58,7 @@ class Collections:
         return 200, results
 
     def change(self, change: Transaction, call: Call, method: str, query: dict[str, str], text: str) -> Answer:
+        """sObject Collections: create, update or delete up to 200 records."""
         if method == "DELETE":
 
             def remove(key: str) -> dict[str, Any]:
@@ -98,6 +99,7 @@ class Collections:
         return found
 
     def upsert(self, change: Transaction, call: Call, target: SObject, field: str, text: str) -> Answer:
+        """Upsert up to 200 records by an external id."""
         wanted = parse_object(text)
         name = self.sobjects.external_field(target, field)
 
@@ -116,6 +118,7 @@ class Collections:
         )
 
     def read(self, target: SObject, method: str, query: dict[str, str], text: str, version: str) -> Answer:
+        """Read up to 2000 records by their ids."""
         wanted = (
             parse_object(text)
             if method == "POST"

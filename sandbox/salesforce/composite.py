@@ -48,6 +48,7 @@ class Composite:
             return error.status, error.body()
 
     def composite(self, change: Transaction, call: Call, wanted: Any, headers: dict[str, str]) -> Answer:
+        """Composite: up to 25 requests, which may name each other's results."""
         parts = wanted.get("compositeRequest") if isinstance(wanted, dict) else None
         if not isinstance(parts, list) or not parts:
             raise SfError("JSON_PARSER_ERROR", "compositeRequest is missing")
@@ -92,6 +93,7 @@ class Composite:
         return 200, {"compositeResponse": results}
 
     def batch(self, change: Transaction, call: Call, wanted: Any, version: str, headers: dict[str, str]) -> Answer:
+        """Composite Batch: up to 25 requests, each for itself."""
         results: list[dict[str, Any]] = []
         halted = False
         for part in wanted.get("batchRequests", [])[:25]:
@@ -105,6 +107,7 @@ class Composite:
         return 200, {"hasErrors": any(each["statusCode"] >= 400 for each in results), "results": results}
 
     def tree(self, change: Transaction, call: Call, target: SObject, wanted: Any, raw: str) -> Answer:
+        """sObject Tree: records with their children, all or none."""
         records = wanted.get("records") if isinstance(wanted, dict) else None
         if not isinstance(records, list) or not records:
             raise SfError("JSON_PARSER_ERROR", "records is missing")

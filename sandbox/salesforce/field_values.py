@@ -153,6 +153,7 @@ class FieldValues:
         )
 
     def check_unique(self, target: SObject, values: Record, key: str | None) -> None:
+        """SfError where another record has a value that must be unique."""
         for name, value in values.items():
             if value is None or not target.fields[name].unique:
                 continue

@@ -20,6 +20,7 @@ class OrderRules:
         self._items = items
 
     def check_item(self, values: Record) -> None:
+        """SfError for an item that its order can't take."""
         order = self.store.get("Order", values["OrderId"]) or {}
         entry = self.store.get("PricebookEntry", values["PricebookEntryId"]) or {}
         if order.get("Status") in schema.ACTIVATED_STATUSES:
@@ -43,10 +44,12 @@ class OrderRules:
             raise SfError("FIELD_INTEGRITY_EXCEPTION", "Quantity: the quantity must be greater than 0", ["Quantity"])
 
     def check_editable(self, order: Record) -> None:
+        """SfError where an activated order may not be changed."""
         if order.get("Status") in schema.ACTIVATED_STATUSES and not self.settings["edit_activated_orders"]:
             raise SfError("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object id", [])
 
     def check_order_change(self, record: Record, values: Record) -> None:
+        """SfError for a change that an order's status forbids."""
         activates = (
             values.get("Status") in schema.ACTIVATED_STATUSES and record.get("Status") not in schema.ACTIVATED_STATUSES
         )

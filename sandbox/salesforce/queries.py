@@ -25,6 +25,7 @@ class Queries:
         self._cursor_lock = threading.Lock()
 
     def first(self, kind: str, query: dict[str, str], version: str, headers: dict[str, str]) -> Answer:
+        """The first page of a query."""
         if "q" not in query:
             raise SfError("MALFORMED_QUERY", "The request is missing the 'q' parameter")
         include_deleted = kind == "queryAll"
@@ -66,6 +67,7 @@ class Queries:
         return {**result, "records": rows[start : start + size]}
 
     def more(self, kind: str, text: str, version: str) -> Answer:
+        """The next page of a query."""
         cursor, _, start = text.rpartition("-")
         with self._cursor_lock:
             found = self._cursors.get(cursor)

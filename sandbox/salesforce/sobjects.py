@@ -25,6 +25,7 @@ class SObjects:
         self.settings = settings
 
     def about(self, target: SObject, version: str) -> dict[str, Any]:
+        """What `sobjects` tells of an object."""
         base = f"/services/data/{version}/sobjects/{target.name}"
         return {
             "name": target.name,
@@ -39,6 +40,7 @@ class SObjects:
         }
 
     def describe(self, target: SObject, version: str) -> dict[str, Any]:
+        """What `describe` tells of an object."""
         fields = [self._about_field(target, each) for each in target.fields.values()]
         children = [
             {"relationshipName": name, "childSObject": child, "field": field}
@@ -82,6 +84,7 @@ class SObjects:
         text: str,
         version: str,
     ) -> Answer:
+        """One request to a record or an object."""
         match method, more:
             case "GET", []:
                 return 200, {
@@ -148,6 +151,7 @@ class SObjects:
         return {"deletedRecords": gone, "earliestDateAvailable": since, "latestDateCovered": until}
 
     def get(self, target: SObject, record: Record, fields: str | None, version: str) -> Record:
+        """A record, or some of its fields."""
         wanted = list(target.fields)
         if fields:
             wanted = []
@@ -163,6 +167,7 @@ class SObjects:
         }
 
     def external_field(self, target: SObject, field: str) -> str:
+        """The external id field of this name; SfError where there is none."""
         what = target.field(field)
         if what is None or not (what.external_id or what.name == "Id"):
             raise SfError(
@@ -171,6 +176,7 @@ class SObjects:
         return what.name
 
     def by_external_id(self, target: SObject, field: str, value: str) -> Record:
+        """The record with this external id; SfError for none or several."""
         name = self.external_field(target, field)
         if name == "Id":
             return self.records.existing(target.name, value)

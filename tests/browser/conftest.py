@@ -7,15 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 from portal.web.security_headers import HTMX_URL
-from tests.customers import application
 from tests.stack import Stack
 
 HTMX = Path(__file__).with_name("htmx-2.0.11.min.js")
@@ -47,13 +45,6 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def app(stack: Stack) -> Iterator[Flask]:
-    """The application in this process, to write into the stack's ledger through the product's own functions."""
-    with application(stack) as made:
-        yield made
 
 
 class Tab:
@@ -97,7 +88,9 @@ class Tab:
 
 @pytest.fixture
 def visit(chromium: Browser, stack: Stack) -> Visit:
-    """Opens a tab: `with visit(session=…, scheme="dark", width=390) as tab`.
+    """Open tabs of the browser.
+
+    `with visit(session=…, scheme="dark", width=390) as tab:`
 
     cdn: "file" (htmx comes), "blocked" (its host can't be reached), "changed" (another file comes). Further arguments
     are Playwright's for a context. The tab must have no complaints at its end unless `complaints=True`.
@@ -107,7 +100,7 @@ def visit(chromium: Browser, stack: Stack) -> Visit:
     def open_tab(
         *,
         session: str = "",
-        scheme: str = "light",
+        scheme: Literal["light", "dark"] = "light",
         width: int = 1280,
         cdn: str = "file",
         complaints: bool = False,

@@ -69,7 +69,8 @@ def drive(clients: Path, node: str) -> Callable[..., dict[str, Any]]:
         done = subprocess.run(
             [node, str(HERE / driver)], env=environment, capture_output=True, text=True, timeout=180, check=False
         )
-        assert done.returncode == 0 and done.stdout, f"{driver}: {done.stderr[-2000:]}"
+        assert done.returncode == 0, f"{driver}: {done.stderr[-2000:]}"
+        assert done.stdout, f"{driver}: {done.stderr[-2000:]}"
         return dict(json.loads(done.stdout))
 
     return run

@@ -21,20 +21,23 @@ def test_jsforce(drive: Drive, sides: Sides, keys: Keys, refusals: Callable[[dic
         pricebook=ids["pricebook"],
         entry=ids["entry:starter"],
     )
-    assert len(told) >= 30 and refusals(told) == ["search", "wrongField", "wrongValue"], told
+    assert len(told) >= 30, told
+    assert refusals(told) == ["search", "wrongField", "wrongValue"], told
     assert told["search"]["refused"] == "NOT_FOUND"
     assert told["wrongField"]["refused"] == "INVALID_FIELD"
     assert told["wrongValue"]["refused"] == "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"
 
     user = sides.org.state("User")["User"][0]
     assert (told["identity"]["user_id"], told["identity"]["username"]) == (user["Id"], user["Username"])
-    assert {"Order", "OrderItem"} <= set(told["describeGlobal"]) and "Portal_Reference__c" in told["describe"]
+    assert {"Order", "OrderItem"} <= set(told["describeGlobal"])
+    assert "Portal_Reference__c" in told["describe"]
     key = told["create"]["id"]
     assert told["retrieve"]["Name"] == "From jsforce"
     assert [each["success"] for each in told["createMany"]] == [True, False]
     assert [each["Id"] for each in told["retrieveMany"]] == [key, ids["account:ada"]]
     assert [row["Name"] for row in told["query"]["records"]] == ["From jsforce", "One"]
-    assert [row["Id"] for row in told["find"]] == [key] and told["findOne"]["Id"] == told["createMany"][0]["id"]
+    assert [row["Id"] for row in told["find"]] == [key]
+    assert told["findOne"]["Id"] == told["createMany"][0]["id"]
     assert told["count"] == 2
     assert told["include"][0]["Contacts"]["records"][0]["Email"] == "ada@lovelace.example"
     assert len(told["autoFetch"]) == len(set(told["autoFetch"])) > 3, "every page was fetched"
@@ -43,11 +46,13 @@ def test_jsforce(drive: Drive, sides: Sides, keys: Keys, refusals: Callable[[dic
     parts = told["composite"]["compositeResponse"]
     assert [each["httpStatusCode"] for each in parts] == [204, 200]
     assert parts[1]["body"]["Provisioning_Status__c"] == "Activating"
-    assert key in told["updated"]["ids"] and told["deleted"]["deletedRecords"][-1]["id"]
+    assert key in told["updated"]["ids"]
+    assert told["deleted"]["deletedRecords"][-1]["id"]
     assert {each["id"] for each in told["deleted"]["deletedRecords"]} >= {key, told["createMany"][0]["id"]}
     assert [each["success"] for each in told["destroyMany"]] == [True, False]
     assert {row["Id"] for row in told["queryAll"]["records"]} >= {key}
-    assert len(told["recent"]) == 2 and len(told["recentOfAll"]) == 3
+    assert len(told["recent"]) == 2
+    assert len(told["recentOfAll"]) == 3
     assert set(told["root"]) == {"composite", "identity", "limits", "query", "queryAll", "recent", "sobjects"}
     assert all(told[f"root:{name}"] for name in told["root"] if name != "composite")
     assert sides.org.journal(action="revoke")[-1]["status"] == 200

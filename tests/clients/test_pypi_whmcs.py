@@ -50,7 +50,8 @@ def test_whmcs_api_client(call: Call, whmcs: WhmcsSandbox, called: set[str]) -> 
 
     pid, cycles, domains = [1, 3], ["monthly", "monthly"], ["a.example", "b.example"]
     made = call("add_order", clientid=customer, paymentmethod="stripe", pid=pid, billingcycle=cycles, domain=domains)
-    assert made.result == "success" and made.invoiceid
+    assert made.result == "success"
+    assert made.invoiceid
     orders = call("get_orders", userid=customer)
     assert (orders.totalresults, orders.numreturned) == (1, 1)
     (order,) = orders.orders["order"]

@@ -76,7 +76,8 @@ def test_signing_in_and_looking_around(sf: Sf, org: SalesforceSandbox) -> None:
 def test_queries(sf: Sf, sides: Sides) -> None:
     soql = "SELECT Id, Name, Owner.Name, (SELECT Email FROM Contacts) FROM Account WHERE Name = 'Lovelace Analytics'"
     (row,) = sf("data", "query", "--query", soql)["records"]
-    assert row["Id"] == sides.ids["account:ada"] and row["Owner"] is None
+    assert row["Id"] == sides.ids["account:ada"]
+    assert row["Owner"] is None
     assert row["Contacts"]["records"][0]["Email"] == "ada@lovelace.example"
     assert sf("data", "query", "--query", "SELECT COUNT() FROM Pricebook2")["totalSize"] == 2
     counted = sf("data", "query", "--query", "SELECT COUNT(Id) books FROM Pricebook2", "--result-format", "csv")
@@ -106,5 +107,6 @@ def test_records_and_files(sf: Sf, cli_home: Path, sides: Sides) -> None:
     (out := cli_home / "out").mkdir()
     soql = "SELECT Id, Name FROM Account WHERE Name = 'From a file'"
     exported = sf("data", "export", "tree", "--query", soql, "--output-dir", str(out))
-    assert imported["type"] == "Account" and exported["records"][0]["Name"] == "From a file"
+    assert imported["type"] == "Account"
+    assert exported["records"][0]["Name"] == "From a file"
     assert list(out.iterdir())

@@ -55,7 +55,7 @@ def key_of(case: Case) -> str:
     return f"provision_{case.order_id}_{case.nonce[::-1]}"
 
 
-def record(case: Case, now: datetime = MOMENT) -> dict[str, Any]:
+def record(case: Case, *, now: datetime = MOMENT) -> dict[str, Any]:
     """What the shipped Apex sends at this moment, as it leaves the platform."""
     org = Org(
         SECRET,

@@ -44,7 +44,7 @@ def attempt(runtime: Runtime, order: str, key: str) -> dict[str, Any]:
     return {**fields, "kind": fields["kind"].name}
 
 
-def read(status: int, body: str, retry_after: str | None = None, now: datetime | None = None) -> dict[str, Any]:
+def read(status: int, body: str, retry_after: str | None = None, *, now: datetime | None = None) -> dict[str, Any]:
     runtime = Org("", now=now).runtime(*map(package_class, SENDING))
     fields = dict(runtime.call("OrderProvisioningAnswer", "read", status, body, retry_after).fields)
     return {**fields, "kind": fields["kind"].name}
@@ -121,7 +121,8 @@ def test_every_status_means_what_the_table_says() -> None:
 @pytest.mark.parametrize("status", [200, 202, 302, 400, 404])
 def test_what_is_not_the_portals_is_said_to_be_so(status: int, body: str) -> None:
     answer = read(status, body)
-    assert answer["kind"] == "REFUSED" and "not from the portal" in answer["message"]
+    assert answer["kind"] == "REFUSED"
+    assert "not from the portal" in answer["message"]
 
 
 @pytest.mark.parametrize("body", ["", "<html>502 Bad Gateway</html>"])
@@ -146,7 +147,7 @@ def test_a_proxys_5xx_is_tried_again(body: str) -> None:
 )
 def test_retry_after(header: str | None, seconds: int) -> None:
     now = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
-    assert read(503, "", header, now)["retryafterseconds"] == seconds
+    assert read(503, "", header, now=now)["retryafterseconds"] == seconds
 
 
 @pytest.mark.parametrize(
@@ -161,4 +162,5 @@ def test_retry_after(header: str | None, seconds: int) -> None:
 def test_a_callout_without_an_answer(message: str, kind: str, code: str) -> None:
     runtime = Org("").runtime(*map(package_class, SENDING))
     fields = runtime.call("OrderProvisioningAnswer", "ofFailure", message).fields
-    assert (fields["kind"].name, fields["code"]) == (kind, code) and message in fields["message"]
+    assert (fields["kind"].name, fields["code"]) == (kind, code)
+    assert message in fields["message"]

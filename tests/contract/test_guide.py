@@ -69,14 +69,16 @@ class GuideOrg(Org):
 def test_as_it_stands_it_signs_with_the_merge_fields_own_text(stack: Stack) -> None:
     org, order = GuideOrg(stack), stack.order("starter")
     org.provision(order, secret_put_right=False)
-    assert org.answers[0].status == 401 and '"invalid_signature"' in org.answers[0].text
+    assert org.answers[0].status == 401
+    assert '"invalid_signature"' in org.answers[0].text
     assert stack.fulfillment(order) is None
 
 
 def test_one_order_at_a_time_it_works(stack: Stack) -> None:
     org, order = GuideOrg(stack), stack.order("starter")
     org.provision(order)
-    assert org.answers[0].status == 200 and '"Provisioned"' in org.answers[0].text
+    assert org.answers[0].status == 200
+    assert '"Provisioned"' in org.answers[0].text
     assert stack.salesforce_order(order)["Provisioning_Status__c"] == "Provisioned"
     assert len(org.sent[0].headers["X-SF-Nonce"]) == 16, "half of the 32 digits, and taken all the same"
 
@@ -103,11 +105,13 @@ def test_a_second_click_makes_no_second_whmcs_order(stack: Stack) -> None:
     org.provision(order)
     assert [answer.status for answer in org.answers] == [200, 200]
     keys = {request.headers["Idempotency-Key"] for request in org.sent}
-    assert len(keys) == 2 and org.answers[0].text == org.answers[1].text
+    assert len(keys) == 2
+    assert org.answers[0].text == org.answers[1].text
 
 
 def test_outside_gmt_its_timestamps_are_refused(stack: Stack) -> None:
     org, order = GuideOrg(stack, zone=timedelta(hours=2)), stack.order("starter")
     org.provision(order)
-    assert org.answers[0].status == 401 and '"stale_timestamp"' in org.answers[0].text
+    assert org.answers[0].status == 401
+    assert '"stale_timestamp"' in org.answers[0].text
     assert stack.salesforce_order(order)["Provisioning_Status__c"] == "Failed"

@@ -31,7 +31,8 @@ def test_every_check_is_in_the_readme_and_has_faults_to_find() -> None:
 
 def test_the_readme_says_what_was_not_run() -> None:
     assert "**The Apex here is written, not run.**" in README
-    assert "None of this runs the Apex tests" in README and "## Confirm in a real org" in SETUP
+    assert "None of this runs the Apex tests" in README
+    assert "## Confirm in a real org" in SETUP
 
 
 def test_every_option_of_the_install_script_that_the_pages_name_exists() -> None:
@@ -40,7 +41,8 @@ def test_every_option_of_the_install_script_that_the_pages_name_exists() -> None
     there = set(re.findall(r"--[a-z-]+", usage))
     commands = re.findall(r"node bin/install\.mjs[^\n`]*(?:\\\n[^\n`]*)?", README + SETUP)
     named = {option for command in commands for option in re.findall(r"--[a-z-]+", command)}
-    assert len(commands) > 5 and named <= there
+    assert len(commands) > 5
+    assert named <= there
     assert there <= set(re.findall(r"--[a-z-]+", README + SETUP))
 
 

@@ -10,152 +10,34 @@ import itertools
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from sandbox.control import SandboxError
+from tests.crash.cells import KILL, LATE, LOST, NOT_SENT, STOP, STOP_LONG, SUPERVISOR, UNRECORDED, Call, Cell
 from tests.crash.harness import (
     CrashStack,
-    Holder,
     Wanted,
     children_of,
-    judge,
     runs,
     seed_orders,
     send_signal,
     stop_outside_a_transaction,
-    unsettled,
 )
+from tests.crash.verdict import judge, unsettled
 from tests.stack import http
 
 MAX_REQUEST_SECONDS = 4.0
+
+
 TRIES = 3
+
+
 SLOTS = 26  # as many cells stand in their moments at once
+
+
 PATIENCE = 45.0  # seconds for all cells of a batch to get through one phase
-
-# The moments.
-NOT_SENT = "killed before sending"
-LOST = "done but answer lost"
-UNRECORDED = "answered but not recorded"
-LATE = "committed after the maximum request time"
-BETWEEN = "between two calls"
-
-# What happens to the process that runs the order.
-KILL = "SIGKILL"
-STOP = "SIGSTOP longer than the TTL, then going on"
-STOP_LONG = "SIGSTOP until another has finished, then going on"
-SUPERVISOR = "SIGKILL of its supervisor"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One upstream call of an order, how the journal shows it, and the fault points around it."""
-
-    name: str
-    side: str  # salesforce | whmcs
-    action: str  # in the journal
-    point: str  # our name of it
-    nth: int = 1
-    contains: str = ""
-    by: str = "order"  # what the journal knows the call by: order | client | nothing
-    effect: bool = False
-    duplicate_possible: bool = False  # happens only where an AddOrder's outcome was unknown
-    before: str = ""  # the product's own fault points, where it has some
-    after: str = ""
-
-
-CALLS = (
-    Call("token", "salesforce", "token", "sign_in", by="nothing"),
-    Call("query", "salesforce", "query", "fetch_order"),
-    Call("Activating", "salesforce", "update:Order", "update_order", contains="Activating", effect=True),
-    Call("GetPayMethods", "whmcs", "GetPayMethods", "GetPayMethods", by="client"),
-    Call("GetClientsDetails", "whmcs", "GetClientsDetails", "GetClientsDetails", by="client"),
-    Call(
-        "AddOrder",
-        "whmcs",
-        "AddOrder",
-        "AddOrder",
-        effect=True,
-        before="add_order:intended",
-        after="add_order:answered",
-    ),
-    Call("GetOrders (read back)", "whmcs", "GetOrders", "GetOrders"),
-    Call(
-        "AcceptOrder",
-        "whmcs",
-        "AcceptOrder",
-        "AcceptOrder",
-        effect=True,
-        before="accept_order:intended",
-        after="accept_order:answered",
-    ),
-    Call("GetClientsProducts", "whmcs", "GetClientsProducts", "GetClientsProducts", by="client"),
-    Call("Provisioned", "salesforce", "update:Order", "update_order", nth=2, contains="Provisioned", effect=True),
-    Call("GetOrders (look)", "whmcs", "GetOrders", "GetOrders", by="client", duplicate_possible=True),
-    Call(
-        "CancelOrder",
-        "whmcs",
-        "CancelOrder",
-        "CancelOrder",
-        effect=True,
-        duplicate_possible=True,
-        before="cancel_stray:intended",
-        after="cancel_stray:answered",
-    ),
-)
-
-#: Moments that belong to no call's before or after: the product's other points, and right before the bytes leave.
-OTHER_POINTS = (
-    "claimed",
-    "add_order:recorded",
-    "accept_order:recorded",
-    "elected",
-    "AddOrder:sending",
-    "AcceptOrder:sending",
-    "CancelOrder:sending",
-)
-
-
-@dataclass(eq=False)
-class Cell:
-    """One square of the matrix, with the order that was brought there."""
-
-    what: str  # the call's or the point's name
-    moment: str
-    strike: str
-    call: Call | None
-    wanted: Wanted = field(default_factory=lambda: Wanted(0, 0, []))
-    holder: Holder | None = None
-    struck_at: float = 0.0
-    first: dict[str, int] = field(default_factory=dict)  # last journal ids before the order was asked for
-    held: dict[str, Any] | None = None  # the held call's journal entry
-    updated_at: float = 0.0  # of the order's row at the strike
-    trouble: str = ""  # why the cell didn't come about, or what was wrong with it
-
-    @property
-    def in_call(self) -> bool:
-        """Whether the sandbox holds the call, instead of a fault point the process."""
-        return self.moment in (LOST, LATE)
-
-    @property
-    def name(self) -> str:
-        return f"{self.what} | {self.moment} | {self.strike}"
-
-
-def all_cells() -> list[Cell]:
-    """The whole matrix."""
-    cells = []
-    for strike in (KILL, STOP, STOP_LONG, SUPERVISOR):
-        for call in CALLS:
-            if strike == STOP_LONG and not call.effect:
-                continue  # the same as STOP: nothing depends on how late a read ends
-            moments = [NOT_SENT, LOST, UNRECORDED] + ([LATE] if call.effect and strike != STOP_LONG else [])
-            cells += [Cell(call.name, moment, strike, call) for moment in moments]
-        if strike != STOP_LONG:
-            cells += [Cell(point, BETWEEN, strike, None) for point in OTHER_POINTS]
-    return cells
 
 
 def _batches(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -359,12 +241,13 @@ class Matrix:
     def _look_before_strike(self, cell: Cell) -> None:
         row = self.stack.fulfillment(cell.wanted.order)
         assert row is not None
-        assert row["state"] == "running" and cell.holder is not None and row["owner"] == cell.holder.worker_id, (
-            f"it isn't being run where it was: {row['state']}"
-        )
+        assert row["state"] == "running", f"it isn't being run where it was: {row['state']}"
+        assert cell.holder is not None, f"it isn't being run where it was: {row['state']}"
+        assert row["owner"] == cell.holder.worker_id, f"it isn't being run where it was: {row['state']}"
         if cell.held is not None:
             held = [entry for entry in self._side(cell).journal(held=True) if entry["id"] == cell.held["id"]]
-            assert held and held[0]["gone"] is None, "the call had been given up"
+            assert held, "the call had been given up"
+            assert held[0]["gone"] is None, "the call had been given up"
         cell.updated_at = row["updated_at"]
 
     def _wait_and_strike(self, cell: Cell) -> None:
@@ -502,5 +385,5 @@ class Matrix:
         if call.contains and call.contains not in str(entry["params"]):
             return False
         if call.by == "client":
-            return entry["client"] == str(cell.wanted.client)
+            return bool(entry["client"] == str(cell.wanted.client))
         return call.by == "nothing" or cell.wanted.order in (entry["order"], entry["mark"])

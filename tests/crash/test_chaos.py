@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.chaos import make_plan
+from tests.crash.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = [

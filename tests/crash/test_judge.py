@@ -10,7 +10,8 @@ import pytest
 
 from sandbox.control import SalesforceSandbox, WhmcsSandbox
 from sandbox.seeds import seed
-from tests.crash.harness import Verdict, Wanted, judge, percentile, seed_orders
+from tests.crash.harness import Wanted, seed_orders
+from tests.crash.verdict import Verdict, judge, percentile
 from tests.stack import http
 
 

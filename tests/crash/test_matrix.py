@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.crash.cells import Cell, all_cells
 from tests.crash.harness import CrashStack
-from tests.crash.matrix import MAX_REQUEST_SECONDS, SLOTS, Cell, Matrix, all_cells
+from tests.crash.matrix import MAX_REQUEST_SECONDS, SLOTS, Matrix
 
 CELLS = all_cells()
 

@@ -26,5 +26,5 @@ def stopping_in(folder: str) -> Flask:
                 time.sleep(1.0)
         return send(jobs, sf_order_id, front=front)
 
-    JobQueue.send = stopping  # type: ignore[method-assign]
+    JobQueue.send = stopping  # type: ignore[method-assign, assignment]
     return create_app()

@@ -81,7 +81,7 @@ class FaultPoints:
 def main(folder: str) -> int:
     """The worker's process; returns its exit code."""
     points = FaultPoints(Path(folder))
-    fulfill.fulfill_order = points.around_orders(fulfill.fulfill_order)
+    fulfill.fulfill_order = points.around_orders(fulfill.fulfill_order)  # type: ignore[assignment]
     UpstreamClient.exchange = points.around_calls(UpstreamClient.exchange)  # type: ignore[method-assign]
     SendChecks.__call__ = points.after_checks(SendChecks.__call__)  # type: ignore[assignment,method-assign]
     return worker.main(fault_point=points.reached)

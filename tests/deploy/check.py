@@ -57,6 +57,7 @@ def linked(path: Path, root: Path, _scratch: Path) -> list[str]:
 
 
 def within(path: Path, root: Path) -> bool:
+    """Whether a path is under deploy/."""
     return path.is_relative_to(root / "deploy")
 
 

@@ -163,6 +163,7 @@ class Running:
 
     @property
     def output(self) -> str:
+        """What it has written."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def says(self, words: str, seconds: float = 30) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import http.client
 import os
 import re
@@ -17,10 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.certificates import certificate, private_pem
 from tests.deploy.tools import ROOT, free_port, run, said, tool
 
 #: The examples' web servers, in their order.
@@ -33,24 +31,8 @@ CADDYFILES = ("Caddyfile", "Caddyfile.prefix")
 def _certificate(folder: Path) -> None:
     """fullchain.pem and privkey.pem of nobody in particular."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "portal.example.com")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "fullchain.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "privkey.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-        )
-    )
+    (folder / "fullchain.pem").write_bytes(certificate(key, "portal.example.com"))
+    (folder / "privkey.pem").write_bytes(private_pem(key))
 
 
 class Proxy:

@@ -117,7 +117,9 @@ def test_a_second_start_on_the_same_data_says_so_and_ends(start: Callable[..., D
     second = start()
     assert second.process.wait(60) == 1
     said = second.errors.read_text()
-    assert said.count("\n") == 1 and urls["portal"] in said and "already runs" in said
+    assert said.count("\n") == 1
+    assert urls["portal"] in said
+    assert "already runs" in said
     third = start("--reset")
     assert third.process.wait(60) == 1, "RESET=1 doesn't pull the data from under a running demo"
     assert orders_in(urls["salesforce"]) == []

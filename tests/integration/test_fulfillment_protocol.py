@@ -13,9 +13,11 @@ import pytest
 from tests.fulfilling import (
     check_failure,
     check_nothing_told,
+    client_of,
     command,
     customer,
     logged,
+    one,
     provisioned,
     sends,
     statuses,
@@ -58,18 +60,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(folder, settings=settings) as running:
         yield running
-
-
-def one(stack: Stack, *items: str, **fields: Any) -> str:
-    """An order of a customer who has no other."""
-    who, _ = customer(stack)
-    return stack.order(*(items or ("starter",)), customer=who, **fields)
-
-
-def client_of(stack: Stack, order: str) -> int:
-    account = stack.salesforce_order(order)["AccountId"]
-    rows = stack.salesforce.get("state", objects="Account")["Account"]
-    return int(next(row["WHMCS_Client_ID__c"] for row in rows if row["Id"] == account))
 
 
 def put(stack: Stack, client: int, *, order: str | None = None, status: str = "Pending", complete: bool = True) -> int:
@@ -162,20 +152,23 @@ def test_a_call_that_never_arrived_is_sent_again_when_it_can_have_no_effect_any_
 def test_a_call_that_commits_late_is_found(shop: Stack, scenes: dict[str, str]) -> None:
     order = scenes["add commits late"]
     provisioned(shop, order)
-    assert sends(shop, order, "AddOrder") == 1 and statuses(shop, order) == ["Active"]
+    assert sends(shop, order, "AddOrder") == 1
+    assert statuses(shop, order) == ["Active"]
 
 
 def test_a_half_built_order_is_accepted_once_it_is_whole(shop: Stack, scenes: dict[str, str]) -> None:
     order = scenes["half built for a while"]
     active = provisioned(shop, order)
-    assert sends(shop, order, "AddOrder") == 1 and active["complete"] is True
+    assert sends(shop, order, "AddOrder") == 1
+    assert active["complete"] is True
 
 
 def test_an_order_that_stays_half_built_is_for_a_person(shop: Stack, scenes: dict[str, str]) -> None:
     order = scenes["half built for good"]
     message = check_failure(shop, order, "OUTCOME_UNCERTAIN", state="needs_decision")
     assert "not complete" in message
-    assert sends(shop, order, "AddOrder") == 1 and sends(shop, order, "AcceptOrder") == 0
+    assert sends(shop, order, "AddOrder") == 1
+    assert sends(shop, order, "AcceptOrder") == 0
 
 
 def test_an_acceptance_that_got_lost_isnt_repeated(shop: Stack, scenes: dict[str, str]) -> None:
@@ -212,7 +205,8 @@ def test_of_two_pending_orders_the_first_is_elected_and_the_other_cancelled(
     order = scenes["two pending"]
     active = provisioned(shop, order)
     first, second = whmcs_orders(shop, order)
-    assert active["id"] == first["id"] and second["status"] == "Cancelled"
+    assert active["id"] == first["id"]
+    assert second["status"] == "Cancelled"
     assert sends(shop, order, "AddOrder") == 1
     kinds = [row["kind"] for row in shop.ledger("SELECT kind FROM events WHERE subject = ?", order)]
     assert kinds.count("stray_cancelled") == 1
@@ -222,7 +216,8 @@ def test_an_active_order_is_preferred_and_never_accepted_again(shop: Stack, scen
     order = scenes["one active, one pending"]
     active = provisioned(shop, order)
     first, second = whmcs_orders(shop, order)
-    assert active["id"] == second["id"] and first["status"] == "Cancelled"
+    assert active["id"] == second["id"]
+    assert first["status"] == "Cancelled"
     assert sends(shop, str(active["id"]), "AcceptOrder") == 0
 
 
@@ -230,7 +225,8 @@ def test_two_active_orders_are_for_a_person(shop: Stack, scenes: dict[str, str])
     order = scenes["two active"]
     message = check_failure(shop, order, "OUTCOME_UNCERTAIN", state="needs_decision")
     first, second = whmcs_orders(shop, order)
-    assert str(first["id"]) in message and str(second["id"]) in message
+    assert str(first["id"]) in message
+    assert str(second["id"]) in message
     assert [first["status"], second["status"]] == ["Active", "Active"]
     for number in (first["id"], second["id"]):
         assert sends(shop, str(number), "CancelOrder") == sends(shop, str(number), "AcceptOrder") == 0
@@ -245,8 +241,10 @@ def test_an_order_salesforce_names_is_adopted_never_created(shop: Stack) -> None
     shop.salesforce.post("seed", {"update": [{"type": "Order", "Id": order, "WHMCS_Order_ID__c": str(number)}]})
     assert shop.fulfill(order).json()["whmcsOrderId"] == str(number)
     row = shop.fulfillment(order)
-    assert row is not None and (row["elected_whmcs_id"], row["add_attempts"]) == (str(number), 0)
-    assert whmcs_orders(shop, order) == [] and sends(shop, str(number), "AcceptOrder") == 1
+    assert row is not None
+    assert (row["elected_whmcs_id"], row["add_attempts"]) == (str(number), 0)
+    assert whmcs_orders(shop, order) == []
+    assert sends(shop, str(number), "AcceptOrder") == 1
 
 
 def test_an_active_one_is_adopted_without_a_write(shop: Stack) -> None:
@@ -276,7 +274,8 @@ def test_a_named_order_of_another_client_is_for_a_person(shop: Stack) -> None:
     shop.salesforce.post("seed", {"update": [{"type": "Order", "Id": order, "WHMCS_Order_ID__c": str(number)}]})
     assert shop.fulfill(order).status == 409
     message = check_failure(shop, order, "OUTCOME_UNCERTAIN", state="needs_decision")
-    assert str(number) in message and "client" in message
+    assert str(number) in message
+    assert "client" in message
     assert sends(shop, str(number), "AcceptOrder") == 0
 
 
@@ -288,7 +287,8 @@ def test_a_named_order_that_is_another_orders_is_for_a_person(shop: Stack) -> No
     shop.salesforce.post("seed", {"update": [{"type": "Order", "Id": second, "WHMCS_Order_ID__c": number}]})
     assert shop.fulfill(second).status == 409
     message = check_failure(shop, second, "OUTCOME_UNCERTAIN", state="needs_decision")
-    assert number in message and first in message
+    assert number in message
+    assert first in message
     with pytest.raises(AssertionError, match=first):
         command(shop, "fulfillments", "adopt", second, number)
     command(shop, "fulfillments", "create", second, "--i-looked-in-whmcs")
@@ -311,7 +311,8 @@ def test_when_salesforce_and_ledger_name_different_orders_a_person_decides(shop:
     shop.salesforce.post("seed", {"update": [{"type": "Order", "Id": order, "WHMCS_Order_ID__c": str(other)}]})
     assert shop.fulfill(order).status == 409
     message = check_failure(shop, order, "OUTCOME_UNCERTAIN", state="needs_decision")
-    assert str(made["id"]) in message and str(other) in message
+    assert str(made["id"]) in message
+    assert str(other) in message
     assert statuses(shop, order) == ["Pending"]
     command(shop, "fulfillments", "adopt", order, str(made["id"]))
     assert provisioned(shop, order)["id"] == made["id"]
@@ -332,7 +333,9 @@ def test_a_second_order_that_appears_too_late_is_cancelled_by_the_audit(shop: St
         e["status"] for e in shop.whmcs.get("state", objects="invoices")["invoices"] if e["id"] == stray["invoiceid"]
     ] == ["Cancelled"]
     row = shop.fulfillment(order)
-    assert row is not None and row["state"] == "provisioned" and row["elected_whmcs_id"] == str(active["id"])
+    assert row is not None
+    assert row["state"] == "provisioned"
+    assert row["elected_whmcs_id"] == str(active["id"])
 
 
 # --- where the mark can't be read back -----------------------------------------------------------------------

@@ -4,7 +4,6 @@ prices, and the mark in a product custom field where WHMCS drops an order's note
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from tests.fulfilling import (
     command,
     customer,
     logged,
+    one,
     provisioned,
     sends,
     statuses,
@@ -38,11 +38,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(tmp_path_factory.mktemp("settings"), settings=settings) as running:
         yield running
-
-
-def one(stack: Stack, *items: str | tuple[str, int], **about: Any) -> str:
-    who, _ = customer(stack, **about)
-    return stack.order(*(items or ("starter",)), customer=who)
 
 
 def test_salesforces_prices_are_what_whmcs_charges(shop: Stack) -> None:
@@ -155,12 +150,12 @@ def test_no_client_is_made_while_paused(shop: Stack) -> None:
 
 def test_a_client_of_a_gateway_that_sends_invoices_needs_no_card(shop: Stack) -> None:
     since = shop.whmcs.last()
-    order = one(shop, card=False, defaultgateway="mailin")
+    order = one(shop, about={"card": False, "defaultgateway": "mailin"})
     assert shop.fulfill(order).status == 200
     provisioned(shop, order)
     (call,) = calls_of(shop.whmcs, since, "AddOrder")
     assert call["params"]["paymentmethod"] == "mailin"
-    without = one(shop, card=False, defaultgateway="stripe")
+    without = one(shop, about={"card": False, "defaultgateway": "stripe"})
     assert shop.fulfill(without).status == 409
     check_failure(shop, without, "PAYMENT_METHOD_MISSING")
 

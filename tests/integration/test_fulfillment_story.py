@@ -62,8 +62,11 @@ def test_several_items_with_quantities_and_names_become_one_active_whmcs_order(s
         "qty": ["1", "2", "1", "1"],
         "billingcycle": ["monthly", "monthly", "onetime", "semiannually"],
     }
-    assert params["domain"] == {"0": "shop.example.com"} and params["hostname"] == {"1": "node-1.example.com"}
-    assert params["noemail"] == "1" and "priceoverride" not in params and "customfields" not in params
+    assert params["domain"] == {"0": "shop.example.com"}
+    assert params["hostname"] == {"1": "node-1.example.com"}
+    assert params["noemail"] == "1"
+    assert "priceoverride" not in params
+    assert "customfields" not in params
     assert active["notes"].split() == [f"sfOrderId={order}"]
     services = whmcs_services(stack, active["id"])
     assert [(s["name"], s["domain"], s["qty"]) for s in services] == [
@@ -152,8 +155,10 @@ def test_salesforce_sees_activating_then_provisioned_and_errors_are_cleared(stac
     assert stack.fulfill(order, prefer="respond-async").status == 202
     held = stack.whmcs.wait_for_call(action="AddOrder", state="held", order=order)
     record = stack.salesforce_order(order)
-    assert record["Provisioning_Status__c"] == "Activating" and record["Last_Provisioning_At__c"]
-    assert record["Provisioning_Error_Code__c"] is None and record["Provisioning_Error_Message__c"] is None
+    assert record["Provisioning_Status__c"] == "Activating"
+    assert record["Last_Provisioning_At__c"]
+    assert record["Provisioning_Error_Code__c"] is None
+    assert record["Provisioning_Error_Message__c"] is None
     assert record["WHMCS_Order_ID__c"] is None
     stack.whmcs.post("release", {"call": held["id"]})
     active = provisioned(stack, order)
@@ -169,7 +174,8 @@ def test_the_log_tells_the_story_in_the_documents_sentences(stack: Stack) -> Non
     assert stack.fulfill(order, key=key).status == 200
     active = provisioned(stack, order)
     (received,) = logged(stack, "Salesforce order fulfillment request received", "web", sfOrderId=order)
-    assert received["idempotencyKey"] == key and received["level"] == "info"
+    assert received["idempotencyKey"] == key
+    assert received["level"] == "info"
     lines = [line for line in log_lines(stack, "worker") if line.get("sfOrderId") == order]
     assert lines[0]["message"] == "Starting fulfillment orchestration"
     assert tuple(line["message"] for line in lines if line["message"] in STEPS) == STEPS
@@ -185,7 +191,8 @@ def test_the_log_tells_the_story_in_the_documents_sentences(stack: Stack) -> Non
         ("Cloud Server S", "3", "monthly", 2),
     ]
     (done,) = [line for line in lines if line["message"] == "Order provisioned"]
-    assert done["whmcsOrderId"] == str(active["id"]) and len(done["serviceIds"]) == 3
+    assert done["whmcsOrderId"] == str(active["id"])
+    assert len(done["serviceIds"]) == 3
 
 
 def test_each_step_is_in_the_ledger_with_its_times_and_outcome(stack: Stack) -> None:
@@ -195,13 +202,18 @@ def test_each_step_is_in_the_ledger_with_its_times_and_outcome(stack: Stack) -> 
     active = provisioned(stack, order)
     steps = stack.steps(order)
     assert tuple(step["name"] for step in steps) == STEPS
-    assert {step["state"] for step in steps} == {"done"} and {step["attempt"] for step in steps} == {1}
+    assert {step["state"] for step in steps} == {"done"}
+    assert {step["attempt"] for step in steps} == {1}
     moments = [moment for step in steps for moment in (step["started_at"], step["ended_at"])]
-    assert moments == sorted(moments) and began - 1 < moments[0] and moments[-1] < time.time() + 1
+    assert moments == sorted(moments)
+    assert began - 1 < moments[0]
+    assert moments[-1] < time.time() + 1
     details = {step["name"]: json.loads(step["detail"]) for step in steps}
     assert details["whmcs_create"]["whmcsOrderId"] == details["whmcs_accept"]["whmcsOrderId"] == str(active["id"])
     row = stack.fulfillment(order)
-    assert row is not None and row["requested_by"] == "Ops Person" and row["salesforce_status"] == "Provisioned"
+    assert row is not None
+    assert row["requested_by"] == "Ops Person"
+    assert row["salesforce_status"] == "Provisioned"
     assert (row["add_attempts"], row["accept_attempts"], row["duplicate_possible"], row["owner"]) == (1, 1, 0, None)
 
 
@@ -212,7 +224,9 @@ def test_the_customer_sees_it(stack: Stack) -> None:
     with Visitor() as visitor:
         sign_in(stack, visitor)
         shown = page_json(stack, visitor, order)
-    assert shown["status"] == "Provisioned" and shown["final"] is True and shown["orderId"] == order
+    assert shown["status"] == "Provisioned"
+    assert shown["final"] is True
+    assert shown["orderId"] == order
     assert {stage["state"] for stage in shown["stages"]} == {"done"}
 
 
@@ -222,10 +236,13 @@ def test_ten_clicks_and_a_new_key_later_make_one_order(stack: Stack) -> None:
         assert stack.fulfill(order, prefer="respond-async").status in (200, 202)
     active = provisioned(stack, order)
     again = stack.fulfill(order)
-    assert again.status == 200 and again.json()["whmcsOrderId"] == str(active["id"])
+    assert again.status == 200
+    assert again.json()["whmcsOrderId"] == str(active["id"])
     assert len(whmcs_orders(stack, order)) == 1
     row = stack.fulfillment(order)
-    assert row is not None and row["attempt"] == 1 and row["add_attempts"] == 1
+    assert row is not None
+    assert row["attempt"] == 1
+    assert row["add_attempts"] == 1
 
 
 def test_the_button_of_the_guides_apex_ends_provisioned(stack: Stack) -> None:
@@ -249,7 +266,8 @@ def test_a_run_that_ends_failed_is_a_failed_job_that_tells_nothing_but_its_order
             "the failed job",
         )
     (job,) = jobs
-    assert job[b"description"] == b"fulfill an order" and job[b"origin"] == b"fulfillments"
+    assert job[b"description"] == b"fulfill an order"
+    assert job[b"origin"] == b"fulfillments"
 
 
 def test_nothing_secret_or_personal_is_told_anywhere(stack: Stack) -> None:

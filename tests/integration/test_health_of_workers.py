@@ -36,7 +36,8 @@ def test_frozen_workers_are_told(own_stack: Stack) -> None:
     told = own_stack.wait_for(
         lambda: "sweep" in (now := health(own_stack))["workers"]["silent"] and now, "the frozen sweep to be missed", 40
     )
-    assert told["status"] == "degraded" and told["workers"]["longestOverdueSeconds"] > 0
+    assert told["status"] == "degraded"
+    assert told["workers"]["longestOverdueSeconds"] > 0
     frozen(own_stack, "worker", "sweep", number=signal.SIGCONT)
     assert own_stack.finished(order)["state"] == "provisioned"
     own_stack.wait_for(lambda: health(own_stack)["status"] == "ok", "everybody to beat again", 40)

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
-from tests.fulfilling import check_failure, customer, provisioned, sends, whmcs_orders
-from tests.postgres import Postgres
+from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
+from tests.postgres import Postgres, PostgresStack
 from tests.stack import Stack, http
-
-
-class PostgresStack(Stack):
-    """A stack whose ledger is a PostgreSQL database."""
-
-    def ledger(self, sql: str, *values: Any) -> list[dict[str, Any]]:
-        """Rows of a query, JSON columns as text, as SQLite gives them."""
-        with psycopg.connect(self.settings["DATABASE_URL"], row_factory=dict_row) as connection:
-            rows = connection.execute(sql.replace("?", "%s"), values).fetchall()
-        return [
-            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
-            for row in rows
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +25,6 @@ def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     settings = {"DATABASE_URL": postgres.database(), "PORTAL_ENV": "production", "WHMCS_MAX_REQUEST_SECONDS": "2"}
     with PostgresStack(folder, settings=settings) as running:
         yield running
-
-
-def one(stack: Stack, *items: str) -> str:
-    who, _ = customer(stack)
-    return stack.order(*(items or ("starter",)), customer=who)
 
 
 def test_the_main_job(shop: Stack) -> None:
@@ -98,10 +77,12 @@ def test_while_the_database_is_away_nothing_is_accepted_and_then_everything_goes
     postgres.server.stop()
     try:
         answer = http("POST", address, body, headers)
-        assert answer.status == 503 and int(answer.headers["retry-after"]) > 0
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) > 0
         assert answer.headers["content-type"].startswith("application/problem+json")
         health = shop.get("/health")
-        assert health.status == 503 and health.json()["database"] == "unavailable"
+        assert health.status == 503
+        assert health.json()["database"] == "unavailable"
         assert shop.get("/health/live").status == 200
     finally:
         postgres.server.start()
@@ -118,7 +99,8 @@ def test_somebodys_lock_on_the_tables_is_a_503_and_no_hang(shop: Stack) -> None:
     with psycopg.connect(shop.settings["DATABASE_URL"]) as somebody:
         somebody.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
         refused = shop.fulfill(order)
-        assert refused.status == 503 and refused.json()["code"] == "ledger_unavailable"
+        assert refused.status == 503
+        assert refused.json()["code"] == "ledger_unavailable"
         somebody.rollback()
     assert shop.fulfill(order).status == 200
     provisioned(shop, order)

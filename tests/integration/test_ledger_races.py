@@ -13,25 +13,20 @@ from typing import TypeVar
 import pytest
 import sqlalchemy as sa
 
-from portal.domain.model import LeaseLost, SalesforceItem, SalesforceOrder, State
+from portal.domain.model import LeaseLost, State
 from portal.ledger import circuits, fulfillments, installation, order_sync, outbox, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import orders as orders_table
-from tests.postgres import Postgres
+from tests.fakes import salesforce_order
+from tests.postgres import Postgres, sqlalchemy_url
 
 T = TypeVar("T")
 
 ORDER = "801000000000001AAA"
 CROWD = 6
 ROUNDS = 8
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -41,7 +36,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite3'}")
     else:
         server: Postgres = request.getfixturevalue("postgres")
-        ledger = Ledger(server.database().replace("postgresql://", "postgresql+psycopg://"), pool_size=CROWD)
+        ledger = Ledger(sqlalchemy_url(server.database()), pool_size=CROWD)
     upgrade(ledger)
     yield ledger
     ledger.dispose()
@@ -124,7 +119,8 @@ def names(prefix: str, fresh: str) -> list[str]:
 
 def test_one_order_however_many_ask_for_it(ledger: Ledger, fresh: str) -> None:
     rows = together(*[lambda: request(ledger, fresh)] * CROWD)
-    assert {row.attempt for row in rows if isinstance(row, fulfillments.Fulfillment)} == {1} and len(rows) == CROWD
+    assert {row.attempt for row in rows if isinstance(row, fulfillments.Fulfillment)} == {1}
+    assert len(rows) == CROWD
     assert all(isinstance(row, fulfillments.Fulfillment) for row in rows)
 
 
@@ -147,7 +143,8 @@ def test_one_claims(ledger: Ledger) -> None:
         request(ledger, fresh)
         results = together(*[partial(claim, ledger, fresh, who) for who in crowd])
         won = [each for each in results if each is not None]
-        assert len(won) == 1 and isinstance(won[0], fulfillments.Fulfillment)
+        assert len(won) == 1
+        assert isinstance(won[0], fulfillments.Fulfillment)
         row = row_of(ledger, fresh)
         assert (row.owner, row.fence, row.state) == (won[0].owner, 1, State.RUNNING)
 
@@ -163,9 +160,12 @@ def test_a_claim_and_its_claimers_death_leave_no_order_owned_by_the_dead(ledger:
         row = row_of(ledger, fresh)
         assert (row.state, row.owner) == (State.QUEUED, None)
         if isinstance(claimed, LeaseLost):
-            assert taken == [] and row.fence == 0 and row.history_complete
+            assert taken == []
+            assert row.fence == 0
+            assert row.history_complete
         else:
-            assert taken == [fresh] and row.fence == 2
+            assert taken == [fresh]
+            assert row.fence == 2
 
 
 def test_one_takes_over(ledger: Ledger) -> None:
@@ -201,7 +201,8 @@ def test_one_is_elected_and_all_are_told_which(ledger: Ledger) -> None:
         results = together(
             *[partial(elect, ledger, fresh, who, f"{fresh[3:15]}{candidate}") for candidate in range(CROWD)]
         )
-        assert len({*results}) == 1 and isinstance(results[0], str)
+        assert len({*results}) == 1
+        assert isinstance(results[0], str)
         with pytest.raises(LeaseLost), ledger.write() as connection:
             runs.elect(connection, runs.Lease(fresh, 2, who), "99", now=3.0)
 
@@ -217,7 +218,8 @@ def test_an_election_and_a_takeover_keep_either_order(ledger: Ledger) -> None:
         elected, taken = together(partial(elect, ledger, fresh, who, fresh[3:15]), partial(take_over, ledger, who))
         assert taken == [fresh]
         row = row_of(ledger, fresh)
-        assert row.elected_whmcs_id == (None if isinstance(elected, LeaseLost) else fresh[3:15]) and row.fence == 2
+        assert row.elected_whmcs_id == (None if isinstance(elected, LeaseLost) else fresh[3:15])
+        assert row.fence == 2
 
 
 def test_what_is_kept_once_is_kept_once(ledger: Ledger, fresh: str) -> None:
@@ -248,21 +250,7 @@ def test_what_is_kept_once_is_kept_once(ledger: Ledger, fresh: str) -> None:
 
 
 def test_an_order_is_learnt_of_once(ledger: Ledger, fresh: str) -> None:
-    item = SalesforceItem("802000000000001AAA", "Starter", 1, "5.00", "1", "Monthly")
-    snapshot = SalesforceOrder(
-        id=fresh,
-        order_number="1",
-        status="Pending Review",
-        account_id="001000000000001AAA",
-        account_name="A",
-        whmcs_client_id="1",
-        email=None,
-        provisioning_status=None,
-        whmcs_order_id=None,
-        portal_reference=None,
-        items=(item,),
-        total="5.00",
-    )
+    snapshot = salesforce_order(fresh)
 
     def learn() -> None:
         with ledger.write() as connection:

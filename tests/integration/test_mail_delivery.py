@@ -106,7 +106,8 @@ def message() -> EmailMessage:
 def test_a_mail_is_delivered() -> None:
     with server(polite) as (url, taken):
         SmtpTransport(url).send(message())
-    assert len(taken) == 1 and b"It is ready." in taken[0]
+    assert len(taken) == 1
+    assert b"It is ready." in taken[0]
 
 
 @pytest.mark.parametrize("silent_at", [b"", b"EHLO", b"MAIL", b"RCPT", b"DATA", b"."])
@@ -202,12 +203,15 @@ def test_a_mail_that_fails_for_a_while_is_tried_ever_more_seldom_and_arrives(pos
         post.services.smtp = SmtpTransport(url)
         pauses = [post.try_at_its_time() for _ in range(14)]
     assert all(later > earlier for earlier, later in zip(pauses[:8], pauses[1:8], strict=False))
-    assert pauses[0] < 2 and all(700 < pause < 1100 for pause in pauses[-3:])  # fifteen minutes, without end
-    assert post.row().state == "pending" and post.events() == []
+    assert pauses[0] < 2
+    assert all(700 < pause < 1100 for pause in pauses[-3:])
+    assert post.row().state == "pending"
+    assert post.events() == []
     with server(polite) as (url, taken):
         post.services.smtp = SmtpTransport(url)
         post.try_at_its_time()
-    assert post.row().state == "sent" and len(taken) == 1
+    assert post.row().state == "sent"
+    assert len(taken) == 1
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,8 @@ def test_a_mail_that_can_never_go_is_given_up_visibly(post: Post, talk: Talk) ->
         for _ in range(REFUSALS - 1):
             assert post.try_at_its_time() > 0
         post.try_at_its_time()
-    assert post.row().state == "dead" and post.row().error
+    assert post.row().state == "dead"
+    assert post.row().error
     assert post.events() == ["message_given_up"]
     post.clock.now += 86_400
     assert post.relay.mail() == 0

@@ -8,15 +8,15 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 
 from tests.fulfilling import (
     calls_of,
     check_nothing_told,
+    client_of,
     command,
-    customer,
+    one,
     provisioned,
     queue_of,
     sends,
@@ -38,11 +38,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def one(stack: Stack, **fields: Any) -> str:
-    who, _ = customer(stack)
-    return stack.order("starter", customer=who, **fields)
-
-
 def rows(stack: Stack) -> dict[str, int]:
     """How many rows there are of what a delivery leaves behind."""
     tables = ("fulfillments", "deliveries", "idempotency_keys")
@@ -50,8 +45,10 @@ def rows(stack: Stack) -> dict[str, int]:
 
 
 def check_unavailable(answer: Answer) -> None:
-    assert answer.status == 503 and answer.headers["content-type"].startswith("application/problem+json")
-    assert int(answer.headers["retry-after"]) > 0 and answer.json()["code"]
+    assert answer.status == 503
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.json()["code"]
 
 
 def post(stack: Stack, order: str, body: bytes, headers: dict[str, str]) -> Answer:
@@ -76,7 +73,8 @@ def test_without_redis_nothing_is_accepted_and_nothing_accepted_is_lost(shop: St
     check_unavailable(post(shop, refused, body, headers))
     assert rows(shop) == before
     health = shop.get("/health")
-    assert health.status == 503 and health.json()["integrations"]["redis"] == "unavailable"
+    assert health.status == 503
+    assert health.json()["integrations"]["redis"] == "unavailable"
     assert shop.get("/health/live").status == 200
     ended = until(shop, held, lambda row: row["state"] != "running")  # what is being run needs no Redis
     assert ended["state"] in ("provisioned", "waiting")
@@ -189,7 +187,8 @@ def test_while_paused_orders_are_accepted_and_nothing_is_written_to_whmcs(shop: 
         assert shop.fulfill(order, prefer="respond-async").status == 202
     row = until(shop, begun, lambda row: row["state"] == "waiting")
     assert "paused" in row["waiting_for"]
-    assert shop.get("/health").json()["fulfillments"] == "paused" and shop.get("/health").status == 200
+    assert shop.get("/health").json()["fulfillments"] == "paused"
+    assert shop.get("/health").status == 200
     (paused,) = shop.ledger("SELECT value FROM installation WHERE key = 'paused'")
     assert json.loads(paused["value"])["why"] == "WHMCS is being upgraded"
     beat = "SELECT max(heartbeats) AS heartbeats FROM workers WHERE kind = 'sweep' AND dead = 0"
@@ -207,12 +206,6 @@ def test_while_paused_orders_are_accepted_and_nothing_is_written_to_whmcs(shop: 
         ("unpaused", "done"),
     ]
     assert all(event["actor"] for event in events)
-
-
-def client_of(stack: Stack, order: str) -> str:
-    account = stack.salesforce_order(order)["AccountId"]
-    accounts = stack.salesforce.get("state", objects="Account")["Account"]
-    return str(next(each["WHMCS_Client_ID__c"] for each in accounts if each["Id"] == account))
 
 
 def test_nothing_secret_or_personal_is_told_anywhere(shop: Stack) -> None:

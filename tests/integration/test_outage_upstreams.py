@@ -22,6 +22,7 @@ from tests.fulfilling import (
     command,
     customer,
     logged,
+    one,
     page_json,
     provisioned,
     sends,
@@ -65,11 +66,6 @@ def healed(shop: Stack) -> Iterator[None]:
         side.clear_faults()
     for name in ("whmcs", "salesforce"):
         shop.wait_for(lambda name=name: not open_since(shop, name), f"{name}'s circuit to close", 60)
-
-
-def one(stack: Stack, *items: str, **fields: Any) -> str:
-    who, _ = customer(stack)
-    return stack.order(*(items or ("starter",)), customer=who, **fields)
 
 
 def click(stack: Stack, *orders: str) -> None:
@@ -191,7 +187,8 @@ def test_without_salesforce_orders_wait_without_a_word_to_whmcs_and_go_on_when_i
         row = until(shop, order, lambda row: row["state"] == "waiting")
         assert "Salesforce" in row["waiting_for"]
     assert calls_of(shop.whmcs, since) == []
-    assert health(shop)["integrations"]["salesforce"] == "unavailable" and health(shop)["status"] == "ok"
+    assert health(shop)["integrations"]["salesforce"] == "unavailable"
+    assert health(shop)["status"] == "ok"
     shop.salesforce.post("settings", {"maintenance": False})
     for order in orders:
         provisioned(shop, order)
@@ -209,11 +206,13 @@ def test_without_whmcs_orders_wait_and_say_so_and_no_herd_comes_when_it_is_back(
     shop.wait_for(lambda: open_since(shop, "whmcs"), "the circuit to open")
     opened = time.time()
     said = logged(shop, "Upstream doesn't answer: circuit opened", "worker", "worker2", upstream="whmcs")
-    assert said and said[0]["error"]
+    assert said
+    assert said[0]["error"]
     for order in orders:
         row = until(shop, order, lambda row: row["state"] == "waiting" and "wait" in (row["waiting_for"] or ""))
         assert "WHMCS" in row["waiting_for"]
-    assert health(shop)["integrations"]["whmcs"] == "unavailable" and health(shop)["status"] == "ok"
+    assert health(shop)["integrations"]["whmcs"] == "unavailable"
+    assert health(shop)["status"] == "ok"
     assert f"waits: {row['waiting_for'][:5]}" in command(shop, "fulfillments", "show", orders[-1])
     with Visitor() as visitor:
         sign_in(shop, visitor)
@@ -228,7 +227,8 @@ def test_without_whmcs_orders_wait_and_say_so_and_no_herd_comes_when_it_is_back(
     probes = [entry for entry in failed if entry["received"] > opened + 1]
     first_good = next(entry for entry in calls if entry["status"] == 200)
     # Since it was open: one call at a time, ever more slowly, and nobody else before the first good answer.
-    assert probes and len(failed) - len(probes) <= 5 + 6  # those that opened it, and what was under way then
+    assert probes
+    assert len(failed) - len(probes) <= 5 + 6
     assert all(later["received"] - earlier["answered"] >= 0.7 for earlier, later in pairwise([*probes, first_good]))
     assert most_at_once(calls) <= IN_FLIGHT
     assert logged(shop, "Upstream answers again", "worker", "worker2", upstream="whmcs")
@@ -268,7 +268,8 @@ def test_a_permission_whmcs_takes_away_stops_that_action_and_tells_operators_onc
         for order in orders:
             row = until(shop, order, lambda row: row["state"] == "waiting" and row["waiting_code"] is not None)
             assert row["waiting_code"] == "WHMCS_UNAVAILABLE"
-            assert 'API action "addorder" is not allowed' in row["waiting_for"] and "API role" in row["waiting_for"]
+            assert 'API action "addorder" is not allowed' in row["waiting_for"]
+            assert "API role" in row["waiting_for"]
         refused = [e for e in calls_of(shop.whmcs, since, "AddOrder") if e["status"] == 403]
         assert health(shop)["integrations"]["whmcs"] == "its set-up is at fault"
         shop.wait_for(lambda: len(calls_of(shop.whmcs, since, "AddOrder")) > len(refused), "a probe")
@@ -278,7 +279,8 @@ def test_a_permission_whmcs_takes_away_stops_that_action_and_tells_operators_onc
         provisioned(shop, order)
         assert len(whmcs_orders(shop, order)) == 1
     (event,) = told_operators(shop, "wh:AddOrder")
-    assert (event["action"], event["code"]) == ("AddOrder", "auth") and "API role" in event["error"]
+    assert (event["action"], event["code"]) == ("AddOrder", "auth")
+    assert "API role" in event["error"]
     assert health(shop)["integrations"]["whmcs"] == "connected"
 
 
@@ -299,7 +301,9 @@ def test_what_concerns_the_org_is_no_orders_fault_and_it_waits(
     click(shop, order)
     waiting = until(shop, order, lambda row: row["state"] == "waiting")
     assert waiting["waiting_code"] == "SALESFORCE_UNAVAILABLE"
-    assert cure in waiting["waiting_for"] and code in waiting["waiting_for"] and waiting["tries"] == 0
+    assert cure in waiting["waiting_for"]
+    assert code in waiting["waiting_for"]
+    assert waiting["tries"] == 0
     assert len([event for event in told_operators(shop, row) if event["code"] == code]) == 1
     shop.salesforce.clear_faults()
     provisioned(shop, order)
@@ -338,14 +342,18 @@ def test_when_the_schedule_is_exhausted_the_order_fails_and_a_new_click_resumes(
     control.fault("html", action=action, count=0, **fault)
     answer = shop.fulfill(order)
     message = check_failure(shop, order, code)
-    assert "Given up after 4 tries" in message and side.casefold() in message.casefold()
+    assert "Given up after 4 tries" in message
+    assert side.casefold() in message.casefold()
     check_answer(answer, 422, code.casefold(), shop.fulfillment(order))
     control.clear_faults()
     assert shop.fulfill(order).status == 200
     provisioned(shop, order)
     row = shop.fulfillment(order)
-    assert row is not None and row["attempt"] == 2 and row["tries"] == 0
-    assert sends(shop, order, "AddOrder") == 1 and len(whmcs_orders(shop, order)) == 1
+    assert row is not None
+    assert row["attempt"] == 2
+    assert row["tries"] == 0
+    assert sends(shop, order, "AddOrder") == 1
+    assert len(whmcs_orders(shop, order)) == 1
     assert sends(shop, str(row["elected_whmcs_id"]), "AcceptOrder") == 1
 
 
@@ -368,7 +376,8 @@ def test_a_request_nobody_heard_is_found_and_of_two_sweeps_one_acts(impatient: S
         shop.wait_for(lambda order=order: shop.fulfillment(order), f"{order} to be found", 60)
         provisioned(shop, order)
         found = shop.ledger("SELECT kind FROM events WHERE subject = ? AND kind = 'request_found'", order)
-        assert len(found) == 1 and len(whmcs_orders(shop, order)) == 1
+        assert len(found) == 1
+        assert len(whmcs_orders(shop, order)) == 1
     by_pid = {shop.child("sweep").pid: "sweep", second.pid: "sweep2"}
     acts = by_pid[acting(shop)]
     other = next(name for name in by_pid.values() if name != acts)

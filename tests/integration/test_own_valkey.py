@@ -69,22 +69,8 @@ def var_dir() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_it_comes_back_and_a_worker_stops_without_it(var_dir: Path, tmp_path: Path, private_key: Path) -> None:
-    environ = {
-        "PATH": os.environ["PATH"],
-        "PORTAL_ENV": "development",
-        "PORTAL_VAR_DIR": str(var_dir),
-        "SF_LOGIN_URL": "http://127.0.0.1:9",
-        "SF_CLIENT_ID": "key",
-        "SF_USERNAME": "api@example.com",
-        "SF_PRIVATE_KEY_PATH": str(private_key),
-        "SF_WEBHOOK_SECRET": "s" * 40,
-        "FULFILLMENT_SLOTS": "2",
-        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
-        "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php",
-        "WHMCS_API_IDENTIFIER": "identifier",
-        "WHMCS_API_SECRET": "secret",
-    }
+def test_it_comes_back_and_a_worker_stops_without_it(var_dir: Path, tmp_path: Path, lonely: dict[str, str]) -> None:
+    environ = {**lonely, "PORTAL_VAR_DIR": str(var_dir), "FULFILLMENT_SLOTS": "2"}
     subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environ, check=True, timeout=120)
     socket = var_dir / "valkey" / "valkey.sock"
     with process(environ, "jobs.sweep", tmp_path / "sweep.log") as sweep:

@@ -77,22 +77,12 @@ worker._ended_child = lambda: (0, 0)
 
 
 @pytest.fixture
-def environ(var_dir: Path, private_key: Path) -> dict[str, str]:  # noqa: F811
+def environ(var_dir: Path, lonely: dict[str, str]) -> dict[str, str]:  # noqa: F811
     """A development portal's settings, its ledger migrated."""
     settings = {
-        "PATH": os.environ["PATH"],
-        "PORTAL_ENV": "development",
+        **lonely,
         "PORTAL_VAR_DIR": str(var_dir),
-        "SF_LOGIN_URL": "http://127.0.0.1:9",
-        "SF_CLIENT_ID": "key",
-        "SF_USERNAME": "api@example.com",
-        "SF_PRIVATE_KEY_PATH": str(private_key),
-        "SF_WEBHOOK_SECRET": "s" * 40,
         "FULFILLMENT_SLOTS": "2",
-        "PORTAL_PRICEBOOK_ID": "01s000000000001AAA",
-        "WHMCS_API_URL": "http://127.0.0.1:9/includes/api.php",
-        "WHMCS_API_IDENTIFIER": "identifier",
-        "WHMCS_API_SECRET": "secret",
         "WHMCS_MAX_REQUEST_SECONDS": "0.5",
     }
     subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=settings, check=True, timeout=120)

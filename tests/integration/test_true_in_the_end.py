@@ -115,7 +115,8 @@ def test_a_refused_write_back_is_never_given_up_and_goes_through_once_the_set_up
 ) -> None:
     refused, other = shop.order("starter"), shop.order("business")
     kind = shop.salesforce.fault(fault, path="*", method="PATCH", count=0)
-    assert shop.fulfill(refused).status == 200 and shop.fulfill(other).status == 200
+    assert shop.fulfill(refused).status == 200
+    assert shop.fulfill(other).status == 200
 
     def tried() -> bool:
         rows = shop.ledger("SELECT tries, state FROM outbox WHERE subject IN (?, ?)", refused, other)
@@ -152,7 +153,8 @@ def test_where_only_queries_work_a_failed_order_isnt_started_again_and_again(sho
         90,
     )
     row = shop.fulfillment(order)
-    assert row is not None and (row["state"], row["attempt"]) == ("failed", 1), shop.ledger(found)
+    assert row is not None, shop.ledger(found)
+    assert (row["state"], row["attempt"]) == ("failed", 1), shop.ledger(found)
     shop.salesforce.delete(f"faults/{kind}")
     check_failure(shop, order, "ORDER_HAS_NO_ITEMS")
 
@@ -163,7 +165,9 @@ def test_while_an_order_waits_salesforce_shows_why_and_the_next_try(shop: Stack)
     assert shop.press_button(order)["status"] == 202
     record = shows(shop, order, Provisioning_Status__c="Activating", Provisioning_Error_Code__c="WHMCS_UNAVAILABLE")
     message = record["Provisioning_Error_Message__c"]
-    assert message.startswith("Waiting: ") and "Next try at 20" in message and len(message) <= 255
+    assert message.startswith("Waiting: ")
+    assert "Next try at 20" in message
+    assert len(message) <= 255
     shop.whmcs.delete(f"faults/{fault}")
     provisioned(shop, order)
 
@@ -176,7 +180,8 @@ def test_a_quantity_that_whmcs_ignored_needs_a_decision(shop: Stack) -> None:
     shop.whmcs.fault("ignored_quantities", action="AddOrder", order=order)
     shop.fulfill(order)
     message = check_failure(shop, order, "OUTCOME_UNCERTAIN", state="needs_decision")
-    assert "3 times" in message and "once" in message
+    assert "3 times" in message
+    assert "once" in message
     assert statuses(shop, order) == ["Pending"]
 
 
@@ -198,7 +203,8 @@ def test_a_cloned_order_is_another_orders_until_somebody_clears_the_field(shop: 
     shop.salesforce.post("staff", {"orderId": clone, "fields": {"Status": "Pending Review"}})
     shop.fulfill(clone)
     message = check_failure(shop, clone, "OUTCOME_UNCERTAIN", state="needs_decision")
-    assert str(active["id"]) in message and "Clear WHMCS_Order_ID__c" in message
+    assert str(active["id"]) in message
+    assert "Clear WHMCS_Order_ID__c" in message
     assert whmcs_orders(shop, clone) == []
     shop.salesforce.post("staff", {"orderId": clone, "fields": {"WHMCS_Order_ID__c": None}})
     shop.fulfill(clone)

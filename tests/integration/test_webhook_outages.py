@@ -46,7 +46,8 @@ def test_production_without_redis_refuses_and_goes_on_by_itself(portal: RunningP
     assert post(portal, Call())[0] == 202
     portal.valkey.stop()
     status, headers, told = post(portal, call)
-    assert (status, told["code"]) == (503, "nonce_store_unavailable") and int(headers["Retry-After"]) > 0
+    assert (status, told["code"]) == (503, "nonce_store_unavailable")
+    assert int(headers["Retry-After"]) > 0
     assert portal.query("SELECT count(*) FROM fulfillments") == [(1,)]
     assert post(portal, Call(secret="forged"))[2]["code"] == "invalid_signature"  # forgers learn nothing of it
     portal.valkey.start()
@@ -72,7 +73,8 @@ def test_a_silent_redis_is_503_within_five_seconds(portal: RunningPortal) -> Non
         for _ in range(3):
             began = time.monotonic()
             status, headers, told = post(portal, call)
-            assert (status, told["code"]) == (503, "nonce_store_unavailable") and int(headers["Retry-After"]) > 0
+            assert (status, told["code"]) == (503, "nonce_store_unavailable")
+            assert int(headers["Retry-After"]) > 0
             assert time.monotonic() - began < 5
         began = time.monotonic()
         status, _headers, told = get(portal, "/health")
@@ -101,7 +103,8 @@ def test_many_requests_at_a_silent_redis_wait_together_not_one_after_another(por
             thread.start()
         for thread in threads:
             thread.join(60)
-    assert len(took) == 24 and max(took) < 5
+    assert len(took) == 24
+    assert max(took) < 5
 
 
 def test_development_without_redis_remembers_nonces_itself(tmp_path: Path) -> None:
@@ -152,7 +155,8 @@ def test_a_wake_up_is_heard_at_once_after_redis_came_back(portal: RunningPortal)
         started = time.monotonic()
         client.publish("portal:finished", call.order_id)
         thread.join(50)
-    assert answers == [200] and time.monotonic() - started < 40  # its wait would have been a minute
+    assert answers == [200]
+    assert time.monotonic() - started < 40
 
 
 def test_a_failing_ledger_accepts_nothing(portal: RunningPortal) -> None:

@@ -75,7 +75,8 @@ def test_400_missing_fields(portal: Stack, name: str) -> None:
     cut = json.dumps(told).encode()
     headers["X-SF-Signature"] = portal.signature(cut)
     answer = http("POST", f"{portal.urls['portal']}/orders/{order}/fulfill", cut, headers)
-    assert problem(answer) == (400, "missing_fields", "Missing fields") and name in answer.json()["detail"]
+    assert problem(answer) == (400, "missing_fields", "Missing fields")
+    assert name in answer.json()["detail"]
 
 
 def test_400_missing_idempotency_key(portal: Stack) -> None:
@@ -92,7 +93,8 @@ def test_409_payment_method_missing_and_the_cure(portal: Stack) -> None:
     assert http("POST", f"{portal.urls['whmcs']}/clients/2/paymethods").status < 400
     portal.wait_for(lambda: (portal.fulfillment(order) or {})["state"] == "provisioned", "the order to go on", 60)
     answer = portal.fulfill(order)
-    assert answer.status == 200 and len(whmcs_orders(portal, order)) == 1
+    assert answer.status == 200
+    assert len(whmcs_orders(portal, order)) == 1
     told = portal.wait_for(
         lambda: (now := portal.salesforce_order(order))["Provisioning_Status__c"] == "Provisioned" and now,
         "Salesforce to know",
@@ -105,7 +107,8 @@ def test_whmcs_errors_from_missing_mappings_are_reported_item_by_item(portal: St
     assert problem(portal.fulfill(order))[:2] == (422, "product_mapping_missing")
     text = (portal.logs / "worker.log").read_text(encoding="utf-8", errors="replace")
     report = [line for line in text.splitlines() if order in line and "Site Builder" in line]
-    assert report and "Fortnightly" in report[-1]
+    assert report
+    assert "Fortnightly" in report[-1]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,8 @@ def test_whmcs_add_and_accept_errors(portal: Stack, action: str, message: str, c
         answer = portal.fulfill(order)
     finally:
         portal.whmcs.clear_faults()
-    assert problem(answer)[:2] == (422, code) and message[:20] in answer.json()["detail"]
+    assert problem(answer)[:2] == (422, code)
+    assert message[:20] in answer.json()["detail"]
     assert portal.fulfill(order).status == 200  # a new click resumes
     assert len([each for each in whmcs_orders(portal, order) if each["status"] == "Active"]) == 1
 
@@ -149,15 +153,19 @@ def test_the_runbooks_verification_steps(portal: Stack) -> None:
     pressed = portal.press_button(order)
     assert pressed["status"] == 200, pressed
     health = portal.get("/health").json()
-    assert health["status"] == "ok" and health["database"] == "connected"
+    assert health["status"] == "ok"
+    assert health["database"] == "connected"
     assert health["integrations"]["redis"] == "connected"
     received = log_lines(portal, "web", message="Salesforce order fulfillment request received", sfOrderId=order)
-    assert received and received[0]["idempotencyKey"]
+    assert received
+    assert received[0]["idempotencyKey"]
     assert log_lines(portal, "worker", message="Starting fulfillment orchestration", sfOrderId=order)
     told = portal.salesforce_order(order)
-    assert told["Provisioning_Status__c"] == "Provisioned" and told["WHMCS_Order_ID__c"]
+    assert told["Provisioning_Status__c"] == "Provisioned"
+    assert told["WHMCS_Order_ID__c"]
     row = portal.finished(order)
-    assert row["elected_whmcs_id"] == told["WHMCS_Order_ID__c"] and json.loads(row["service_ids"])
+    assert row["elected_whmcs_id"] == told["WHMCS_Order_ID__c"]
+    assert json.loads(row["service_ids"])
 
 
 def test_the_unsigned_key_never_adds_a_whmcs_order(portal: Stack) -> None:

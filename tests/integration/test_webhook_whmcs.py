@@ -105,7 +105,8 @@ def test_a_payment_method_resumes_what_failed_for_the_lack_of_one(portal: Runnin
     assert post(portal, event) == (202, {"status": "accepted"})
     # A hint, never a truth: an audit asks WHMCS, and lets the order go on.
     row = fulfillment(portal, unpaid)
-    assert (row["state"], row["attempt"]) == ("failed", 1) and before - 1 <= row["audit_due_at"] <= time.time()
+    assert (row["state"], row["attempt"]) == ("failed", 1)
+    assert before - 1 <= row["audit_due_at"] <= time.time()
     assert fulfillment(portal, other_client)["audit_due_at"] is fulfillment(portal, other_cause)["audit_due_at"] is None
     assert post(portal, event) == (202, {"status": "duplicate"})
     assert remembered(portal, unpaid) == ["whmcs:paymethod.added"]
@@ -160,7 +161,8 @@ def test_refusals_are_counted_and_told_as_one_digest(portal: RunningPortal) -> N
     )
     told = json.loads(digests[0][0])
     assert told["url_setting"] == "security_alert_webhook"
-    assert "invalid_signature" in told["body"]["text"] and told["body"]["events"]["invalid_signature"] >= 20
+    assert "invalid_signature" in told["body"]["text"]
+    assert told["body"]["events"]["invalid_signature"] >= 20
     assert told["body"]["addresses"] == {"127.0.0.1": sum(told["body"]["events"].values())}
     for _ in range(30):  # within the cooldown: no second one
         post(portal, Event(secret="not-the-secret"))
@@ -245,7 +247,8 @@ def test_the_hook_file_tells_of_everything_and_of_nothing_secret(portal: Running
     order_id = known_order(portal, state="provisioned", elected_whmcs_id=str(number))
     unpaid = known_order(portal, state="failed", error_code="PAYMENT_METHOD_MISSING", client_id=str(number))
     settings = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}/", "ORDER_PORTAL_SECRET": WHMCS_SECRET}
-    assert whmcs.run(CRON, **settings) == "" and whmcs.outbox() == []  # cards that were there already are no news
+    assert whmcs.run(CRON, **settings) == ""
+    assert whmcs.outbox() == []
     log = whmcs.run(
         ("insert:tblhosting", {"id": 31, "orderid": number, "password": "hunter2-never-sent"}),
         ("insert:tblorders", {"id": number, "userid": 42, "notes": f"by phone sfOrderId={order_id}"}),
@@ -297,17 +300,20 @@ def test_what_is_not_taken_is_tried_again_later_and_nobody_waits(portal: Running
     wrong = {"ORDER_PORTAL_URL": f"http://127.0.0.1:{portal.port}", "ORDER_PORTAL_SECRET": "wrong-secret"}
     assert whmcs.run(("AcceptOrder", {"orderid": 1})) == ""
     told = whmcs.run(CRON, **wrong)
-    assert "HTTP 401" in told and "wrong-secret" not in told
+    assert "HTTP 401" in told
+    assert "wrong-secret" not in told
     assert [attempts for _, _, attempts in whmcs.outbox()] == [1]
     assert whmcs.run(CRON, **wrong) == ""  # not due yet
     nobody = {**wrong, "ORDER_PORTAL_URL": "http://127.0.0.1:9"}
     assert "no answer, attempt 2" in whmcs.run(DUE, CRON, **nobody)
     right = {**wrong, "ORDER_PORTAL_SECRET": WHMCS_SECRET}
-    assert whmcs.run(DUE, CRON, **right) == "" and whmcs.outbox() == []
+    assert whmcs.run(DUE, CRON, **right) == ""
+    assert whmcs.outbox() == []
     # too old to be of use
     whmcs.run(("AcceptOrder", {"orderid": 1}))
     old = ("change:mod_order_portal_outbox", {"created": int(time.time()) - 700_000})
-    assert "gave up 1 events" in whmcs.run(old, CRON, **nobody) and whmcs.outbox() == []
+    assert "gave up 1 events" in whmcs.run(old, CRON, **nobody)
+    assert whmcs.outbox() == []
 
 
 @pytest.mark.example
@@ -376,5 +382,6 @@ def test_a_broken_database_never_disturbs_whmcs(whmcs: Whmcs) -> None:
         ("AfterModuleCreate", {}),
         CRON,
     )
-    assert "could not look up the order of service 31" in log and "hunter2" not in log
+    assert "could not look up the order of service 31" in log
+    assert "hunter2" not in log
     assert whmcs.outbox()[0][1]["serviceId"] == "31"

@@ -35,6 +35,7 @@ class Keys(NamedTuple):
 
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    """One pair for all tests here."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path = tmp_path_factory.mktemp("keys") / "public.pem"
     path.write_bytes(
@@ -81,6 +82,7 @@ class Sides(NamedTuple):
 
 @pytest.fixture(scope="session")
 def shared_sides(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Iterator[Sides]:
+    """Both sides, started and seeded once."""
     folder = tmp_path_factory.mktemp("sandbox")
     with start_org(folder, keys) as org, start_whmcs(folder) as whmcs:
         yield Sides(org, whmcs, seeds.seed(org.url, whmcs.url))
@@ -101,16 +103,19 @@ def sides(shared_sides: Sides) -> Iterator[Sides]:
 
 @pytest.fixture
 def org(sides: Sides) -> SalesforceSandbox:
+    """The pretend org, as `sides` has it."""
     return sides.org
 
 
 @pytest.fixture
 def whmcs(sides: Sides) -> WhmcsSandbox:
+    """The pretend WHMCS, as `sides` has it."""
     return sides.whmcs
 
 
 @pytest.fixture(scope="session")
 def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
+    """A mailbox, started once."""
     with Mailbox.start(tmp_path_factory.mktemp("mailbox")) as running:
         yield running
 
@@ -139,6 +144,7 @@ class LoopbackOverHttp(HTTPAdapter):
     """simple-salesforce writes https into every address; the sandbox speaks http on this machine."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send it over http."""
         request.url = (request.url or "").replace("https://127.0.0.1", "http://127.0.0.1", 1)
         return super().send(request, *args, **kwargs)
 

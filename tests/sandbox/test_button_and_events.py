@@ -94,7 +94,8 @@ def test_the_guides_callout(receiver: Receiver, org: SalesforceSandbox, new_orde
     body = sent.json()
     assert list(body) == ["orderId", "timestamp", "nonce"]
     assert sent.body == json.dumps(body, separators=(",", ":")).encode()
-    assert body["orderId"] == key and re.fullmatch(r"[0-9a-f]{16}", body["nonce"])
+    assert body["orderId"] == key
+    assert re.fullmatch(r"[0-9a-f]{16}", body["nonce"])
     local = datetime.fromisoformat(body["timestamp"]) - datetime.now(UTC)
     assert timedelta(minutes=119) < local <= timedelta(minutes=120), "local time labelled Z"
     signature = hmac.new(WEBHOOK_SECRET.encode(), sent.body, hashlib.sha256).hexdigest()
@@ -121,7 +122,8 @@ def test_what_the_apex_does_with_answers(
     receiver.hold.set()
     assert org.order(key)["Provisioning_Error_Message__c"] == "Read timed out"
     refused = org.provision(key, portal_url="http://127.0.0.1:9")
-    assert refused["status"] is None and "refused" in org.order(key)["Provisioning_Error_Message__c"]
+    assert refused["status"] is None
+    assert "refused" in org.order(key)["Provisioning_Error_Message__c"]
     actions = [entry["action"] for entry in org.journal(order=key) if entry["direction"] != "in"]
     assert actions == ["callout", "apex.update"] * 5
 
@@ -141,7 +143,8 @@ def test_callouts_to_order(receiver: Receiver, org: SalesforceSandbox, new_order
         write_back=False,
     )
     sent = receiver.deliveries[0]
-    assert sent.path.endswith(f"/orders/{key[:15]}/fulfill") and sent.json()["requestedBy"] == "me"
+    assert sent.path.endswith(f"/orders/{key[:15]}/fulfill")
+    assert sent.json()["requestedBy"] == "me"
     assert [sent.headers[name] for name in ("idempotency-key", "x-sf-nonce", "x-sf-timestamp", "prefer")] == [
         "k",
         "n",
@@ -160,11 +163,13 @@ def test_the_packages_callout(receiver: Receiver, org: SalesforceSandbox, new_or
     body = sent.json()
     assert list(body) == ["orderId", "timestamp", "nonce", "requestedBy"]
     assert sent.body == json.dumps(body, separators=(",", ":")).encode()
-    assert body["requestedBy"] == "operator@northwind.example" and re.fullmatch(r"[0-9a-f]{32}", body["nonce"])
+    assert body["requestedBy"] == "operator@northwind.example"
+    assert re.fullmatch(r"[0-9a-f]{32}", body["nonce"])
     assert abs(datetime.fromisoformat(body["timestamp"]) - datetime.now(UTC)) < timedelta(seconds=20), "GMT"
     assert sent.headers["x-sf-signature"] == hmac.new(WEBHOOK_SECRET.encode(), sent.body, hashlib.sha256).hexdigest()
     assert re.fullmatch(rf"provision_{key}_[0-9a-f]{{32}}", sent.headers["idempotency-key"])
-    assert "prefer" not in sent.headers and (result["status"], result["mode"]) == (200, "package")
+    assert "prefer" not in sent.headers
+    assert (result["status"], result["mode"]) == (200, "package")
     assert org.order(key)["Provisioning_Status__c"] == "Requested", "the outcome is the portal's to write"
     actions = [entry["action"] for entry in org.journal(order=key) if entry["direction"] != "in"]
     assert actions == ["apex.update", "callout"], "Requested comes first"
@@ -194,7 +199,8 @@ def test_pauses_grow_and_honour_retry_after(
     receiver.statuses = [503, (503, {"Retry-After": "1"}), 200]
     org.provision(key)
     first, second, third = [each["received"] for each in org.journal(order=key, action="callout")]
-    assert second - first >= 0.1 and third - second >= 1.0
+    assert second - first >= 0.1
+    assert third - second >= 1.0
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422])
@@ -203,7 +209,8 @@ def test_definite_refusals_end_the_click(
 ) -> None:
     key = new_order()
     receiver.statuses = [status]
-    assert org.provision(key)["status"] == status and len(receiver.deliveries) == 1
+    assert org.provision(key)["status"] == status
+    assert len(receiver.deliveries) == 1
     found = org.order(key)
     assert found["Provisioning_Status__c"] == "Failed"
     assert found["Provisioning_Error_Message__c"] == f"HTTP {status}: Title {status}"
@@ -262,7 +269,8 @@ def test_many_orders_at_once(receiver: Receiver, org: SalesforceSandbox, new_ord
     assert [each["orderId"] for each in results] == keys
     assert [each["status"] for each in results] == [409 if each == keys[3] else 200 for each in keys]
     assert {each.headers["prefer"] for each in receiver.deliveries} == {"respond-async"}
-    assert len(receiver.deliveries) == 9 and len({each.headers["idempotency-key"] for each in receiver.deliveries}) == 8
+    assert len(receiver.deliveries) == 9
+    assert len({each.headers["idempotency-key"] for each in receiver.deliveries}) == 8
     order = [each["action"] for each in org.journal(since) if each["direction"] != "in"]
     assert order[:9] == ["apex.update"] * 8 + ["callout"], "all are marked before the first call"
     assert org.order(keys[3])["Provisioning_Status__c"] == "Failed"
@@ -275,7 +283,8 @@ def test_the_list_has_the_button_for_many(
     listed = requests.get(f"{org.url}/", timeout=30).text
     assert all(f'type="checkbox" name="order" value="{key}"' in listed for key in keys)
     answer = requests.post(f"{org.url}/provision", data={"order": keys}, headers={"Origin": org.url}, timeout=30)
-    assert answer.status_code == 200 and answer.url == f"{org.url}/"
+    assert answer.status_code == 200
+    assert answer.url == f"{org.url}/"
     org.wait_for(lambda: len(receiver.deliveries) == 2)
     assert {each.json()["orderId"] for each in receiver.deliveries} == set(keys)
     assert requests.post(f"{org.url}/provision", data={}, timeout=30).status_code == 200
@@ -288,14 +297,18 @@ def test_the_button_comes_back_at_once(
     org.settings(callout_mode="guide")
     receiver.hold.clear()
     page = requests.post(f"{org.url}/orders/{key}/provision", headers={"Origin": org.url}, timeout=30)
-    assert page.status_code == 200 and page.url.endswith(f"/orders/{key}")
+    assert page.status_code == 200
+    assert page.url.endswith(f"/orders/{key}")
     org.wait_for(lambda: receiver.deliveries)
     waiting = requests.get(f"{org.url}/orders/{key}", timeout=30).text
-    assert "waiting for the portal" in waiting and 'http-equiv="refresh"' in waiting
+    assert "waiting for the portal" in waiting
+    assert 'http-equiv="refresh"' in waiting
     receiver.hold.set()
     org.wait_for(lambda: org.order(key)["Provisioning_Status__c"] == "Provisioned")
     done = requests.get(f"{org.url}/orders/{key}", timeout=30).text
-    assert "HTTP 200" in done and "&quot;said&quot;: 200" in done and 'http-equiv="refresh"' not in done
+    assert "HTTP 200" in done
+    assert "&quot;said&quot;: 200" in done
+    assert 'http-equiv="refresh"' not in done
 
 
 def test_events_of_whmcs(receiver: Receiver, whmcs: WhmcsSandbox, api: Api, client: Callable[..., int]) -> None:
@@ -355,4 +368,5 @@ def test_events_of_whmcs(receiver: Receiver, whmcs: WhmcsSandbox, api: Api, clie
     nonces = [sent.json()["nonce"] for sent in receiver.deliveries]
     assert len(nonces) == len(set(nonces)), "each delivery has a nonce of its own"
     password = next(each["password"] for each in whmcs.state("services")["services"] if str(each["id"]) == service)
-    assert password and password not in str(receiver.deliveries) + str(whmcs.journal())
+    assert password
+    assert password not in str(receiver.deliveries) + str(whmcs.journal())

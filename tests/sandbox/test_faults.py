@@ -86,7 +86,8 @@ def test_error_bodies(api: Api, whmcs: WhmcsSandbox) -> None:
     assert [answer.status_code for answer in seen] == [502, 500, 200, 503, 200, 403, 200]
     assert seen[0].json() == {"a": 1}
     assert (seen[0].headers["X-Test"], seen[0].headers["Retry-After"]) == ("1", "7")
-    assert "Down for Maintenance" in seen[2].text and seen[4].content == b""
+    assert "Down for Maintenance" in seen[2].text
+    assert seen[4].content == b""
     assert seen[5].json()["message"] == "Authentication Failed"
     assert [fault["applied"] for fault in whmcs.faults()] == [1] * 6
 
@@ -143,7 +144,8 @@ def test_half_built(api: Api, client: Client, whmcs: WhmcsSandbox) -> None:
     assert (seen["lineitems"], seen["invoiceid"]) == ({"lineitem": []}, "0")
     thread.join(30)
     whole = api("GetOrders", userid=customer).json()["orders"]["order"][0]
-    assert len(whole["lineitems"]["lineitem"]) == 2 and whole["invoiceid"] == result[0].json()["invoiceid"] != "0"
+    assert len(whole["lineitems"]["lineitem"]) == 2
+    assert whole["invoiceid"] == result[0].json()["invoiceid"] != "0"
 
 
 def test_delay_and_hang(api: Api, client: Client, whmcs: WhmcsSandbox) -> None:
@@ -154,7 +156,8 @@ def test_delay_and_hang(api: Api, client: Client, whmcs: WhmcsSandbox) -> None:
         since = whmcs.last_entry()
         assert add_order(api, customer).json()["result"] == "success"
         entry = whmcs.journal(since, action="AddOrder")[0]
-        assert entry["inside"] >= 0.3 and whmcs.seconds_inside(since, action="AddOrder") == entry["inside"]
+        assert entry["inside"] >= 0.3
+        assert whmcs.seconds_inside(since, action="AddOrder") == entry["inside"]
     assert entry["answered"] - entry["effect"] >= 0.3
     whmcs.fault("hang", action="AddOrder", seconds=0.2)
     with pytest.raises(requests.ConnectionError):
@@ -172,7 +175,8 @@ def test_pause_point(api: Api, client: Client, whmcs: WhmcsSandbox, when: str, o
     assert len(whmcs.orders_of(customer)) == orders
     assert whmcs.release(entry["id"]) == [entry["id"]]
     sender.join(30)
-    assert b'"result":"success"' in sender.answer and len(whmcs.orders_of(customer)) == 1
+    assert b'"result":"success"' in sender.answer
+    assert len(whmcs.orders_of(customer)) == 1
     sender.vanish()
     assert whmcs.journal(client=str(customer), state="answered")[-1]["id"] == entry["id"]
 
@@ -244,7 +248,8 @@ def test_what_is_no_fault_is_refused(whmcs: WhmcsSandbox) -> None:
 def test_maintenance(api: Api, whmcs: WhmcsSandbox) -> None:
     whmcs.maintenance()
     answer = api("GetStats")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5") and answer.text.startswith("<!DOCTYPE")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.text.startswith("<!DOCTYPE")
     assert requests.get(f"{whmcs.url}/", timeout=30).status_code == 503
     whmcs.maintenance(False)
     assert api("GetStats").json()["result"] == "success"
@@ -297,5 +302,6 @@ def test_keep_alive_and_concurrency(whmcs: WhmcsSandbox, client: Client) -> None
     found = whmcs.orders_of(customer)
     assert len(found) == len({each["id"] for each in found}) == 400
     newest = whmcs.journal(action="AddOrder", client=str(customer))
-    assert len(newest) == 400 and all(each["state"] == "answered" for each in newest)
+    assert len(newest) == 400
+    assert all(each["state"] == "answered" for each in newest)
     assert time.time() > newest[-1]["answered"] >= newest[-1]["effect"] >= newest[-1]["received"]

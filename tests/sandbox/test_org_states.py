@@ -36,7 +36,8 @@ def test_writes_refused_record_by_record_and_call_by_call(
     org.settings(refused_writes={first: code})
     refusal, success = batch(sf, first, second)
     assert (refusal["success"], refusal["errors"][0]["statusCode"]) == (False, code)
-    assert success["success"] is True and org.order(second)["Provisioning_Status__c"] == "Activating"
+    assert success["success"] is True
+    assert org.order(second)["Provisioning_Status__c"] == "Activating"
     assert refused(lambda: sf.Order.update(first, {"Provisioning_Status__c": "Failed"}))["errorCode"] == code
     org.settings(refused_writes={"update:Order": {"code": code, "message": "in words of their own"}})
     assert [each["errors"][0]["message"] for each in batch(sf, first, second)] == ["in words of their own"] * 2
@@ -56,7 +57,8 @@ def test_full_storage_and_failing_triggers(sf: Any, org: SalesforceSandbox, new_
     org.settings(storage_full=False, failing_triggers={"Order": "System.NullPointerException: no owner"})
     error = refused(lambda: sf.Order.update(order, {"Description": "x"}))
     assert error["errorCode"] == "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY"
-    assert "OrderTrigger: execution of BeforeUpdate" in error["message"] and "no owner" in error["message"]
+    assert "OrderTrigger: execution of BeforeUpdate" in error["message"]
+    assert "no owner" in error["message"]
     assert sf.Contact.create({"LastName": "x"})["success"]
 
 
@@ -86,7 +88,8 @@ def test_person_accounts(sf: Any, org: SalesforceSandbox, sides: Sides) -> None:
     assert (row["Name"], row["IsPersonAccount"], row["Contacts"]) == ("Edith Clarke", True, None)
     assert sf.Account.get(sides.ids["account:ada"])["IsPersonAccount"] is False
     made = org.seed(records=[{"type": "Account", "LastName": "Seeded", "PersonEmail": "seeded@clarke.example"}])
-    assert sf.Account.get(made["ids"][0])["IsPersonAccount"] is True and key != made["ids"][0]
+    assert sf.Account.get(made["ids"][0])["IsPersonAccount"] is True
+    assert key != made["ids"][0]
     assert refused(lambda: sf.Account.create({"Phone": "1"}))["fields"] == ["Name"]
 
 

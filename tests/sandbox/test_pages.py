@@ -72,7 +72,9 @@ def test_pages_of_the_org(org: SalesforceSandbox, new_order: Callable[..., str])
     for path in ("/", "/accounts", "/products", f"/orders/{key}"):
         page = read(org.url + path)
         assert EVIL not in page
-    assert html.escape(EVIL) in page and "Provision in WHMCS" in page and "PAYMENT_METHOD_MISSING" in page
+    assert html.escape(EVIL) in page
+    assert "Provision in WHMCS" in page
+    assert "PAYMENT_METHOD_MISSING" in page
     assert requests.get(f"{org.url}/orders/{key}/provision", timeout=30).status_code == 404, "buttons are POST"
     requests.post(f"{org.url}/orders/{key}/status", data={"status": "Rejected"}, timeout=30)
     assert org.order(key)["Status"] == "Rejected"
@@ -117,7 +119,8 @@ def test_the_client_area(
     link = api("CreateSsoToken", client_id=customer, destination="clientarea:payment_methods").json()["redirect_url"]
     with requests.Session() as browser:
         page = browser.get(link, timeout=30)
-        assert page.status_code == 200 and "No payment method on file" in page.text
+        assert page.status_code == 200
+        assert "No payment method on file" in page.text
         assert 'href="http://portal.example/orders"' in page.text
         page = browser.post(page.url, timeout=30)
         assert "Visa ending 4242" in page.text
@@ -144,14 +147,17 @@ def test_mails(mailbox: Mailbox) -> None:
     found = mailbox.wait_for_mail("ann@")
     assert (found["subject"], found["from"], found["to"]) == (EVIL, "shop@example.com", ["ann@example.com"])
     assert found["links"] == ["http://portal.example/sign-in?token=a&x="]
-    assert "Grüße" in found["text"] and "<b>there</b>" in found["html"]
+    assert "Grüße" in found["text"]
+    assert "<b>there</b>" in found["html"]
     assert EVIL not in read(mailbox.url + "/")
     page = read(f"{mailbox.url}/mails/{found['id']}")
     assert '<a href="http://portal.example/sign-in?token=a&amp;x="' in page
     frame = re.search(r'<iframe [^>]*srcdoc="([^"]*)"', page)
-    assert frame is not None and 'sandbox="allow-popups' in frame.group()
+    assert frame is not None
+    assert 'sandbox="allow-popups' in frame.group()
     assert "<b>there</b>" in html.unescape(frame.group(1))
-    assert mailbox.messages(since=found["id"]) == [] and mailbox.messages(to="nobody") == []
+    assert mailbox.messages(since=found["id"]) == []
+    assert mailbox.messages(to="nobody") == []
     mailbox.clear()
     assert mailbox.messages() == []
 
@@ -174,7 +180,8 @@ def test_faults_of_the_mailbox(mailbox: Mailbox, kind: str, error: type[Exceptio
         with pytest.raises(error) as caught:
             mail(mailbox, to)
         if kind == "reject":
-            assert isinstance(caught.value, smtplib.SMTPDataError) and caught.value.smtp_code == 452
+            assert isinstance(caught.value, smtplib.SMTPDataError)
+            assert caught.value.smtp_code == 452
     assert len(mailbox.messages(to=to)) == kept
     mail(mailbox, to)
     assert len(mailbox.messages(to=to)) == kept + 1
@@ -198,7 +205,8 @@ def test_seeding(sides: Sides, sf: Any, new_order: Callable[..., str]) -> None:
         ],
     )
     contact = next(each for each in sides.org.state("Contact")["Contact"] if each["Id"] == made["ids"][1])
-    assert contact["AccountId"] == made["names"]["a"] and contact["Name"] == "Child"
+    assert contact["AccountId"] == made["names"]["a"]
+    assert contact["Name"] == "Child"
     sf.Order.update(order, {"Extra__c": "12345"})
     with pytest.raises(SalesforceMalformedRequest, match="STRING_TOO_LONG"):
         sf.Order.update(order, {"Extra__c": "123456"})

@@ -60,7 +60,8 @@ def test_what_is_hidden_does_not_exist(sf: Any, org: SalesforceSandbox, new_orde
     assert refused(lambda: sf.Contact.describe())["errorCode"] == "NOT_FOUND"
     assert refused(lambda: sf.query("SELECT (SELECT Id FROM Contacts) FROM Account"))["errorCode"] == "INVALID_TYPE"
     error = refused(lambda: sf.query("SELECT (SELECT Hostname__c FROM OrderItems) FROM Order"))
-    assert error["errorCode"] == "INVALID_FIELD" and "'Hostname__c' on entity 'OrderItem'" in error["message"]
+    assert error["errorCode"] == "INVALID_FIELD"
+    assert "'Hostname__c' on entity 'OrderItem'" in error["message"]
     assert "Hostname__c" not in {each["name"] for each in sf.OrderItem.describe()["fields"]}
     assert "WHMCS_Order_ID__c" not in sf.Order.get(order)
     assert refused(lambda: sf.Order.update(order, {"WHMCS_Order_ID__c": "1"}))["errorCode"] == "INVALID_FIELD"
@@ -103,7 +104,8 @@ def test_a_held_row_is_waited_for(sf: Any, org: SalesforceSandbox, new_order: Ca
     org.lock(order)
     begun = time.monotonic()
     error = refused(lambda: sf.Order.update(order[:15], {"WHMCS_Order_ID__c": "7"}))
-    assert error["errorCode"] == "UNABLE_TO_LOCK_ROW" and order in error["message"]
+    assert error["errorCode"] == "UNABLE_TO_LOCK_ROW"
+    assert order in error["message"]
     assert 0.2 <= time.monotonic() - begun < 5
     body = {"records": [{"attributes": {"type": "Order"}, "id": order, "WHMCS_Order_ID__c": "7"}]}
     (one,) = sf.restful("composite/sobjects", method="PATCH", json=body)
@@ -117,7 +119,8 @@ def test_a_held_row_is_waited_for(sf: Any, org: SalesforceSandbox, new_order: Ca
     org.wait_for(lambda: org.journal(since, action="update:Order"))
     org.unlock(order)
     writer.join(20)
-    assert not writer.is_alive() and org.order(order)["WHMCS_Order_ID__c"] == "8"
+    assert not writer.is_alive()
+    assert org.order(order)["WHMCS_Order_ID__c"] == "8"
     assert len(org.journal(since, action="update:Order")) == 1, "one call, that waited"
 
 
@@ -148,4 +151,5 @@ def test_too_many_calls_at_once(sf: Any, org: SalesforceSandbox, new_order: Call
     assert org.wait_for(refusal)[0]["errorCode"] == "REQUEST_LIMIT_EXCEEDED"
     org.unlock()
     writer.join(20)
-    assert not writer.is_alive() and org.order(order)["WHMCS_Order_ID__c"] == "9"
+    assert not writer.is_alive()
+    assert org.order(order)["WHMCS_Order_ID__c"] == "9"

@@ -56,7 +56,8 @@ def test_state_journal_and_settings_survive_a_kill(tmp_path: Path, keys: Keys) -
         assert answer.json()["totalSize"] == 4, "a session outlives the restart"
         assert org.settings()["query_batch_size"] == 7
         (entry,) = whmcs.journal(action="AddOrder")
-        assert entry["effect"] is not None and entry["outcome"]["orderid"] == "1"
+        assert entry["effect"] is not None
+        assert entry["outcome"]["orderid"] == "1"
         assert requests.post(whmcs.api_url, data=form, timeout=30).json()["orderid"] == "2"
         assert whmcs.last_entry() > last, "journal ids go on"
         assert "only in memory" not in "".join(
@@ -68,7 +69,8 @@ def test_rotating_the_journal(tmp_path: Path) -> None:
     with start_whmcs(tmp_path) as whmcs:
         requests.get(f"{whmcs.url}/", timeout=30)
         last = whmcs.rotate_journal()
-        assert whmcs.journal() == [] and last == 1
+        assert whmcs.journal() == []
+        assert last == 1
         requests.get(f"{whmcs.url}/", timeout=30)
         assert [entry["id"] for entry in whmcs.journal()] == [2]
 
@@ -77,7 +79,8 @@ def test_mailbox_keeps_its_ports_and_mails(tmp_path: Path) -> None:
     with Mailbox.start(tmp_path) as mailbox:
         before = (mailbox.url, mailbox.smtp_url)
         mailbox.restart()
-        assert (mailbox.url, mailbox.smtp_url) == before and mailbox.messages() == []
+        assert (mailbox.url, mailbox.smtp_url) == before
+        assert mailbox.messages() == []
 
 
 def test_attach(tmp_path: Path) -> None:

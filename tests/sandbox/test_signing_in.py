@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import json
 import time
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 import jwt
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.control import SalesforceSandbox
 from sandbox.salesforce import oauth
+from tests.certificates import certificate
 from tests.sandbox.conftest import GRANT, USERNAME, Keys, assertion, token_answer
 
 
@@ -92,7 +90,8 @@ def test_forged_assertions(org: SalesforceSandbox, keys: Keys) -> None:
         answer = token_answer(org, token)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant"), token
     assert token_answer(org, good, grant="password").json()["error"] == "unsupported_grant_type"
-    assert GRANT and token_answer(org, good).status_code == 200
+    assert GRANT
+    assert token_answer(org, good).status_code == 200
 
 
 def _pack(value: dict[str, Any]) -> str:
@@ -113,20 +112,8 @@ def test_switches(org: SalesforceSandbox, keys: Keys) -> None:
 @pytest.mark.parametrize("size", [2048, 3072])
 def test_a_certificate_is_as_good_as_a_key(tmp_path: Path, size: int) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=size)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "portal")])
-    today = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(today)
-        .not_valid_after(today + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
     path = tmp_path / "certificate.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(certificate(key, "portal"))
     numbers = key.public_key().public_numbers()
     assert oauth.load_public_key(path) == (numbers.n, numbers.e)
     token = jwt.encode({"iss": "x"}, key, "RS256")

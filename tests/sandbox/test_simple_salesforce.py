@@ -27,9 +27,11 @@ def content(caught: pytest.ExceptionInfo[SalesforceError]) -> Any:
 
 def test_create_get_update_delete(sf: Any, org: SalesforceSandbox) -> None:
     created = sf.Account.create({"Name": "Ø & Söhne", "WHMCS_Client_ID__c": "77"})
-    assert created["success"] is True and created["errors"] == []
+    assert created["success"] is True
+    assert created["errors"] == []
     key = created["id"]
-    assert len(key) == 18 and key.startswith("001")
+    assert len(key) == 18
+    assert key.startswith("001")
     found = sf.Account.get(key)
     assert (found["Name"], found["attributes"]["type"]) == ("Ø & Söhne", "Account")
     assert found["attributes"]["url"].endswith(f"/sobjects/Account/{key}")
@@ -51,7 +53,8 @@ def test_upsert_by_external_id(sf: Any, sides: Sides) -> None:
     sides.org.settings(upsert_update_status=204)
     assert sf.Order.upsert(path, {"Description": "and again"}) == 204
     found = sf.query(format_soql("SELECT Id, Description FROM Order WHERE Portal_Reference__c = {}", reference))
-    assert found["totalSize"] == 1 and found["records"][0]["Description"] == "and again"
+    assert found["totalSize"] == 1
+    assert found["records"][0]["Description"] == "and again"
 
 
 def test_get_by_custom_id(sf: Any, new_order: Callable[..., str]) -> None:
@@ -65,7 +68,8 @@ def test_describe_and_metadata(sf: Any) -> None:
     names = {each["name"] for each in sf.describe()["sobjects"]}
     assert {"Account", "Order", "OrderItem", "PricebookEntry"} <= names
     fields = {each["name"]: each for each in sf.Order.describe()["fields"]}
-    assert fields["Portal_Reference__c"]["externalId"] and fields["Portal_Reference__c"]["unique"]
+    assert fields["Portal_Reference__c"]["externalId"]
+    assert fields["Portal_Reference__c"]["unique"]
     assert fields["Provisioning_Error_Message__c"]["length"] == 255
     assert sf.Order.metadata()["objectDescribe"]["keyPrefix"] == "801"
 
@@ -91,7 +95,9 @@ def test_paging(sf: Any, sides: Sides) -> None:
     assert (first["totalSize"], first["done"], len(first["records"])) == (8, False, 3)
     second = sf.query_more(first["nextRecordsUrl"], identifier_is_url=True)
     third = sf.query_more(second["nextRecordsUrl"].rsplit("/", 1)[-1])
-    assert third["done"] is True and "nextRecordsUrl" not in third and len(third["records"]) == 2
+    assert third["done"] is True
+    assert "nextRecordsUrl" not in third
+    assert len(third["records"]) == 2
     everything = sf.query_all(query)
     assert [row["LastName"] for row in everything["records"]] == [f"Page {number}" for number in range(8)]
     assert len(list(sf.query_all_iter(query))) == 8
@@ -118,9 +124,11 @@ def test_order_with_parents_and_items(sf: Any, new_order: Callable[..., str]) ->
         )
     )["records"][0]
     assert row["Account"]["WHMCS_Client_ID__c"] == "1"
-    assert row["TotalAmount"] == 10.0 and len(row["OrderNumber"]) == 8
+    assert row["TotalAmount"] == 10.0
+    assert len(row["OrderNumber"]) == 8
     items = row["OrderItems"]
-    assert items["totalSize"] == 2 and items["done"] is True
+    assert items["totalSize"] == 2
+    assert items["done"] is True
     assert {each["Product2"]["Billing_Cycle__c"] for each in items["records"]} == {"Monthly", "One-Time"}
     assert items["records"][0]["PricebookEntry"]["Product2"]["Name"] == "Starter Hosting"
 
@@ -205,7 +213,8 @@ def tree(sides: Sides, reference: str, entry: str) -> dict[str, Any]:
 
 def test_composite_tree(sf: Any, sides: Sides) -> None:
     done = sf.restful("composite/tree/Order", method="POST", json=tree(sides, "tree-1", sides.ids["entry:starter"]))
-    assert done["hasErrors"] is False and [each["referenceId"] for each in done["results"]] == ["order", "item"]
+    assert done["hasErrors"] is False
+    assert [each["referenceId"] for each in done["results"]] == ["order", "item"]
     with pytest.raises(SalesforceMalformedRequest) as twice:
         sf.restful("composite/tree/Order", method="POST", json=tree(sides, "tree-1", sides.ids["entry:starter"]))
     failure = content(twice)["results"][0]
@@ -252,7 +261,8 @@ def test_collections(sf: Any, new_order: Callable[..., str], org: SalesforceSand
     read = sf.restful(
         "composite/sobjects/Contact", params={"ids": f"{created[0]['id']},003000000000001AAA", "fields": "LastName"}
     )
-    assert read[0]["LastName"] == "One" and read[1] is None
+    assert read[0]["LastName"] == "One"
+    assert read[1] is None
     removed = sf.restful("composite/sobjects", method="DELETE", params={"ids": created[0]["id"]})
     assert removed[0]["success"] is True
 
@@ -268,7 +278,8 @@ def test_batch(sf: Any) -> None:
             ]
         },
     )
-    assert [each["statusCode"] for each in done["results"]] == [200, 404] and done["hasErrors"] is True
+    assert [each["statusCode"] for each in done["results"]] == [200, 404]
+    assert done["hasErrors"] is True
 
 
 def refused(act: Callable[[], Any]) -> dict[str, Any]:

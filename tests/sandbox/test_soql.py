@@ -180,4 +180,5 @@ def test_ids() -> None:
     assert ids.to_18("001D000000K0fXOIAZ") == ids.to_18("001d000000k0fxoIAZ") == "001D000000K0fXOIAZ"
     assert ids.to_18("001D000000K0fX") is ids.to_18("001D000000K0fXOIA") is ids.to_18(None) is None
     made = {ids.make("801", number) for number in range(1, 5000)}
-    assert len(made) == 4999 and all(ids.to_18(key[:15]) == key for key in made)
+    assert len(made) == 4999
+    assert all(ids.to_18(key[:15]) == key for key in made)

@@ -60,7 +60,8 @@ def test_quantities(api: Api, client: Callable[..., int], whmcs: WhmcsSandbox) -
     assert len(order(api, customer, **{"qty[0]": 3})["serviceids"].split(",")) == 3
     whmcs.settings(quantities="scalable", legacy_productids=True)
     answer = order(api, customer, **{"qty[0]": 3, "priceoverride[0]": "2.50"})
-    assert "serviceids" not in answer and "," not in answer["productids"]
+    assert "serviceids" not in answer
+    assert "," not in answer["productids"]
     service = api("GetClientsProducts", serviceid=answer["productids"]).json()["products"]["product"][0]
     assert (service["qty"], service["recurringamount"]) == ("3", "7.50")
 
@@ -69,7 +70,8 @@ def test_custom_fields_belong_to_one_product(api: Api, client: Callable[..., int
     customer = client("fields@example.com")
     listed = api("GetProducts", pid="1,4").json()["products"]["product"]
     field = listed[0]["customfields"]["customfield"][0]
-    assert field["name"] == "sfOrderId" and listed[1]["customfields"]["customfield"] == []
+    assert field["name"] == "sfOrderId"
+    assert listed[1]["customfields"]["customfield"] == []
     assert listed[0]["pricing"]["USD"]["annually"] == "-1.00"
     mark = "sfOrderId=801é"
     packed = base64.b64encode(
@@ -115,7 +117,8 @@ def test_pay_methods(api: Api, client: Callable[..., int]) -> None:
     assert api("GetPayMethods", clientid=customer).json()["paymethods"] == []
     api("AddPayMethod", clientid=customer, type="CreditCard", card_number="4111111111111111", card_expiry="1229")
     (card,) = api("GetPayMethods", clientid=customer).json()["paymethods"]
-    assert card["card_last_four"] == "1111" and card["remote_token"]
+    assert card["card_last_four"] == "1111"
+    assert card["remote_token"]
 
 
 def test_clients(api: Api, client: Callable[..., int]) -> None:
@@ -144,7 +147,8 @@ def test_module_failure(api: Api, client: Callable[..., int], whmcs: WhmcsSandbo
     assert (service["status"], service["username"]) == ("Pending", "")
     assert api("ModuleCreate", serviceid=made["serviceids"]).json() == {"result": "success"}
     service = api("GetClientsProducts", serviceid=made["serviceids"]).json()["products"]["product"][0]
-    assert service["status"] == "Active" and len(service["password"]) > 8
+    assert service["status"] == "Active"
+    assert len(service["password"]) > 8
 
 
 def test_cancel_takes_services_and_unpaid_invoice_along(

@@ -128,7 +128,8 @@ def test_staff_change_orders_with_and_without_an_event(
     assert api("GetOrders", id=third).json()["orders"]["order"][0]["status"] == "Awaiting Review"
     whmcs.staff("pending", order=second, event=False)
     whmcs.staff("delete", order=first, event=False)
-    assert api("GetOrders", id=first).json()["totalresults"] == 0 and made(whmcs, first) == []
+    assert api("GetOrders", id=first).json()["totalresults"] == 0
+    assert made(whmcs, first) == []
     assert told_of(whmcs, customer) == before, "no hook told of it"
     entries = whmcs.journal(since, direction="staff")
     assert [each["action"] for each in entries] == [
@@ -152,7 +153,8 @@ def test_staff_change_services(api: Api, client: Client, whmcs: WhmcsSandbox, po
     answer = order_of(api, customer, **{**CART, "qty[0]": 1})
     whmcs.staff("service", service=answer["serviceids"], status="Terminated", event=False)
     (service,) = api("GetClientsProducts", serviceid=answer["serviceids"]).json()["products"]["product"]
-    assert service["status"] == "Terminated" and told_of(whmcs, customer) == []
+    assert service["status"] == "Terminated"
+    assert told_of(whmcs, customer) == []
     whmcs.staff("service", service=answer["serviceids"], status="Suspended")
     assert told_of(whmcs, customer) == ["service.suspended"]
 
@@ -166,7 +168,8 @@ def test_an_event_in_the_middle_of_a_call(api: Api, client: Client, whmcs: Whmcs
     )
     since = whmcs.last_entry()
     seen = api("GetOrders", id=order).json()["orders"]["order"][0]
-    assert seen["status"] == "Cancelled" and len(portal.events) == 1, "the portal had the event before the answer"
+    assert seen["status"] == "Cancelled", "the portal had the event before the answer"
+    assert len(portal.events) == 1, "the portal had the event before the answer"
     asked, staff, webhook = sorted(whmcs.journal(since), key=lambda each: each["id"])
     assert [each["action"] for each in (asked, staff, webhook)] == ["GetOrders", "staff.cancel", "webhook"]
     assert asked["received"] <= webhook["received"] <= webhook["answered"] <= asked["answered"]

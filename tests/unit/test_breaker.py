@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,7 @@ from portal.clients.circuit_breaker import LONGEST_PAUSE, OPENS_AT, Breaker
 from portal.domain.model import Setup, UpstreamError
 from portal.ledger import circuits, events
 from portal.ledger.engine import Ledger
-from portal.ledger.migrate import upgrade
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    upgrade(ledger)
-    yield ledger
-    ledger.dispose()
+from tests.fakes import Clock
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +55,8 @@ def test_it_opens_after_failures_in_a_row_only(ledger: Ledger) -> None:
             breaker.note(DOWN)
         breaker.note(None)
     breaker.check()
-    assert state(ledger).failures == 0 and state(ledger).opened_at is None
+    assert state(ledger).failures == 0
+    assert state(ledger).opened_at is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +82,8 @@ def test_while_open_nothing_is_sent_and_the_refusal_says_when_to_ask_again(ledge
     breaker = broken(ledger, clock)
     error = refusal(breaker)
     assert (error.code, error.permanent, error.unknown, error.reached) == ("circuit_open", False, False, False)
-    assert error.retry_after is not None and 0.5 <= error.retry_after <= 1.2 + 1.0
+    assert error.retry_after is not None
+    assert 0.5 <= error.retry_after <= 1.2 + 1.0
     assert str(error) == "WHMCS doesn't answer; the order waits until it does"
 
 
@@ -156,7 +141,9 @@ def test_pauses_grow_to_a_limit(ledger: Ledger) -> None:
         clock.now = probe_at
         breaker.check()
         breaker.note(DOWN)
-    assert pauses[0] <= 1.2 < pauses[2] and max(pauses) <= LONGEST_PAUSE * 1.2 and pauses[-1] >= LONGEST_PAUSE * 0.8
+    assert pauses[0] <= 1.2 < pauses[2]
+    assert max(pauses) <= LONGEST_PAUSE * 1.2
+    assert pauses[-1] >= LONGEST_PAUSE * 0.8
 
 
 def test_what_the_other_side_asks_for_is_kept(ledger: Ledger) -> None:
@@ -166,7 +153,8 @@ def test_what_the_other_side_asks_for_is_kept(ledger: Ledger) -> None:
     breaker.check()
     breaker.note(UpstreamError("WHMCS", "busy", permanent=False, code="http_429", retry_after=120.0))
     probe_at = state(ledger).probe_at
-    assert probe_at is not None and probe_at - clock.now >= 120.0
+    assert probe_at is not None
+    assert probe_at - clock.now >= 120.0
 
 
 def test_a_prober_that_died_keeps_it_closed_to_others_for_one_pause_only(ledger: Ledger) -> None:
@@ -208,22 +196,29 @@ def test_a_fault_of_one_action_stops_that_action_at_once_until_it_is_mended(ledg
     breaker.note(fault(Setup.ACTION), "AddOrder")
     for each in (breaker, other_process):
         error = stopped(each, "AddOrder")
-        assert error is not None and (error.code, error.setup, error.permanent) == ("circuit_open", Setup.ACTION, False)
-        assert str(error) == "WHMCS refused: auth" and error.retry_after is not None and not error.reached
+        assert error is not None
+        assert (error.code, error.setup, error.permanent) == ("circuit_open", Setup.ACTION, False)
+        assert str(error) == "WHMCS refused: auth"
+        assert error.retry_after is not None
+        assert not error.reached
         assert stopped(each, "GetOrders") is None
     breaker.note(None, "GetOrders")  # the side answers, and isn't mended for all that
-    assert stopped(breaker, "AddOrder") is not None and not woken
+    assert stopped(breaker, "AddOrder") is not None
+    assert not woken
     clock.now += 5
-    assert stopped(breaker, "AddOrder") is None and stopped(other_process, "AddOrder") is not None  # one probe
+    assert stopped(breaker, "AddOrder") is None
+    assert stopped(other_process, "AddOrder") is not None
     breaker.note(None, "AddOrder")
-    assert len(woken) == 1 and stopped(other_process, "AddOrder") is None
+    assert len(woken) == 1
+    assert stopped(other_process, "AddOrder") is None
 
 
 def test_a_fault_of_the_whole_side_stops_every_action_and_any_good_answer_ends_it(ledger: Ledger) -> None:
     clock = Clock()
     breaker = Breaker(ledger, "whmcs", now=clock)
     breaker.note(fault(Setup.SIDE), "GetPayMethods")
-    assert stopped(breaker, "AddOrder") is not None and stopped(breaker, "GetPayMethods") is not None
+    assert stopped(breaker, "AddOrder") is not None
+    assert stopped(breaker, "GetPayMethods") is not None
     clock.now += 5
     assert stopped(breaker, "GetOrders") is None
     breaker.note(UpstreamError("WHMCS", "no such client", permanent=True, code="refused"), "GetOrders")
@@ -274,14 +269,16 @@ def test_pauses_between_probes_of_the_set_up_grow_to_a_minute(ledger: Ledger) ->
         assert row.probe_at is not None
         pauses.append(row.probe_at - clock.now)
         clock.now = row.probe_at
-    assert pauses[0] <= 1.2 and 48 <= pauses[-1] <= 72
+    assert pauses[0] <= 1.2
+    assert 48 <= pauses[-1] <= 72
 
 
 @pytest.mark.parametrize("action", ["GetClientsProducts", "GetClientsDetails", "find_order_by_reference"])
 def test_every_action_has_a_row_of_its_own(action: str) -> None:
     others = ["GetPayMethods", "GetPaymentMethods", "GetProducts", "accounts_with_email", "*"]
     names = [circuits.setup_name("salesforce", each) for each in (action, *others)]
-    assert len(set(names)) == len(names) and max(map(len, names)) <= 20
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 20
 
 
 def test_a_ledger_that_cant_be_used_breaks_no_call_that_has_been_made(tmp_path: Path) -> None:

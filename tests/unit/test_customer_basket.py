@@ -159,7 +159,8 @@ def test_what_is_no_longer_offered_is_left_out_and_said() -> None:
     mine.add("a", "1", "", "")
     mine.add("b", "1", "one.example", "")
     left = basket(store, Catalogue((product("b", "1", "domain"),), 0.0))
-    assert left.gone == 1 and [line.index for line in left] == [1]
+    assert left.gone == 1
+    assert [line.index for line in left] == [1]
     left.remove(1)
     assert not left
 

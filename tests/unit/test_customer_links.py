@@ -60,7 +60,9 @@ def test_a_link_is_good_for_its_purpose_only() -> None:
     assert links.read_sign_in(order) is None
     assert links.read_order(token(sign_in_link(links))) is None
     read = links.read_order(order)
-    assert read is not None and read.reference == "PO-AAAA-BBBB" and read.expires_at == NOW + 30 * 24 * 3600
+    assert read is not None
+    assert read.reference == "PO-AAAA-BBBB"
+    assert read.expires_at == NOW + 30 * 24 * 3600
     assert ORDER_PATH in links.order(reference="x", account_id="y", now=NOW)
 
 
@@ -91,7 +93,8 @@ def test_links_outlive_a_rotation_of_the_key() -> None:
 def test_development_keeps_a_key_of_its_own(tmp_path: Path) -> None:
     mine = settings(secret_key=None, portal_var_dir=tmp_path / "new")
     first = signing_keys(mine)
-    assert signing_keys(mine) == first and len(first[0]) == 64
+    assert signing_keys(mine) == first
+    assert len(first[0]) == 64
     assert os.stat(tmp_path / "new" / "secret_key").st_mode & 0o777 == 0o600
 
 

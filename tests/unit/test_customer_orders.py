@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,41 +11,22 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.clients.salesforce import errors
-from portal.clients.salesforce.records import ChangedOrders, NewOrder, OrderChange
+from portal.clients.salesforce.records import ChangedOrders, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of, sync_changes
-from portal.domain.model import CustomerStatus, SalesforceItem, SalesforceOrder, State, UpstreamError
+from portal.domain.model import CustomerStatus, SalesforceOrder, State, UpstreamError
 from portal.ledger import fulfillments, order_sync, orders
 from portal.ledger.engine import Ledger
 from portal.ledger.orders import PLACE_LEASE_SECONDS, Order
 from portal.ledger.schema import fulfillments as fulfillments_table
-from portal.ledger.schema import metadata, outbox
+from portal.ledger.schema import outbox
+from tests.fakes import ACCOUNT, Clock, FakeOrg, salesforce_order
+from tests.fakes import ORDER as SF
 
 NOW = 1_700_000_000.0
-REF, SF, ACCOUNT = "PO-AAAA-BBBB", "801000000000001AAA", "001000000000001AAA"
+REF = "PO-AAAA-BBBB"
 
-SNAPSHOT = SalesforceOrder(
-    id=SF,
-    order_number="00000100",
-    status="Pending Review",
-    account_id=ACCOUNT,
-    account_name="Lovelace",
-    whmcs_client_id="1",
-    email=None,
-    provisioning_status=None,
-    whmcs_order_id=None,
-    portal_reference=None,
-    items=(SalesforceItem("802", "Starter Hosting", 1, "5.00", "1", "Monthly"),),
-    total="5.00",
-)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    metadata.create_all(made.engine)
-    yield made
-    made.dispose()
+SNAPSHOT = salesforce_order()
 
 
 def insert(ledger: Ledger, reference: str = REF, key: str = "key") -> None:
@@ -92,34 +71,11 @@ CANCELLED_THERE = [{"fields": {"Provisioning_Status__c": "Cancelled"}}]
 # --- placing --------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Org:
-    """A Salesforce that does as it is told; `answers` are what each create_order gives or raises."""
-
-    answers: list[Any]
-    known: dict[str, str]
-    calls: list[str]
-
-    def create_order(self, order: NewOrder) -> str:
-        self.calls.append("create")
-        assert order.items[0].domain == "a.example" and order.effective_date.year == 2023
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return str(answer)
-
-    def find_order_by_reference(self, reference: str) -> str | None:
-        self.calls.append("find")
-        return self.known.get(reference)
-
-
-def portal(ledger: Ledger, *answers: Any, known: dict[str, str] | None = None) -> Any:
-    clock = [NOW]
+def portal(ledger: Ledger, *answers: str | Exception, known: dict[str, str] | None = None) -> Any:
     return SimpleNamespace(
         ledger=ledger,
-        salesforce=Org(list(answers), known or {}, []),
-        now=lambda: clock[0],
-        clock=clock,
+        salesforce=FakeOrg(answers, known or {}),
+        now=Clock(now=NOW),
         settings=SimpleNamespace(portal_pricebook_id="01s000000000001AAA"),
     )
 
@@ -139,7 +95,8 @@ def test_a_form_is_one_row(ledger: Ledger) -> None:
         insert(ledger, "PO-CCCC-DDDD", "key")
     with ledger.read() as connection:
         found = orders.by_checkout_key(connection, "key")
-    assert found is not None and found.reference == REF
+    assert found is not None
+    assert found.reference == REF
 
 
 def test_the_usual_way_is_one_call(ledger: Ledger) -> None:
@@ -179,12 +136,14 @@ def test_what_says_nothing_about_the_order_is_tried_again_after_a_look(ledger: L
     insert(ledger)
     services = portal(ledger, first, SF)
     place(services, REF)
-    assert row(ledger).placing == "placing" and row(ledger).place_due_at == NOW + SCHEDULE[0]
+    assert row(ledger).placing == "placing"
+    assert row(ledger).place_due_at == NOW + SCHEDULE[0]
     place(services, REF)
     assert services.salesforce.calls == ["create"], "not due yet"
-    services.clock[0] += SCHEDULE[0]
+    services.now.now += SCHEDULE[0]
     place(services, REF)
-    assert services.salesforce.calls == ["create", "find", "create"] and row(ledger).sf_order_id == SF
+    assert services.salesforce.calls == ["create", "find", "create"]
+    assert row(ledger).sf_order_id == SF
 
 
 def test_an_order_that_arrived_without_an_answer_is_found_and_not_sent_again(ledger: Ledger) -> None:
@@ -192,22 +151,25 @@ def test_an_order_that_arrived_without_an_answer_is_found_and_not_sent_again(led
     services = portal(ledger, failure(unknown=True), known={})
     place(services, REF)
     services.salesforce.known[REF] = SF
-    services.clock[0] += 100
+    services.now.now += 100
     place(services, REF)
-    assert services.salesforce.calls == ["create", "find"] and row(ledger).sf_order_id == SF
+    assert services.salesforce.calls == ["create", "find"]
+    assert row(ledger).sf_order_id == SF
 
 
 def test_a_reference_that_is_taken_means_it_arrived(ledger: Ledger) -> None:
     insert(ledger)
     services = portal(ledger, failure("DUPLICATE_VALUE", permanent=True), known={REF: SF})
     place(services, REF)
-    assert row(ledger).placing == "placed" and row(ledger).sf_order_id == SF
+    assert row(ledger).placing == "placed"
+    assert row(ledger).sf_order_id == SF
 
 
 def test_taken_but_not_yet_to_be_seen_waits(ledger: Ledger) -> None:
     insert(ledger)
     place(portal(ledger, failure("DUPLICATE_VALUE", permanent=True)), REF)
-    assert row(ledger).placing == "placing" and row(ledger).place_due_at == NOW + SCHEDULE[0]
+    assert row(ledger).placing == "placing"
+    assert row(ledger).place_due_at == NOW + SCHEDULE[0]
 
 
 def test_pauses_grow_and_stay(ledger: Ledger) -> None:
@@ -218,8 +180,8 @@ def test_pauses_grow_and_stay(ledger: Ledger) -> None:
         place(services, REF)
         due = row(ledger).place_due_at
         assert due is not None
-        pauses.append(due - services.clock[0])
-        services.clock[0] = due
+        pauses.append(due - services.now.now)
+        services.now.now = due
     assert pauses == [*SCHEDULE, SCHEDULE[-1], SCHEDULE[-1], SCHEDULE[-1]]
 
 
@@ -240,10 +202,12 @@ def withdraw(ledger: Ledger) -> bool:
 
 def test_withdrawn_before_it_was_ever_sent(ledger: Ledger) -> None:
     insert(ledger)
-    assert withdraw(ledger) and not withdraw(ledger)
+    assert withdraw(ledger)
+    assert not withdraw(ledger)
     services = portal(ledger, SF)
     place(services, REF)
-    assert services.salesforce.calls == [] and told_salesforce(ledger) == []
+    assert services.salesforce.calls == []
+    assert told_salesforce(ledger) == []
     assert row(ledger).status is CustomerStatus.CANCELLED
 
 
@@ -265,7 +229,7 @@ def test_withdrawn_when_nobody_knows_whether_it_arrived(ledger: Ledger) -> None:
     services = portal(ledger, failure(unknown=True))
     place(services, REF)
     assert withdraw(ledger)
-    services.clock[0] += 100
+    services.now.now += 100
     place(services, REF)
     assert services.salesforce.calls == ["create", "find"], "never sent again"
     assert (row(ledger).placing, row(ledger).status) == ("refused", CustomerStatus.CANCELLED)
@@ -280,7 +244,8 @@ def test_withdrawn_when_nobody_knows_whether_it_arrived(ledger: Ledger) -> None:
 def test_withdrawn_in_review(ledger: Ledger) -> None:
     insert(ledger)
     place(portal(ledger, SF), REF)
-    assert withdraw(ledger) and told_salesforce(ledger) == CANCELLED_THERE
+    assert withdraw(ledger)
+    assert told_salesforce(ledger) == CANCELLED_THERE
     with ledger.write() as connection:
         assert orders.withdrawn(connection, SF)
         orders.set_status(connection, SF, CustomerStatus.ACTIVATING, now=NOW)
@@ -296,7 +261,8 @@ def test_once_it_is_asked_for_it_cannot_be_withdrawn(ledger: Ledger) -> None:
     place(portal(ledger, SF), REF)
     with ledger.write() as connection:
         fulfillments.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
-    assert not withdraw(ledger) and told_salesforce(ledger) == []
+    assert not withdraw(ledger)
+    assert told_salesforce(ledger) == []
 
 
 # --- learning -------------------------------------------------------------------------------------------------
@@ -312,7 +278,8 @@ def test_an_order_of_another_channel_goes_by_its_salesforce_id(ledger: Ledger) -
     found = row(ledger, SF)
     assert (found.sf_order_id, found.created_at, found.items[0]["name"]) == (SF, NOW - 1000, "Starter Hosting")
     learn(ledger, replace(SNAPSHOT, items=(), total="9.00"))
-    assert row(ledger, SF).items == [] and row(ledger, SF).total == "9.00"
+    assert row(ledger, SF).items == []
+    assert row(ledger, SF).total == "9.00"
 
 
 def test_what_was_placed_here_keeps_what_its_customer_saw(ledger: Ledger) -> None:
@@ -321,7 +288,8 @@ def test_what_was_placed_here_keeps_what_its_customer_saw(ledger: Ledger) -> Non
     learn(ledger, replace(SNAPSHOT, portal_reference=REF, items=(), total="9.00", status="Activated"))
     found = row(ledger)
     assert (found.total, found.sf_status, found.order_number) == ("5.00", "Activated", "00000100")
-    assert found.items[0]["name"] == "Starter" and found.created_at == NOW
+    assert found.items[0]["name"] == "Starter"
+    assert found.created_at == NOW
 
 
 def test_a_webhook_may_be_quicker_than_salesforces_answer_to_us(ledger: Ledger) -> None:
@@ -417,6 +385,7 @@ def test_an_odd_order_stops_no_other_from_being_synced(
     with ledger.read() as connection:
         known = [orders.get(connection, change.id) is not None for change in changes]
     assert known == [True, True, False, True, True]
-    assert caplog.text.count("can't be synced") == 2 and "ada@" not in caplog.text
+    assert caplog.text.count("can't be synced") == 2
+    assert "ada@" not in caplog.text
     sync_changes(services)
     assert asked == [(0.0, ""), (NOW + 9 - 30.0, "")]  # read on behind the odd ones

@@ -153,7 +153,8 @@ def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
         )
         assert not INNER.search(words), words
         assert "boom" not in words
-        assert progress.headline and progress.sentences
+        assert progress.headline
+        assert progress.sentences
         assert progress.tag == status.value
         assert progress.final == (status in FINAL_STATUSES)
         seen += 1
@@ -162,7 +163,9 @@ def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
 
 def test_a_decision_that_is_pending_is_only_late_to_the_customer() -> None:
     progress = told(replace(ORDER, status=CustomerStatus.ACTIVATING), replace(RUN, state=State.NEEDS_DECISION))
-    assert progress.tag == "Activating" and progress.late and not progress.final
+    assert progress.tag == "Activating"
+    assert progress.late
+    assert not progress.final
     assert "longer than usual" in progress.headline
 
 

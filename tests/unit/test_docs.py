@@ -108,7 +108,8 @@ def make_targets() -> set[str]:
 
 def test_every_make_target_in_the_docs_exists() -> None:
     named = set(re.findall(r"(?:`|^    )make ([a-z][a-z-]*)", text_of_all(), re.MULTILINE))
-    assert named and named <= make_targets()
+    assert named
+    assert named <= make_targets()
 
 
 def test_every_make_target_is_in_the_readme_or_the_docs() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from portal.domain.model import LeaseLost, NotFound, State
 from portal.domain.protocol import Facts, taken_over
 from portal.ledger import decisions, fulfillments, installation, outbox, queueing, runs, workers
 from portal.ledger.engine import Ledger
-from portal.ledger.migrate import LedgerNotMigrated, require_migrated, upgrade
+from portal.ledger.migrate import LedgerNotMigrated, require_migrated
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import metadata
 
@@ -23,15 +22,13 @@ ADA, BOB = "worker-ada", "worker-bob"
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    upgrade(ledger)
+def ledger(ledger: Ledger) -> Ledger:
+    """With two workers and an order."""
     with ledger.write() as connection:
         for name in (ADA, BOB):
             workers.register(connection, name, "fulfill", "host", 1, now=0.0)
         fulfillments.request_fulfillment(connection, ORDER, now=1.0, requested_at=0.5)
-    yield ledger
-    ledger.dispose()
+    return ledger
 
 
 def row_of(ledger: Ledger) -> fulfillments.Fulfillment:
@@ -46,14 +43,16 @@ def change(ledger: Ledger, **values: Any) -> None:
         connection.execute(sa.update(fulfillments_table).values(**values))
 
 
-def claim(ledger: Ledger, who: str, now: float = 2.0) -> fulfillments.Fulfillment | None:
+def claim(ledger: Ledger, who: str, *, now: float = 2.0) -> fulfillments.Fulfillment | None:
+    """Claim the order at a moment (seconds)."""
     with ledger.write() as connection:
         return runs.claim(connection, ORDER, who, now=now)
 
 
 def test_only_one_claims(ledger: Ledger) -> None:
     claimed = claim(ledger, ADA)
-    assert claimed is not None and (claimed.owner, claimed.fence, claimed.state) == (ADA, 1, State.RUNNING)
+    assert claimed is not None
+    assert (claimed.owner, claimed.fence, claimed.state) == (ADA, 1, State.RUNNING)
     assert claim(ledger, BOB) is None
 
 
@@ -86,7 +85,8 @@ def test_the_fence_refuses_whoever_lost_the_order(ledger: Ledger) -> None:
     with ledger.write() as connection:
         assert queueing.take_over(connection, ADA, now=3.0) == [ORDER]
     theirs = claim(ledger, BOB, now=3.0)
-    assert theirs is not None and theirs.fence > mine.fence
+    assert theirs is not None
+    assert theirs.fence > mine.fence
     with pytest.raises(LeaseLost), ledger.write() as connection:
         runs.update(connection, runs.Lease(ORDER, mine.fence, ADA), now=4.0, error_message="too late")
     with pytest.raises(LeaseLost), ledger.write() as connection:
@@ -203,7 +203,8 @@ def test_a_message_is_written_once_and_sent_by_one(ledger: Ledger) -> None:
         first = outbox.put(connection, "salesforce", ORDER, {"n": 1}, now=1.0, once="a")
         assert outbox.put(connection, "salesforce", ORDER, {"n": 1}, now=1.0, once="a") is None
         second = outbox.put(connection, "salesforce", ORDER, {"n": 2}, now=1.0)
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         assert not outbox.being_sent(connection, "salesforce", ORDER, now=1.0)
         assert outbox.claim(connection, first, ADA, now=1.0, until=5.0)
         assert not outbox.claim(connection, first, BOB, now=2.0, until=5.0)

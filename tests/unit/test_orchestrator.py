@@ -5,15 +5,13 @@ The runs and their ledger are real; the steps are replaced by one that fails as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from portal.domain.ids import external_reference
 from portal.domain.model import (
     ErrorCode,
     FulfillmentFailed,
@@ -22,6 +20,7 @@ from portal.domain.model import (
     NeedsDecision,
     Setup,
     State,
+    Step,
     UpstreamError,
     WhmcsOrder,
 )
@@ -31,53 +30,22 @@ from portal.fulfillment.orchestrator import Ended, fulfill
 from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.ledger import decisions, fulfillments, installation, queueing, runs, workers
 from portal.ledger.engine import Ledger
-from portal.ledger.migrate import upgrade
-from portal.settings import Settings
+from tests.fakes import ADA, ORDER, Clock, FakeSalesforce, FakeWhmcs, run_context
 
-ORDER = "801000000000001AAA"
 SCHEDULE = (10.0, 20.0, 40.0)
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Salesforce:
-    """Takes every write-back."""
-
-    def __init__(self) -> None:
-        self.written: list[dict[str, Any]] = []
-
-    def update_order(self, _sf_order_id: str, fields: dict[str, Any]) -> None:
-        self.written.append(fields)
+@pytest.fixture
+def salesforce() -> FakeSalesforce:
+    return FakeSalesforce()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def context(tmp_path: Path, clock: Clock) -> Iterator[RunContext]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    upgrade(ledger)
+def context(ledger: Ledger, clock: Clock, salesforce: FakeSalesforce) -> RunContext:
     with ledger.write() as connection:
-        workers.register(connection, "ada", "fulfill", "host", 1, now=0.0)
+        workers.register(connection, ADA, "fulfill", "host", 1, now=0.0)
         fulfillments.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
-    yield RunContext(
-        ledger=ledger,
-        salesforce=cast(Any, Salesforce()),
-        whmcs=cast(Any, None),
-        settings=Settings(fulfillment_retry_schedule=SCHEDULE),
-        now=clock,
-        worker_id="ada",
-        whmcs_slot=nullcontext,
-        fault_point=lambda _name: None,
-    )
-    ledger.dispose()
+    return run_context(ledger, clock, salesforce, FakeWhmcs(), fulfillment_retry_schedule=SCHEDULE)
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "validation") -> None:
@@ -89,16 +57,8 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception, step: str = "va
     def bad(_run: Run) -> JsonObject:
         raise error
 
-    for name in (
-        "validation",
-        "sf_status_update",
-        "order_details",
-        "mapping",
-        "whmcs_create",
-        "whmcs_accept",
-        "sf_success_update",
-    ):
-        monkeypatch.setattr(steps, name, bad if name == step else good)
+    for name in Step:
+        monkeypatch.setattr(steps, name.value, bad if name == step else good)
 
 
 def row_of(context: RunContext) -> fulfillments.Fulfillment:
@@ -125,7 +85,9 @@ def test_each_pause_of_the_schedule_is_kept_and_then_the_order_fails(
     for number, pause in enumerate(SCHEDULE, 1):
         assert run(context).state is State.WAITING
         row = row_of(context)
-        assert row.tries == number and row.waiting_for == "WHMCS answered with 503" and row.owner is None
+        assert row.tries == number
+        assert row.waiting_for == "WHMCS answered with 503"
+        assert row.owner is None
         assert 0.8 * pause <= row.due_at - clock.now <= 1.2 * pause
         assert fulfill(context, ORDER) is None  # not before
         clock.now = row.due_at
@@ -150,9 +112,11 @@ def test_an_open_circuit_is_no_try_but_not_for_ever(
     began, count = clock.now, 0
     while run(context).state is State.WAITING:
         row = row_of(context)
-        assert row.tries == 0 and row.due_at - clock.now == 7.0
+        assert row.tries == 0
+        assert row.due_at - clock.now == 7.0
         clock.now, count = row.due_at, count + 1
-    assert 1.25 * sum(SCHEDULE) < clock.now - began < 1.25 * sum(SCHEDULE) + 14.0 and count > len(SCHEDULE)
+    assert 1.25 * sum(SCHEDULE) < clock.now - began < 1.25 * sum(SCHEDULE) + 14.0
+    assert count > len(SCHEDULE)
     assert row_of(context).error_code == "WHMCS_UNAVAILABLE"
 
 
@@ -179,14 +143,19 @@ def test_a_longer_wait_that_was_asked_for_is_kept_and_a_shorter_one_isnt_taken(
     ],
 )
 def test_the_code_names_the_side_that_was_away(
-    context: RunContext, clock: Clock, monkeypatch: pytest.MonkeyPatch, upstream: str, code: str
+    context: RunContext,
+    clock: Clock,
+    salesforce: FakeSalesforce,
+    monkeypatch: pytest.MonkeyPatch,
+    upstream: str,
+    code: str,
 ) -> None:
     fail_with(monkeypatch, down(upstream))
     while run(context).state is State.WAITING:
         clock.now = row_of(context).due_at
     row = row_of(context)
     assert row.error_code == code
-    assert cast(Salesforce, context.salesforce).written[-1]["Provisioning_Error_Code__c"] == code
+    assert salesforce.written[-1]["Provisioning_Error_Code__c"] == code
 
 
 def refused(action: str, code: str = "refused", **about: Any) -> UpstreamError:
@@ -215,7 +184,8 @@ def test_a_refusal_fails_at_once_under_the_code_of_what_was_refused(
 ) -> None:
     fail_with(monkeypatch, error, step)
     ended = run(context)
-    assert (ended.state, ended.code) == (State.FAILED, code) and row_of(context).tries == 0
+    assert (ended.state, ended.code) == (State.FAILED, code)
+    assert row_of(context).tries == 0
 
 
 @pytest.mark.parametrize(
@@ -244,9 +214,14 @@ def test_a_fault_of_the_set_up_keeps_an_order_waiting_without_end_and_costs_it_n
 ) -> None:
     gone = UpstreamError("Salesforce", "field X is gone; deploy it", permanent=False, setup=Setup.ACTION, code="I_F")
     circuit = UpstreamError(
-        "Salesforce", "field X is gone; deploy it", permanent=False, setup=Setup.ACTION, code="circuit_open",
-        retry_after=7.0, reached=False,
-    )  # fmt: skip
+        "Salesforce",
+        "field X is gone; deploy it",
+        permanent=False,
+        setup=Setup.ACTION,
+        code="circuit_open",
+        retry_after=7.0,
+        reached=False,
+    )
     for number in range(60):
         fail_with(monkeypatch, circuit if number % 2 else gone)
         assert run(context).state is State.WAITING
@@ -256,7 +231,8 @@ def test_a_fault_of_the_set_up_keeps_an_order_waiting_without_end_and_costs_it_n
         assert row.due_at - clock.now == 7.0 if number % 2 else 1.2 <= row.due_at - clock.now <= 1.8
         clock.now = row.due_at + 86_400.0
     fail_with(monkeypatch, down())  # and the trouble after it has its whole schedule
-    assert run(context).state is State.WAITING and row_of(context).tries == 1
+    assert run(context).state is State.WAITING
+    assert row_of(context).tries == 1
 
 
 def test_an_error_of_ours_is_passing_trouble_and_never_shows_its_text(
@@ -269,7 +245,8 @@ def test_an_error_of_ours_is_passing_trouble_and_never_shows_its_text(
     while run(context).state is State.WAITING:
         clock.now = row_of(context).due_at
     row = row_of(context)
-    assert row.error_code == "PROVISIONING_ERROR" and "ada@" not in str(row.error_message)
+    assert row.error_code == "PROVISIONING_ERROR"
+    assert "ada@" not in str(row.error_message)
     assert "Fulfillment step raised an unexpected error" in caplog.text
 
 
@@ -327,31 +304,8 @@ def test_trouble_that_is_over_shortens_no_later_wait(
     assert run(context).state is State.WAITING
 
 
-class Whmcs:
-    """Has the elected order, Active, and a stray one; does what it is told."""
-
-    def __init__(self) -> None:
-        elected = WhmcsOrder("1", "5", "Active", f"sfOrderId={ORDER}", "0.00", None, True, ())
-        self.orders = {"1": elected, "2": replace(elected, id="2", status="Pending")}
-        self.on_cancel: list[Any] = []
-
-    def orders_of(self, _client_id: str) -> list[WhmcsOrder]:
-        return list(self.orders.values())
-
-    def order(self, order_id: str) -> WhmcsOrder:
-        return self.orders[order_id]
-
-    def services(self, _client_id: str) -> list[Any]:
-        return []
-
-    def cancel_order(self, order_id: str) -> None:
-        if self.on_cancel:
-            raise self.on_cancel.pop()
-        self.orders[order_id] = replace(self.orders[order_id], status="Cancelled")
-
-
 @pytest.fixture
-def audited(context: RunContext, clock: Clock) -> tuple[RunContext, Whmcs]:
+def audited(context: RunContext, clock: Clock) -> tuple[RunContext, FakeWhmcs]:
     """An order that ended well after a second AddOrder, whose first audit is due."""
     with context.ledger.write() as connection:
         runs.claim(connection, ORDER, "ada", now=clock.now)
@@ -368,43 +322,51 @@ def audited(context: RunContext, clock: Clock) -> tuple[RunContext, Whmcs]:
             service_ids=[],
             audit_due_at=clock.now,
         )
-    whmcs = Whmcs()
+    whmcs = FakeWhmcs()
+    for status in ("Active", "Pending"):
+        whmcs.add(status, external_reference(ORDER))
     clock.now += 1000
-    return replace(context, whmcs=cast(Any, whmcs)), whmcs
+    return replace(context, whmcs=whmcs), whmcs
 
 
-def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+def test_an_audit_cancels_the_stray_and_plans_the_next(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
     context, whmcs = audited
-    assert audit(context, ORDER) and whmcs.orders["2"].status == "Cancelled"
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Cancelled"
     row = row_of(context)
     assert (row.state, row.audits) == (State.PROVISIONED, 1)
-    assert row.audit_due_at is not None and 3600 - 1000 <= row.audit_due_at - clock.now <= 3600
+    assert row.audit_due_at is not None
+    assert 3600 - 1000 <= row.audit_due_at - clock.now <= 3600
     assert not audit(context, ORDER)  # not before
 
 
-def test_an_audit_writes_nothing_while_paused(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+def test_an_audit_writes_nothing_while_paused(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
     context, whmcs = audited
     with context.ledger.write() as connection:
         installation.pause(connection, actor="ada", why="maintenance", now=clock.now)
-    assert audit(context, ORDER) and whmcs.orders["2"].status == "Pending"
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Pending"
     row = row_of(context)
-    assert row.audits == 0 and row.audit_due_at == clock.now + 5.0
+    assert row.audits == 0
+    assert row.audit_due_at == clock.now + 5.0
     with context.ledger.write() as connection:
         installation.resume(connection, actor="ada", why="", now=clock.now)
     clock.now += 5.0
-    assert audit(context, ORDER) and whmcs.orders["2"].status == "Cancelled"
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Cancelled"
 
 
-def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, Whmcs], clock: Clock) -> None:
+def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, FakeWhmcs], clock: Clock) -> None:
     context, whmcs = audited
     whmcs.on_cancel = [down(retry_after=40.0)]
     assert audit(context, ORDER)
     row = row_of(context)
-    assert row.audits == 0 and row.audit_due_at == clock.now + 40.0
+    assert row.audits == 0
+    assert row.audit_due_at == clock.now + 40.0
 
 
 def test_an_audit_gives_way_to_a_new_click(
-    audited: tuple[RunContext, Whmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    audited: tuple[RunContext, FakeWhmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, whmcs = audited
     listing = whmcs.orders_of
@@ -416,7 +378,7 @@ def test_an_audit_gives_way_to_a_new_click(
 
     monkeypatch.setattr(whmcs, "orders_of", click)
     assert audit(context, ORDER)  # and this process lives on
-    assert whmcs.orders["2"].status == "Pending"
+    assert whmcs.status_of("2") == "Pending"
     row = row_of(context)
     assert (row.state, row.attempt, row.audit_due_at) == (State.QUEUED, 2, None)
 

@@ -69,6 +69,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(pause: float | None) -> Iterator[tuple[Server, redis.Redis]]:
+    """A server that answers after so many seconds, and a client of it."""
     server = Server(pause)
     client = connect_redis(Settings(redis_url=f"{server.url}?protocol=2"))
     try:

@@ -98,7 +98,8 @@ def test_the_newest_release_is_the_version_of_the_package() -> None:
     released = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", heading) for heading in headings[1:]]
     assert all(released)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert released[0] and released[0][1] == project["version"]
+    assert released[0]
+    assert released[0][1] == project["version"]
     assert released == sorted(released, key=lambda each: each[2] if each else "", reverse=True)
     assert all(datetime.date.fromisoformat(each[2]) for each in released if each)
 

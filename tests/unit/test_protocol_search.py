@@ -148,7 +148,7 @@ def over(world: World, index: int) -> World:
     return with_run(world, index, phase="over", facts=Facts(), before=Facts(), seen=Seen(), action=None)
 
 
-def decide(rules: Rules, process: Process, now: int) -> Action:
+def decide(rules: Rules, process: Process, *, now: int) -> Action:
     facts = process.facts
     if facts.elected is None:
         seen = process.seen
@@ -254,7 +254,7 @@ def successors(rules: Rules, world: World) -> Iterator[World]:
             yield claimed(rules, world, idle[0])
     for index, process in enumerate(world.runs):
         if process.phase == "decide":
-            yield decided(rules, world, index, decide(rules, process, world.now))
+            yield decided(rules, world, index, decide(rules, process, now=world.now))
         elif process.phase == "checked":
             yield from sent(world, index)
     if world.owner is not None:
@@ -383,6 +383,7 @@ def test_no_interleaving_breaks_the_promise() -> None:
     assert endings == {True, False}  # it provisions; and where nothing more can come, it has left some undone
 
 
+@pytest.mark.long
 def test_no_restore_of_the_ledger_breaks_the_promise() -> None:
     states, endings = search(Rules(restores=True), 3_000_000)
     assert states > 100_000

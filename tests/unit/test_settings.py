@@ -191,7 +191,8 @@ def test_production_refuses_short_secrets(production: dict[str, str], name: str)
 
 def test_the_doors_need_different_secrets(environ: dict[str, str]) -> None:
     [sentence] = faults(environ | {"WHMCS_WEBHOOK_SECRET": environ["SF_WEBHOOK_SECRET"]})
-    assert "WHMCS_WEBHOOK_SECRET" in sentence and "SF_WEBHOOK_SECRET" in sentence
+    assert "WHMCS_WEBHOOK_SECRET" in sentence
+    assert "SF_WEBHOOK_SECRET" in sentence
 
 
 def test_production_is_https_except_on_this_machine(production: dict[str, str]) -> None:

@@ -39,7 +39,8 @@ def test_quantities_are_whole_or_refused() -> None:
     assert records.whole_quantity(Decimal("2.0")) == records.whole_quantity(2) == 2
     with pytest.raises(UpstreamError) as caught:
         records.whole_quantity(Decimal("1.50"))
-    assert caught.value.permanent and "1.5;" in caught.value.message
+    assert caught.value.permanent
+    assert "1.5;" in caught.value.message
     assert records.shown_quantity(Decimal("1.50")) == 2
 
 

@@ -62,7 +62,8 @@ def test_without_trusted_proxies_no_header_is_read() -> None:
 
 def test_networks() -> None:
     mapped = [ipaddress.ip_network("::ffff:192.0.2.0/120")]
-    assert inside(parse_address("192.0.2.5"), mapped) and not inside(parse_address("192.0.3.5"), mapped)
+    assert inside(parse_address("192.0.2.5"), mapped)
+    assert not inside(parse_address("192.0.3.5"), mapped)
     assert inside(parse_address("::ffff:10.1.2.3"), PROXIES)
     assert not inside(parse_address("8.8.8.8"), [ipaddress.ip_network("::/0")])
     assert inside(parse_address("2001:db8::1%eth0"), [ipaddress.ip_network("2001:db8::/32")])
@@ -70,8 +71,10 @@ def test_networks() -> None:
 
 
 def test_an_empty_allowlist_lets_everybody_in_and_any_other_nobody_unknown() -> None:
-    assert allowed(None, []) and not allowed(None, PROXIES)
-    assert allowed(parse_address("10.0.0.1"), PROXIES) and not allowed(parse_address("8.8.8.8"), PROXIES)
+    assert allowed(None, [])
+    assert not allowed(None, PROXIES)
+    assert allowed(parse_address("10.0.0.1"), PROXIES)
+    assert not allowed(parse_address("8.8.8.8"), PROXIES)
 
 
 @given(st.text(max_size=80), st.none() | st.text(max_size=120), st.none() | st.text(max_size=120))

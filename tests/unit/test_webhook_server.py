@@ -35,7 +35,8 @@ def test_a_request_is_whole_with_its_last_byte_and_not_before(request_bytes: byt
     for at in range(len(request_bytes)):
         assert not incoming.complete(), at
         incoming.data += request_bytes[at : at + 1]
-    assert incoming.complete() and incoming.whole
+    assert incoming.complete()
+    assert incoming.whole
 
 
 @settings(deadline=None)  # a busy machine is no fault
@@ -47,7 +48,9 @@ def test_in_whatever_pieces_it_comes_and_whatever_follows(request_bytes: bytes, 
         incoming.data += request_bytes[at : at + size]
         at += size
     incoming.data += next_
-    assert incoming.complete() and incoming.whole and incoming.data == request_bytes + next_
+    assert incoming.complete()
+    assert incoming.whole
+    assert incoming.data == request_bytes + next_
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,8 @@ def test_in_whatever_pieces_it_comes_and_whatever_follows(request_bytes: bytes, 
 )
 def test_what_is_doubtful_or_too_much_is_handed_on_at_once_and_never_as_whole(doubtful: bytes) -> None:
     incoming = Incoming(doubtful)
-    assert incoming.complete() and not incoming.whole
+    assert incoming.complete()
+    assert not incoming.whole
 
 
 @settings(deadline=None)  # a busy machine is no fault

@@ -38,6 +38,7 @@ def judge(
     tolerance: float = 300.0,
     **headers: str | None,
 ) -> FulfillCall | Refused:
+    """What the verifier makes of it at a moment (seconds)."""
     raw = call.body() if body is None else body
     told = {name.lower(): value for name, value in call.headers(raw).items()}
     for name, value in headers.items():
@@ -65,9 +66,11 @@ def test_a_right_request_is_accepted() -> None:
 def test_both_secrets_verify_during_a_rotation_and_the_verdict_tells_which() -> None:
     rotating = Secrets("the-new-one", SF_SECRET)
     verdict = judge(call(), secrets=rotating)
-    assert isinstance(verdict, FulfillCall) and verdict.secret is Secret.PREVIOUS
+    assert isinstance(verdict, FulfillCall)
+    assert verdict.secret is Secret.PREVIOUS
     verdict = judge(call(secret="the-new-one"), secrets=rotating)
-    assert isinstance(verdict, FulfillCall) and verdict.secret is Secret.CURRENT
+    assert isinstance(verdict, FulfillCall)
+    assert verdict.secret is Secret.CURRENT
     assert refused(judge(call(secret="a-third"), secrets=rotating)) == ("invalid_signature", False)
 
 
@@ -260,7 +263,8 @@ def test_ids_are_compared_as_18_characters() -> None:
     assert isinstance(judge(right, path_id=right.order_id[:15]), FulfillCall)
     short = replace(right, order_id=right.order_id[:15])
     verdict = judge(short, path_id=right.order_id)
-    assert isinstance(verdict, FulfillCall) and verdict.sf_order_id == right.order_id
+    assert isinstance(verdict, FulfillCall)
+    assert verdict.sf_order_id == right.order_id
     assert refused(judge(right, path_id=Call().order_id)) == ("field_mismatch", True)
 
 
@@ -293,7 +297,8 @@ def test_the_idempotency_key_must_be_visible_ascii(key: str | None) -> None:
 )
 def test_requested_by_is_one_bounded_line_or_nothing(told: Any, kept: str | None) -> None:
     verdict = judge(call(extra={"requestedBy": told}))
-    assert isinstance(verdict, FulfillCall) and verdict.requested_by == kept
+    assert isinstance(verdict, FulfillCall)
+    assert verdict.requested_by == kept
 
 
 # --- WHMCS' door ---------------------------------------------------------------------------------------------
@@ -342,4 +347,5 @@ def test_what_an_event_sends_must_hold() -> None:
         (judge_event(plain, changed(plain, occurredAt="yesterday")), Reason.UNREADABLE_BODY),
     ]
     for verdict, reason in cases:
-        assert isinstance(verdict, Refused) and verdict.reason is reason
+        assert isinstance(verdict, Refused)
+        assert verdict.reason is reason

@@ -25,10 +25,12 @@ class Seen:
 
     @property
     def form(self) -> dict[str, str]:
+        """The body's form fields."""
         return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
 
     @property
     def json(self) -> Any:
+        """The body's JSON."""
         return json.loads(self.body)
 
 

@@ -92,6 +92,7 @@ class Honest:
             self.stopping.wait(0.02)
 
     def stop(self) -> None:
+        """Send no more, and wait for the last answer."""
         self.stopping.set()
         self.thread.join(60)
 

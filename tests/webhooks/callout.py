@@ -48,13 +48,16 @@ class Call:
 
     @property
     def path(self) -> str:
+        """Where it goes."""
         return f"/orders/{self.order_id}/fulfill"
 
     def body(self) -> bytes:
+        """What is signed."""
         told = {"orderId": self.order_id, "timestamp": self.timestamp, "nonce": self.nonce, **self.extra}
         return json.dumps(told, separators=(",", ":")).encode()
 
     def headers(self, body: bytes | None = None) -> dict[str, str]:
+        """The right headers for a body, or for its own."""
         told = {
             "Content-Type": "application/json",
             "X-SF-Signature": signature(self.body() if body is None else body, self.secret),
@@ -81,6 +84,7 @@ class Event:
         self.nonce = secrets.token_hex(8)
 
     def body(self) -> bytes:
+        """What is signed."""
         told = {
             "id": self.id,
             "event": self.event,
@@ -92,6 +96,7 @@ class Event:
         return json.dumps(told).encode()
 
     def headers(self, body: bytes | None = None) -> dict[str, str]:
+        """The right headers for a body, or for its own."""
         told = {
             "Content-Type": "application/json",
             "X-WHMCS-Signature": signature(self.body() if body is None else body, self.secret),

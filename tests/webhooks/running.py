@@ -135,7 +135,7 @@ class RunningPortal:
         """Valkey's process id."""
         process = self.valkey._process
         assert process is not None
-        return process.pid
+        return int(process.pid)
 
     def stop(self) -> None:
         """SIGTERM, and wait for the end."""

@@ -216,6 +216,7 @@ def uninstall(project: Project) -> Iterator[str]:
 
 
 def components(project: Project) -> Iterator[tuple[str, str]]:
+    """Every component of the project as (type, name)."""
     kinds = {
         "classes": ("ApexClass", ".cls"),
         "pages": ("ApexPage", ".page"),

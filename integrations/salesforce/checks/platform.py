@@ -393,12 +393,15 @@ class Org:
             return _FORMULA[word](*arguments), at + 1
 
         result, end = value(0)
-        assert end == len(tokens) and isinstance(result, str)
+        assert end == len(tokens)
+        assert isinstance(result, str)
         return result
 
 
 def _formula_hmac(algorithm: str, data: bytes, key: bytes) -> bytes:
-    assert algorithm == "SHA-256" and isinstance(data, bytes) and isinstance(key, bytes)
+    assert algorithm == "SHA-256"
+    assert isinstance(data, bytes)
+    assert isinstance(key, bytes)
     return hmac_sha256(data, key)
 
 

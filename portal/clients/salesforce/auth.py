@@ -53,12 +53,15 @@ class ProcessTokenStore:
         self._lock = threading.Lock()
 
     def get(self) -> Token | None:
+        """The token, while there is one."""
         return self._token
 
     def set(self, token: Token) -> None:
+        """Keep it for the other threads."""
         self._token = token
 
     def lock(self) -> AbstractContextManager[Any]:
+        """Held by the thread that fetches one."""
         return self._lock
 
 

@@ -48,7 +48,8 @@ def _path(source: Source, target: SObject, path: Path) -> Column:
             "updatable": not what.read_only and not what.create_only,
         }
     reference = target.parent(path[0])
-    assert reference is not None and reference.refers_to is not None
+    assert reference is not None
+    assert reference.refers_to is not None
     parent = source.schema[reference.refers_to]
     return _joined(path[0], parent, [_path(source, parent, path[1:])], aggregate=False)
 

@@ -92,7 +92,7 @@ class Conditions(Tokens):
         return self.comparison(query, hints)
 
     def comparison(self, query: Query, hints: list[tuple[str, list[Any]]]) -> Callable[[Record], bool]:
-        """field operator value"""
+        """Read `field operator value`."""
         text, position = self.name()
         path, what = self.resolve(query.object, text, position)
         source, name = self.source, query.object.name
@@ -156,7 +156,7 @@ class Conditions(Tokens):
         return lambda record: (found := comparable(what, read(record))) is not None and test(found, wanted_value)
 
     def value_list(self, what: Field, position: int) -> set[Any]:
-        """(a, b, …) or a semi-join (SELECT field FROM …)"""
+        """Read `(a, b, …)` or a semi-join, `(SELECT field FROM …)`."""
         self.expect("(")
         if self.peek()[1].upper() == "SELECT":
             inner = self.query(None)

@@ -16,10 +16,17 @@ class Source(Protocol):
 
     schema: dict[str, SObject]
 
-    def rows(self, name: str) -> list[Record]: ...
-    def find(self, name: str, field_name: str, value: Any) -> list[Record] | None: ...
-    def value(self, name: str, record: Record, field_name: str) -> Any: ...
-    def record(self, name: str, key: str) -> Record | None: ...
+    def rows(self, name: str) -> list[Record]:
+        """All records of an object."""
+
+    def find(self, name: str, field_name: str, value: Any) -> list[Record] | None:
+        """The records with a value, where an index knows; else None."""
+
+    def value(self, name: str, record: Record, field_name: str) -> Any:
+        """A field's value, formulas included."""
+
+    def record(self, name: str, key: str) -> Record | None:
+        """A record by its id."""
 
 
 @dataclass
@@ -44,7 +51,8 @@ def path_value(source: Source, name: str, record: Record | None, path: Path) -> 
         if record is None:
             return None
         reference = source.schema[name].parent(relationship)
-        assert reference is not None and reference.refers_to is not None
+        assert reference is not None
+        assert reference.refers_to is not None
         key = source.value(name, record, reference.name)
         name = reference.refers_to
         record = source.record(name, key) if key else None
@@ -120,7 +128,8 @@ def _place(source: Source, name: str, record: Record, path: Path, into: Record, 
         into[path[0]] = source.value(name, record, path[0])
         return
     reference = source.schema[name].parent(path[0])
-    assert reference is not None and reference.refers_to is not None
+    assert reference is not None
+    assert reference.refers_to is not None
     key = source.value(name, record, reference.name)
     parent = source.record(reference.refers_to, key) if key else None
     if parent is None:

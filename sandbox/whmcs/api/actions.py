@@ -48,18 +48,21 @@ class Actions:
         return shown, {"totalresults": len(rows), "startnumber": start, "numreturned": len(shown)}
 
     def client(self, p: Params, name: str = "clientid", message: str = "Client ID Not Found") -> Document:
+        """The client a parameter names; Refused where there is none."""
         found = self.model.get("client", to_int(p.get(name)))
         if found is None:
             raise Refused(message)
         return found
 
     def order(self, p: Params, message: str) -> Document:
+        """The order that `orderid` names; Refused where there is none."""
         found = self.model.get("order", to_int(p.get("orderid")))
         if found is None:
             raise Refused(message)
         return found
 
     def service(self, p: Params, message: str = "Service ID Not Found") -> Document:
+        """The service that `serviceid` names; Refused where there is none."""
         found = self.model.get("service", to_int(p.get("serviceid")))
         if found is None:
             raise Refused(message)

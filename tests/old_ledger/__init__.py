@@ -1,0 +1,1 @@
+"""A ledger that earlier code filled; see fill.py."""
