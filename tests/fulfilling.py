@@ -118,7 +118,8 @@ def check_failure(stack: Stack, order: str, code: str, *, state: str = "failed",
 
     def shown() -> dict[str, Any] | None:
         record = stack.salesforce_order(order)
-        return record if record["Provisioning_Error_Code__c"] == code else None
+        shows = (record["Provisioning_Error_Code__c"], record["Provisioning_Status__c"])
+        return record if shows == (code, "Failed") else None
 
     record = stack.wait_for(shown, f"{order} to be Failed in Salesforce")
     assert record["Provisioning_Status__c"] == "Failed"

@@ -36,7 +36,7 @@ def execute(run: Run, decide: Callable[[float], Action]) -> None:
             return
         if action.do is Do.WAIT:
             assert action.until is not None
-            raise WaitUntil(action.until, action.why, ErrorCode.OUTCOME_UNCERTAIN)
+            raise WaitUntil(action.until, action.why, ErrorCode.WHMCS_UNAVAILABLE)  # it left us without an answer
         if action.do is Do.FAIL:
             raise FulfillmentFailed(action.code, action.why)
         if action.do is Do.NEED_DECISION:

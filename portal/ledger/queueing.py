@@ -121,7 +121,12 @@ def wake_waiting(connection: Connection, code: ErrorCode, *, now: float, per_sec
     """
     query = (
         sa.select(_F.sf_order_id)
-        .where(_F.waiting_code == code, _F.state == State.WAITING, _F.due_at > now)
+        .where(
+            _F.waiting_code == code,
+            _F.state == State.WAITING,
+            _F.due_at > now,
+            sa.or_(_F.add_in_doubt_until.is_(None), _F.add_in_doubt_until <= now),  # else only time can help
+        )
         .order_by(_F.due_at)
         .limit(MOST_WOKEN)
     )

@@ -96,7 +96,7 @@ def test_adopting_another_clients_order_sets_nothing_up(stack: Stack) -> None:
     """A slip of the pen: the right number's neighbour."""
     order = stack.order("starter", customer=customer(stack)[0])
     stack.whmcs.fault(
-        "error", action="AddOrder", order=order, status=200, body={"result": "error", "message": "Domain already taken"}
+        "error", action="AddOrder", order=order, status=200, body={"result": "error", "message": "Client ID Not Found"}
     )
     assert stack.fulfill(order).status == 422
     check_failure(stack, order, "WHMCS_ADD_ORDER_FAILED")
