@@ -1,7 +1,6 @@
-"""What chaos and the crash matrix share: a stack with several workers, who runs which order, and the verdict.
+"""What chaos and the crash matrix share: a stack with several workers, the orders, and who runs which of them.
 
-Nothing of the product is imported. Who holds an order is read from the ledger's tables; what became of it from the
-sandboxes' raw state and journal, by client and items, never by the product's own mark.
+Nothing of the product is imported. Who holds an order is read from the ledger's tables.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sandbox.control import SalesforceSandbox, WhmcsSandbox
 from sandbox.seeds import PRODUCTS
@@ -193,6 +192,10 @@ def send_signal(pid: int, number: signal.Signals) -> bool:
 # --- orders ---------------------------------------------------------------------------------------------------------
 
 
+#: Product, quantity, cycle and name of an order's items.
+Asked: TypeAlias = Counter[tuple[int, int, str, str]]
+
+
 @dataclass
 class Wanted:
     """One order as asked for: the items' names (domains, hostnames) are its own, so that it is known by them alone."""
@@ -202,13 +205,24 @@ class Wanted:
     items: list[tuple[str, int]]  # product by its name in sandbox.seeds, quantity
     alone: bool = True  # its client has no other order
     order: str = ""  # in Salesforce
+    card: bool = True  # whether its client has a payment method
+    status: str = "Pending Review"  # Order.Status at first
+    changed: list[tuple[str, int]] | None = None  # the items once an operator has changed them
 
     @property
-    def asked(self) -> Counter[tuple[int, int, str, str]]:
+    def asked(self) -> Asked:
         """Product, quantity, cycle and name of each item, as AddOrder is to get them."""
+        return self._asked(self.items)
+
+    @property
+    def asked_later(self) -> Asked:
+        """The same once an operator has changed the items."""
+        return self._asked(self.items if self.changed is None else self.changed)
+
+    def _asked(self, items: Sequence[tuple[str, int]]) -> Asked:
         return Counter(
             (int(PRODUCTS[name].pid or 0), quantity, PRODUCTS[name].whmcs_cycle, self.name_of(index))
-            for index, (name, quantity) in enumerate(self.items)
+            for index, (name, quantity) in enumerate(items)
         )
 
     def name_of(self, index: int) -> str:
@@ -225,6 +239,7 @@ def seed_orders(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
 def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
     known = {row["id"] for row in stack.shop.state("clients")["clients"]}
     clients = sorted({each.client for each in wanted} - known)
+    without_card = {each.client for each in wanted if not each.card}
     stack.shop.seed(
         clients=[
             {
@@ -242,7 +257,7 @@ def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
             }
             for client in clients
         ],
-        paymethods=[{"userid": client} for client in clients],
+        paymethods=[{"userid": client} for client in clients if client not in without_card],
     )
     records: list[dict[str, Any]] = []
     accounts = {
@@ -271,7 +286,7 @@ def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
                 "type": "Order",
                 "ref": f"o{each.number}",
                 "AccountId": accounts[str(each.client)],
-                "Status": "Pending Review",
+                "Status": each.status,
                 "EffectiveDate": today,
                 "Pricebook2Id": stack.ids["pricebook"],
             }
@@ -294,160 +309,7 @@ def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
         each.order = names[f"o{each.number}"]
 
 
-# --- the verdict ----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Verdict:
-    """What became of the orders. Each list names orders with what is wrong, for people to read."""
-
-    exactly_once: int = 0
-    duplicates: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)
-    needs_decision: list[str] = field(default_factory=list)  # unavoidable ones only; others are stuck
-    strays: list[str] = field(default_factory=list)
-    inconsistent: list[str] = field(default_factory=list)
-
-    @property
-    def good(self) -> bool:
-        return not (self.duplicates or self.lost or self.stuck or self.strays or self.inconsistent)
-
-    def lines(self) -> list[str]:
-        """Everything that is wrong, one line each."""
-        return [
-            f"{kind}: {text}"
-            for kind in ("duplicates", "lost", "stuck", "strays", "inconsistent")
-            for text in getattr(self, kind)
-        ]
-
-
-def judge(stack: CrashStack, wanted: Sequence[Wanted], *, undecidable: frozenset[str] = frozenset()) -> Verdict:
-    """Hold every order against both sides. `undecidable`: orders whose fault leaves a decision to a person."""
-    verdict = Verdict()
-    shop = stack.shop.state("orders", "services", "invoices")
-    services: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for service in shop["services"]:
-        services[service["orderid"]].append(service)
-    invoices = {invoice["id"]: invoice for invoice in shop["invoices"]}
-    org = {row["Id"]: row for row in stack.org.state("Order")["Order"]}
-    rows = {row["sf_order_id"]: row for row in stack.ledger("SELECT * FROM fulfillments")}
-    # Orders that were ever made Active, by the raw journal: an Active one that was cancelled later counts as well.
-    accepted = {
-        int(entry["order"])
-        for entry in stack.shop.journal(action="AcceptOrder", direction="in")
-        if entry["effect"] is not None
-    }
-    mine: dict[tuple[int, frozenset[Any]], list[dict[str, Any]]] = defaultdict(list)
-    for order in shop["orders"]:
-        mine[order["userid"], _asked(order)].append(order)
-    for each in wanted:
-        found = mine.pop((each.client, frozenset(each.asked.items())), [])
-        _judge_one(
-            verdict,
-            each,
-            found,
-            services,
-            invoices,
-            org[each.order],
-            rows.get(each.order),
-            accepted,
-            each.order in undecidable,
-        )
-    ours = {each.client for each in wanted}
-    for (client, _), unknown in mine.items():
-        if client in ours:
-            ids = [order["id"] for order in unknown]
-            verdict.duplicates.append(f"client {client} has WHMCS orders nobody asked for: {ids}")
-    return verdict
-
-
-def _asked(order: Mapping[str, Any]) -> frozenset[Any]:
-    return frozenset(
-        Counter(
-            (int(item["pid"]), int(item["qty"]), str(item["cycle"]), str(item["domain"])) for item in order["asked"]
-        ).items()
-    )
-
-
-def _judge_one(
-    verdict: Verdict,
-    each: Wanted,
-    found: Sequence[Mapping[str, Any]],
-    services: Mapping[int, Sequence[Mapping[str, Any]]],
-    invoices: Mapping[int, Mapping[str, Any]],
-    sf: Mapping[str, Any],
-    row: Mapping[str, Any] | None,
-    accepted: set[int],
-    undecidable: bool,
-) -> None:
-    name = f"{each.order} (number {each.number}, client {each.client})"
-    told = f"Salesforce {sf['Provisioning_Status__c']}/{sf['WHMCS_Order_ID__c']}/{sf['Provisioning_Error_Code__c']}"
-    known = f"ledger {row['state']}/{row['elected_whmcs_id']}/{row['error_code']}" if row else "not in the ledger"
-    seen = f"WHMCS {[(order['id'], order['status']) for order in found]}; {known}; {told}"
-    active = [order for order in found if order["status"] == "Active"]
-    ever = {order["id"] for order in found if order["id"] in accepted or order["status"] == "Active"}
-    pending = [order["id"] for order in found if order["status"] == "Pending"]
-    if len(ever) > 1:
-        verdict.duplicates.append(f"{name}: {sorted(ever)} were all made Active; {seen}")
-    if row is None:
-        verdict.lost.append(f"{name}: {seen}")
-        return
-    if row["state"] == "needs_decision" and undecidable and not ever:
-        shown = (sf["Provisioning_Status__c"], sf["Provisioning_Error_Code__c"])
-        if shown != ("Failed", "OUTCOME_UNCERTAIN"):
-            verdict.inconsistent.append(f"{name}: a decision is needed, but {told}")
-        verdict.needs_decision.append(f"{name}: {row['error_message']}")
-        return
-    if row["state"] != "provisioned":
-        verdict.stuck.append(f"{name}: {row['error_message'] or row['waiting_for']}; {seen}")
-        return
-    if not active:
-        verdict.lost.append(f"{name}: {seen}")
-        return
-    if pending:
-        verdict.strays.append(f"{name}: {pending} are still Pending; {seen}")
-    faults = _inconsistencies(each, found, active[0], services, invoices, sf, row)
-    if faults:
-        verdict.inconsistent.append(f"{name}: {'; '.join(faults)}; {seen}")
-    if len(ever) == 1:
-        verdict.exactly_once += 1
-
-
-def _inconsistencies(
-    each: Wanted,
-    found: Sequence[Mapping[str, Any]],
-    active: Mapping[str, Any],
-    services: Mapping[int, Sequence[Mapping[str, Any]]],
-    invoices: Mapping[int, Mapping[str, Any]],
-    sf: Mapping[str, Any],
-    row: Mapping[str, Any],
-) -> list[str]:
-    faults = []
-    live: Counter[tuple[int, str]] = Counter()
-    for service in services.get(active["id"], ()):
-        live[int(service["pid"]), str(service["domain"])] += int(service["qty"])
-        if service["status"] != "Active":
-            faults.append(f"service {service['id']} is {service['status']}")
-        if service.get("module_creates", 1) > 1:
-            faults.append(f"service {service['id']} was set up {service['module_creates']} times")
-    if live != Counter({(pid, domain): quantity for pid, quantity, _, domain in each.asked}):
-        faults.append(f"services {dict(live)} aren't what was asked for")
-    for order in found:
-        if order["id"] == active["id"]:
-            continue
-        if any(service["status"] == "Active" for service in services.get(order["id"], ())):
-            faults.append(f"the stray {order['id']} has a live service")
-        invoice = invoices.get(order["invoiceid"])
-        if order["status"] == "Cancelled" and invoice is not None and invoice["status"] == "Unpaid":
-            faults.append(f"the cancelled stray {order['id']} has an open invoice")
-    if str(row["elected_whmcs_id"]) != str(active["id"]):
-        faults.append("the elected order isn't the Active one")
-    if sf["Provisioning_Status__c"] != "Provisioned" or str(sf["WHMCS_Order_ID__c"]) != str(active["id"]):
-        faults.append("Salesforce doesn't show it")
-    if sf["Provisioning_Error_Code__c"] or sf["Provisioning_Error_Message__c"]:
-        faults.append("Salesforce shows an error")
-    return faults
+# --- when everything is over ----------------------------------------------------------------------------------------
 
 
 def wait_until_settled(stack: CrashStack, orders: Sequence[str], seconds: float) -> list[str]:

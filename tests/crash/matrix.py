@@ -21,13 +21,13 @@ from tests.crash.harness import (
     Holder,
     Wanted,
     children_of,
-    judge,
     runs,
     seed_orders,
     send_signal,
     stop_outside_a_transaction,
     unsettled,
 )
+from tests.crash.judge import judge
 from tests.stack import http
 
 MAX_REQUEST_SECONDS = 4.0

@@ -20,12 +20,12 @@ from tests.crash.harness import (
     TTL_SECONDS,
     CrashStack,
     Wanted,
-    judge,
     seed_orders,
     send_signal,
     stop_outside_a_transaction,
     wait_until_settled,
 )
+from tests.crash.judge import judge
 from tests.stack import http
 
 ORDERS = 8
