@@ -85,7 +85,11 @@ class Run:
 
     def _restless(self) -> bool:
         words = ("queued", "running", "waiting")
-        return self.people.busy or any(word in line for line in unsettled(self.stack, self.orders) for word in words)
+        return (
+            self.people.busy
+            or self.restores.left
+            or any(word in line for line in unsettled(self.stack, self.orders) for word in words)
+        )
 
     def _report(self) -> bool:
         stack, trouble = self.stack, self.trouble

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,8 @@ def refused_write_backs(stack: CrashStack) -> int:
         *stack.org.journal(action="update:Order", direction="in"),
         *stack.org.journal(action="collections.update", direction="in"),
     ]
-    return sum("INSUFFICIENT_ACCESS" in str(entry["outcome"]) for entry in entries)
+    rights = re.compile("INSUFFICIENT_ACCESS|INVALID_FIELD_FOR_INSERT_UPDATE")
+    return sum(rights.search(str(entry["outcome"])) is not None for entry in entries)
 
 
 def changed_meanwhile(stack: CrashStack) -> int:

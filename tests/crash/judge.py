@@ -194,7 +194,8 @@ class _Case:
         if not self._cancelled_in_salesforce() or row["error_code"] != "ORDER_NOT_FULFILLABLE" or self.ever:
             self.verdict.stuck.append(f"{self.name}: {row['error_message']}; {self.seen}")
             return
-        self._ended([*self._last_words("Cancelled", None, None, None), *self._unapproved()])
+        words = self._last_words("Failed", None, row["error_code"], row["error_message"])
+        self._ended([*words, *self._unapproved()])
         self.verdict.exactly_once += 1
 
     def _provisioned(self) -> None:
@@ -203,7 +204,8 @@ class _Case:
             self.verdict.lost.append(f"{self.name}: {self.seen}")
             return
         order = (self.active or over)[0]
-        status = "Provisioned" if self.active else "Cancelled"
+        # What was made and then cancelled on either side is Cancelled.
+        status = "Provisioned" if self.active and not self._cancelled_in_salesforce() else "Cancelled"
         faults = self._last_words(status, order["id"], None, None)
         if self.row is not None and str(self.row["elected_whmcs_id"]) != str(order["id"]):
             faults.append("the elected order isn't the Active one")

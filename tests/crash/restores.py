@@ -22,6 +22,7 @@ from tests.crash.trouble import Trouble, say
 
 #: When the ledger is copied and restored, in shares of all orders, and whether Redis is lost with it.
 MOVES = ((0.25, 0.37, False), (0.58, 0.70, True))
+LEAST_AGE, LEAST_PEACE = 3.0, 8.0  # seconds between a copy and its restore, and until the next copy
 
 
 class Restores:
@@ -36,17 +37,27 @@ class Restores:
         self.resumed: dict[Broken, float | None] = {}  # measured before a restore: it takes the steps with it
         self._plan, self._senders, self._trouble, self._people = plan, senders, trouble, people
         self._copied = 0
+        self._not_before = 0.0
         self._copy = stack.var / "copy-of-the-ledger"
+
+    @property
+    def left(self) -> bool:
+        """Whether there is one still to come."""
+        return self.done < len(MOVES)
 
     def turn(self, sent: int) -> None:
         """What is due, when so many orders were asked for."""
         share = sent / len(self._plan)
-        if self._copied < len(MOVES) and share >= MOVES[self._copied][0]:
+        if time.monotonic() < self._not_before:
+            return
+        if self._copied == self.done < len(MOVES) and share >= MOVES[self._copied][0]:
             self._make_copy()
             self._copied += 1
-        if self.done < self._copied and share >= MOVES[self.done][1]:
+            self._not_before = time.monotonic() + LEAST_AGE
+        elif self.done < self._copied and share >= MOVES[self.done][1]:
             self._restore(lose_redis=MOVES[self.done][2])
             self.done += 1
+            self._not_before = time.monotonic() + LEAST_PEACE
 
     def measure(self) -> None:
         """Keep how soon the orders of killed processes were resumed, as far as the ledger shows it now."""

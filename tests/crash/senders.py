@@ -16,6 +16,7 @@ from tests.crash.harness import CrashStack
 from tests.crash.plan import ANSWERS, DECISIONS, Planned
 
 SENDERS = 32
+PATIENCE = 180.0  # seconds for which one is sent again while the portal can't take it
 
 
 class Senders:
@@ -81,12 +82,14 @@ class Senders:
     def _press(self, planned: Planned) -> None:
         """An operator's click; clicked again as long as the portal doesn't know of it."""
         order = planned.wanted.order
-        for _ in range(60):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             result = self.stack.org.provision(order, mode=planned.door)
             self._note(planned, result["status"], result["body"] or "")
             if result["status"] is not None and result["status"] < 500:
                 return
             if self._known(order):
+                self.acknowledged.add(planned.wanted.number)
                 return
             time.sleep(1.0)
         self.surprises[f"order {order}: never acknowledged"] += 1
@@ -100,7 +103,8 @@ class Senders:
         """One delivery, sent again with its key while the portal can't take it."""
         order = planned.wanted.order
         prefer = "respond-async" if planned.door == "signed-async" else None
-        for _ in range(60):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             try:
                 answer = self.stack.fulfill(order, key=key, prefer=prefer)
             except (OSError, http.client.HTTPException):

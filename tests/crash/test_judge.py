@@ -185,17 +185,13 @@ def test_a_decision_is_excused_only_where_it_was_planned_and_says_why(sides: Sid
 def test_an_order_cancelled_in_salesforce_before_it_was_made_ended_as_it_should(sides: Sides) -> None:
     order = sides.wanted()
     sides.org.staff(order.order, Status="Cancelled")
-    sides.tell(order, None, "failed", "Failed", "ORDER_NOT_FULFILLABLE", "Cancelled")
-    assert len(sides.judged(order).inconsistent) == 1  # Salesforce must show Cancelled, and no error
-    sides.org.set(
-        "Order",
-        order.order,
-        Provisioning_Status__c="Cancelled",
-        Provisioning_Error_Code__c=None,
-        Provisioning_Error_Message__c=None,
-    )
+    sides.tell(order, None, "failed", "Failed", "ORDER_NOT_FULFILLABLE", "Its status is Cancelled")
     verdict = sides.judged(order)
     assert (verdict.good, verdict.exactly_once) == (True, 1)
+    sides.org.set("Order", order.order, Provisioning_Status__c="Cancelled")
+    assert len(sides.judged(order).inconsistent) == 1  # Salesforce must show why
+    sides.org.set("Order", order.order, Status="Pending Review")
+    assert len(sides.judged(order).stuck) == 1
 
 
 def test_an_order_made_although_it_was_cancelled_or_changed_is_inconsistent(sides: Sides) -> None:
@@ -215,7 +211,7 @@ def test_an_order_changed_after_salesforce_was_asked_is_right_as_it_was(sides: S
     order = sides.wanted()
     sides.ask(order)
     sides.org.staff(order.order, Status="Cancelled")
-    sides.tell(order, sides.add(order, accept=True))
+    sides.tell(order, sides.add(order, accept=True), status="Cancelled")
     assert sides.judged(order).lines() == []
 
 
