@@ -1,7 +1,7 @@
 """How one Salesforce order becomes one Active WHMCS order although AddOrder isn't idempotent: the decisions, pure.
 
 A run repeats: `decide` on what the ledger remembers (Facts) and what it has seen in WHMCS (Seen), write the intent
-(`intend`), do the action, write the outcome (`conclude`). Nothing here does I/O; tests/unit/test_protocol_search.py
+(`intend`), do the action, write the outcome (`conclude`). Nothing here does I/O; tests/protocol_search.py
 drives these very functions through every interleaving of three runs that may pause anywhere or die.
 
 The rules (docs/reliability.md tells why):

@@ -1,10 +1,10 @@
-"""`make chaos`: orders stream in while processes are killed and stopped and both other sides fail; then every order
-is verified. The last line on stdout is one JSON object; docs/reliability.md says how it works.
+"""`make chaos`: orders stream in while processes are killed, both other sides fail, people change things and the ledger
+is restored; then every order is verified. The last line on stdout is one JSON object; docs/reliability.md says how it
+works.
 
     python -m tests.crash.chaos --orders 200 --seed 1 [--seconds S] [--database postgresql] [--keep FOLDER]
 
-What happens to which order is drawn from the seed alone: an order's trouble is a fault scripted in a sandbox for this
-order's call, or a call that a sandbox holds until the process that made it was killed or stopped.
+What happens to which order is drawn from the seed alone (plan.py).
 """
 
 from __future__ import annotations
@@ -15,203 +15,142 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from tests.crash.harness import (
-    CrashStack,
-    seed_orders,
-)
-from tests.crash.plan import (
-    MAX_REQUEST_SECONDS,
-    QUIET_SECONDS,
-    SLOTS,
-    SLOW_SECONDS,
-    SWEEPS,
-    WORKERS,
-    Planned,
-    make_plan,
-    say,
-    script_faults,
-)
+from tests.crash import figures
+from tests.crash.chaos_stack import MAX_REQUEST_SECONDS, ChaosStack
+from tests.crash.harness import Broken, percentile, unsettled, wait_until_settled
+from tests.crash.judge import Plan, judge
+from tests.crash.people import People
+from tests.crash.plan import make_plan, seed_plan
+from tests.crash.restores import Restores
 from tests.crash.senders import Senders
-from tests.crash.trouble import Trouble
-from tests.crash.verdict import Broken, Verdict, judge, percentile, resume_times, unsettled, wait_until_settled
+from tests.crash.trouble import Trouble, say
 from tests.postgres import Postgres
 
-
-def false_takeovers(stack: CrashStack, touched: set[int]) -> list[str]:
-    """Takeovers of processes we neither killed nor stopped: they lost their orders for nothing."""
-    found = []
-    for line in stack.log_lines([*stack.sweep_names, *stack.worker_names]):
-        if line.get("message") == "A worker's heartbeats stopped: its orders are taken over":
-            if line["pid"] not in touched:
-                found.append(f"{line['worker_id']} at {line['time']}")
-        elif line.get("message") == "Worker process ended" and line.get("exitCode") and line["pid"] not in touched:
-            found.append(f"{line['kind']} {line['pid']} ended by itself with {line['exitCode']} at {line['time']}")
-    return found
+QUIET_SECONDS = 300.0
+SLOW_SECONDS = 4.5  # resumes that took longer are named
 
 
-def during_add_order(stack: CrashStack, broken: Sequence[Broken]) -> int:
-    """How many of the kills hit a process whose AddOrder was in WHMCS at that moment, by the journal."""
-    entries = stack.shop.journal(action="AddOrder", direction="in")
-    return sum(
-        any(
-            entry["mark"] == each.order
-            and entry["received"] <= each.at
-            and entry["answered"] is None
-            and entry["gone"] is not None
-            and entry["gone"] >= each.at
-            for entry in entries
-        )
-        for each in broken
-        if not each.how.startswith("stop")
-    )
+class Run:
+    """One whole run."""
 
+    def __init__(self, stack: ChaosStack, orders: int, seed: int, seconds: float) -> None:
+        self.stack = stack
+        self.plan = make_plan(orders, seed, seconds)
+        self.others = seed_plan(stack, self.plan)
+        self.senders = Senders(stack, self.plan)
+        self.people = People(stack, self.plan, self.senders)
+        self.trouble = Trouble(stack, self.plan, random.Random(seed + 1), self.people.meanwhile)
+        self.restores = Restores(stack, self.plan, self.senders, self.trouble, self.people)
 
-def late_commits(stack: CrashStack) -> int:
-    """AddOrders that took effect after whoever sent them had gone, by the journal."""
-    return sum(
-        entry["effect"] is not None and entry["gone"] is not None and entry["effect"] > entry["gone"]
-        for entry in stack.shop.journal(action="AddOrder", direction="in")
-    )
+    @property
+    def orders(self) -> list[str]:
+        """All that the ledger is to know of in the end."""
+        return [order for each in self.plan if (order := each.wanted.order) not in self.restores.forgotten]
 
+    def go(self) -> bool:
+        """All of it; prints the JSON line and returns whether all was well."""
+        self.senders.start()
+        self._while(lambda: bool(self.senders.left), 3600.0)
+        # Calls that are still held, and orders that are still waiting to meet their trouble.
+        self._while(self._restless, 60.0)
+        self.people.end_refusals()
+        self.trouble.calm()
+        self._while(lambda: self.people.busy or bool(self.senders.left), 60.0)
+        say("quiet: waiting until everything is settled")
+        left = wait_until_settled(self.stack, self.orders, QUIET_SECONDS)
+        for line in left[:20]:
+            say(f"not settled: {line}")
+        return self._report() and not left
 
-def run(orders: int, seed: int, seconds: float, folder: Path, database_url: str | None) -> bool:
-    """One whole run; prints the JSON line and returns whether all was well."""
-    plan = make_plan(orders, seed, seconds)
-    settings = {
-        "FULFILLMENT_SLOTS": str(SLOTS),
-        "WHMCS_MAX_REQUEST_SECONDS": str(MAX_REQUEST_SECONDS),
-        "FULFILLMENT_WAIT_SECONDS": "10",
-    }
-    stack = CrashStack(folder, workers=WORKERS, sweeps=SWEEPS, settings=settings, database_url=database_url)
-    with stack:
-        stack.start()
-        wanted = [each.wanted for each in plan]
-        seed_orders(stack, wanted)
-        script_faults(stack, plan)
-        say(f"{orders} orders, seed {seed}, logs in {stack.logs}")
-        senders = Senders(stack, plan)
-        trouble = Trouble(stack, plan, random.Random(seed + 1))
-        began = time.monotonic()
-        senders.start()
-        said = began
-        while senders.left:
-            sent = sum(each.at <= time.monotonic() - began for each in plan)
-            trouble.turn(sent)
+    def _while(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Let happen what is due, as long as the condition holds."""
+        deadline = time.monotonic() + seconds
+        said = time.monotonic()
+        while condition() and time.monotonic() < deadline:
+            sent = self.senders.asked_for
+            self.trouble.turn(sent)
+            self.people.turn(self.senders.seconds)
+            self.restores.turn(sent)
             if time.monotonic() - said > 5:
                 said = time.monotonic()
                 say(
-                    f"{sent} of {orders} asked for, {trouble.kills} kills, {trouble.sigstops} stops, "
-                    f"{len(unsettled(stack, [])):d} things under way, answers {dict(senders.answers)}"
+                    f"{sent} of {len(self.plan)} asked for, {self.trouble.kills} kills, {self.trouble.sigstops} stops, "
+                    f"{len(unsettled(self.stack, []))} things under way, answers {dict(self.senders.answers)}"
                 )
             time.sleep(0.04)
-        # Calls that are still held, and orders that are still waiting to meet their trouble.
-        _until_quiet(stack, trouble, [each.order for each in wanted])
-        trouble.calm()
-        say("quiet: waiting until everything is settled")
-        left = wait_until_settled(stack, [each.order for each in wanted], QUIET_SECONDS)
-        for line in left[:20]:
-            say(f"not settled: {line}")
-        return _report(stack, plan, senders, trouble, left)
+
+    def _restless(self) -> bool:
+        words = ("queued", "running", "waiting")
+        return (
+            self.people.busy
+            or self.restores.left
+            or any(word in line for line in unsettled(self.stack, self.orders) for word in words)
+        )
+
+    def _report(self) -> bool:
+        stack, trouble = self.stack, self.trouble
+        decisions = {each.wanted.order: each.decision for each in self.plan if each.decision}
+        verdict = judge(
+            stack,
+            [each.wanted for each in self.plan],
+            Plan(decisions, frozenset(self.restores.forgotten), self.others),
+        )
+        verdict.inconsistent += [f"{text} ({times} times)" for text, times in self.senders.surprises.items()]
+        verdict.inconsistent += [f"process {pid} outlived its supervisor" for pid in trouble.outlived]
+        false = figures.false_takeovers(stack, trouble.touched)
+        self.restores.measure()
+        kills = _resumed(self.restores.resumed)
+        for line in [*verdict.lines(), *(f"false takeover: {each}" for each in false)]:
+            say(line)
+        rest = {
+            "orders": len(self.plan),
+            "kills": trouble.kills,
+            "killsWhileHolding": trouble.kills_holding,
+            "killsDuringAddOrder": figures.during_add_order(stack, trouble.all_broken),
+            "sigstops": trouble.sigstops,
+            "restores": self.restores.done,
+            "faults": figures.faults(stack),
+            "lateCommits": figures.late_commits(stack),
+            "refusedWriteBacks": figures.refused_write_backs(stack),
+            "changedMeanwhile": figures.changed_meanwhile(stack),
+            "incompleteAnswers": figures.incomplete_answers(stack),
+            "maxRequestSeconds": MAX_REQUEST_SECONDS,
+            "falseTakeovers": len(false),
+            "resumeP50": _rounded(percentile(kills, 0.5)),
+            "resumeP95": _rounded(percentile(kills, 0.95)),
+        }
+        print(json.dumps(figures.line(verdict, rest)), flush=True)
+        return verdict.good
 
 
-def _until_quiet(stack: CrashStack, trouble: Trouble, orders: Sequence[str]) -> None:
-    """Let what was scripted happen to the last orders too, for a bounded time."""
-    deadline = time.monotonic() + 45
-    while time.monotonic() < deadline:
-        trouble.turn(0)
-        if not any("queued" in each or "running" in each or "waiting" in each for each in unsettled(stack, orders)):
-            return
-        time.sleep(0.05)
-
-
-def _report(
-    stack: CrashStack, plan: Sequence[Planned], senders: Senders, trouble: Trouble, left: Sequence[str]
-) -> bool:
-    undecidable = frozenset(each.wanted.order for each in plan if each.trouble == "half-built for good")
-    verdict = judge(stack, [each.wanted for each in plan], undecidable=undecidable)
-    verdict.inconsistent += [f"{text} ({times} times)" for text, times in senders.surprises.items()]
-    verdict.inconsistent += [f"process {pid} outlived its supervisor" for pid in trouble.outlived]
-    false = false_takeovers(stack, trouble.touched)
-    resumed = resume_times(stack, trouble.broken, [each.wanted for each in plan])
+def _resumed(resumed: Mapping[Broken, float | None]) -> list[float]:
+    """How soon orders of killed processes were resumed, in seconds; says it of stopped ones, too."""
     by_kind: dict[str, list[float]] = {}
     for each, took in resumed.items():
-        if took is not None:
-            if took > SLOW_SECONDS:
-                say(f"resumed slowly, after {took:.1f} s: {each}")
-            by_kind.setdefault(
-                "stop" if each.how.startswith("stop") else "supervisor" if each.how == "supervisor" else "kill", []
-            ).append(took)
-        else:
+        if took is None:
             say(f"no call after {each}")
+            continue
+        if took > SLOW_SECONDS:
+            say(f"resumed slowly, after {took:.1f} s: {each}")
+        by_kind.setdefault(each.how.split()[0], []).append(took)
     for kind, values in sorted(by_kind.items()):
         say(
             f"resumed after {kind}: {len(values)} times, p50 {percentile(values, 0.5):.2f} s, "
             f"p95 {percentile(values, 0.95):.2f} s, longest {max(values):.2f} s"
         )
-    kills = [took for kind in ("kill", "supervisor") for took in by_kind.get(kind, [])]
-    for line in [*verdict.lines(), *(f"false takeover: {each}" for each in false)]:
-        say(line)
-    faults = sum(
-        entry["fault"]["kind"] != "pause_point"
-        for side in (stack.shop, stack.org)
-        for entry in side.journal(faulted=True)
-    )
-    figures = _figures(
-        verdict,
-        {
-            "orders": len(plan),
-            "kills": trouble.kills,
-            "killsWhileHolding": trouble.kills_holding,
-            "killsDuringAddOrder": during_add_order(stack, trouble.broken),
-            "sigstops": trouble.sigstops,
-            "faults": faults,
-            "lateCommits": late_commits(stack),
-            "maxRequestSeconds": MAX_REQUEST_SECONDS,
-            "falseTakeovers": len(false),
-            "resumeP50": _rounded(percentile(kills, 0.5)),
-            "resumeP95": _rounded(percentile(kills, 0.95)),
-        },
-    )
-    print(json.dumps(figures), flush=True)
-    return verdict.good and not left
+    return [took for kind in ("kill", "supervisor") for took in by_kind.get(kind, [])]
 
 
-def _figures(verdict: Verdict, rest: dict[str, Any]) -> dict[str, Any]:
-    names = (
-        "orders",
-        "kills",
-        "killsWhileHolding",
-        "killsDuringAddOrder",
-        "sigstops",
-        "faults",
-        "lateCommits",
-        "maxRequestSeconds",
-        "exactlyOnce",
-        "duplicates",
-        "lost",
-        "stuck",
-        "needsDecision",
-        "strays",
-        "inconsistent",
-        "falseTakeovers",
-        "resumeP50",
-        "resumeP95",
-    )
-    counts = {
-        "exactlyOnce": verdict.exactly_once,
-        "duplicates": len(verdict.duplicates),
-        "lost": len(verdict.lost),
-        "stuck": len(verdict.stuck),
-        "needsDecision": len(verdict.needs_decision),
-        "strays": len(verdict.strays),
-        "inconsistent": len(verdict.inconsistent),
-    }
-    return {name: (counts | rest)[name] for name in names}
+def run(orders: int, seed: int, seconds: float, folder: Path, database_url: str | None) -> bool:
+    """Start everything, and go; returns whether all was well."""
+    with ChaosStack(folder, database_url=database_url) as stack:
+        stack.start()
+        say(f"{orders} orders, seed {seed}, logs in {stack.logs}")
+        return Run(stack, orders, seed, seconds).go()
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""A stack whose processes can be killed and stopped, and the orders it is asked for.
+"""What chaos and the crash matrix share: a stack with several workers, the orders, and who runs which of them.
 
 Nothing of the product is imported. Who holds an order is read from the ledger's tables.
 """
@@ -11,12 +11,12 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sandbox.control import SalesforceSandbox, WhmcsSandbox
 from sandbox.seeds import PRODUCTS
@@ -24,7 +24,6 @@ from tests.stack import Stack
 
 #: Missed heartbeats for so long make another process take the orders over (jobs.process.TTL_SECONDS).
 TTL_SECONDS = 3.0
-
 
 #: Chaos lasts longer than the schedule other tests use: every fault is a passing one, so no order may run out of tries.
 SETTINGS = {
@@ -61,12 +60,12 @@ class CrashStack(Stack):
 
     @property
     def worker_names(self) -> list[str]:
-        """The workers, as `child()` knows them."""
+        """The supervisors that run, by their processes' names."""
         return ["worker", *(f"worker{number}" for number in range(2, self._workers + 1))]
 
     @property
     def sweep_names(self) -> list[str]:
-        """The sweeps, as `child()` knows them."""
+        """The sweeps that run, by their processes' names."""
         return ["sweep", *(f"sweep{number}" for number in range(2, self._sweeps + 1))]
 
     def _product_argv(self, port: int) -> dict[str, list[str]]:
@@ -195,6 +194,10 @@ def send_signal(pid: int, number: signal.Signals) -> bool:
 # --- orders ---------------------------------------------------------------------------------------------------------
 
 
+#: Product, quantity, cycle and name of an order's items.
+Asked: TypeAlias = Counter[tuple[int, int, str, str]]
+
+
 @dataclass
 class Wanted:
     """One order as asked for: the items' names (domains, hostnames) are its own, so that it is known by them alone."""
@@ -204,13 +207,24 @@ class Wanted:
     items: list[tuple[str, int]]  # product by its name in sandbox.seeds, quantity
     alone: bool = True  # its client has no other order
     order: str = ""  # in Salesforce
+    card: bool = True  # whether its client has a payment method
+    status: str = "Pending Review"  # Order.Status at first
+    changed: list[tuple[str, int]] | None = None  # the items once an operator has changed them
 
     @property
-    def asked(self) -> Counter[tuple[int, int, str, str]]:
+    def asked(self) -> Asked:
         """Product, quantity, cycle and name of each item, as AddOrder is to get them."""
+        return self._asked(self.items)
+
+    @property
+    def asked_later(self) -> Asked:
+        """The same once an operator has changed the items."""
+        return self._asked(self.items if self.changed is None else self.changed)
+
+    def _asked(self, items: Sequence[tuple[str, int]]) -> Asked:
         return Counter(
             (int(PRODUCTS[name].pid or 0), quantity, PRODUCTS[name].whmcs_cycle, self.name_of(index))
-            for index, (name, quantity) in enumerate(self.items)
+            for index, (name, quantity) in enumerate(items)
         )
 
     def name_of(self, index: int) -> str:
@@ -227,6 +241,7 @@ def seed_orders(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
 def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
     known = {row["id"] for row in stack.shop.state("clients")["clients"]}
     clients = sorted({each.client for each in wanted} - known)
+    without_card = {each.client for each in wanted if not each.card}
     stack.shop.seed(
         clients=[
             {
@@ -244,7 +259,7 @@ def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
             }
             for client in clients
         ],
-        paymethods=[{"userid": client} for client in clients],
+        paymethods=[{"userid": client} for client in clients if client not in without_card],
     )
     records: list[dict[str, Any]] = []
     accounts = {
@@ -273,7 +288,7 @@ def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
                 "type": "Order",
                 "ref": f"o{each.number}",
                 "AccountId": accounts[str(each.client)],
-                "Status": "Pending Review",
+                "Status": each.status,
                 "EffectiveDate": today,
                 "Pricebook2Id": stack.ids["pricebook"],
             }
@@ -294,3 +309,88 @@ def _seed_some(stack: CrashStack, wanted: Sequence[Wanted]) -> None:
     names = stack.org.seed(records=records)["names"]
     for each in wanted:
         each.order = names[f"o{each.number}"]
+
+
+# --- when everything is over ----------------------------------------------------------------------------------------
+
+
+def wait_until_settled(stack: CrashStack, orders: Sequence[str], seconds: float) -> list[str]:
+    """Until every order has ended, been audited once where that is planned soon, and been told; what hasn't is named.
+
+    The second and third audits (an hour and a day later) aren't waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        open_ones = unsettled(stack, orders)
+        if not open_ones or time.monotonic() > deadline:
+            return open_ones
+        time.sleep(0.25)
+
+
+def unsettled(stack: CrashStack, orders: Sequence[str]) -> list[str]:
+    """What is still under way, in words."""
+    rows = {
+        row["sf_order_id"]: row
+        for row in stack.ledger("SELECT sf_order_id, state, audit_due_at, waiting_for FROM fulfillments")
+    }
+    soon = time.time() + 600
+    found = [f"{order}: not in the ledger" for order in orders if order not in rows]
+    found += [
+        f"{order}: {row['state']} {row['waiting_for'] or ''}"
+        for order, row in rows.items()
+        if row["state"] not in ("provisioned", "failed", "needs_decision")
+    ]
+    found += [
+        f"{order}: audit to come"
+        for order, row in rows.items()
+        if row["audit_due_at"] is not None and row["audit_due_at"] < soon
+    ]
+    found += [
+        f"{row['subject']}: write-back to come"
+        for row in stack.ledger(
+            "SELECT subject FROM outbox WHERE kind IN ('salesforce', 'resync') AND state = 'pending' AND due_at < ?",
+            soon,
+        )
+    ]
+    return found
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The value that `share` of the values don't exceed (nearest rank); None of none."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-int(share * 100) * len(ordered) // 100) - 1)] if ordered else None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An order that was held by a process we killed or stopped."""
+
+    order: str
+    fence: int
+    at: float  # seconds since 1970
+    how: str
+
+
+def resume_times(stack: CrashStack, broken: Sequence[Broken], wanted: Sequence[Wanted]) -> dict[Broken, float | None]:
+    """From the kill to the first upstream call for that order under a new fence, in seconds; None: there was none.
+
+    Only of orders whose client has no other order: the journal tells a look at the client's orders by the client alone.
+    """
+    clients = {each.order: str(each.client) for each in wanted if each.alone}
+    calls: dict[str, list[float]] = defaultdict(list)
+    for entry in stack.org.journal(direction="in"):
+        calls[entry["order"]].append(entry["received"])
+    for entry in stack.shop.journal(direction="in"):
+        calls[entry["mark"]].append(entry["received"])
+        calls[entry["client"]].append(entry["received"])
+    found: dict[Broken, float | None] = {}
+    for each in broken:
+        if each.order not in clients:
+            continue
+        begun = stack.ledger(
+            "SELECT min(started_at) AS at FROM steps WHERE sf_order_id = ? AND fence > ?", each.order, each.fence
+        )[0]["at"]
+        times = calls[each.order] + calls[clients[each.order]]
+        after = [moment for moment in times if begun is not None and moment >= max(begun, each.at)]
+        found[each] = min(after) - each.at if after else None
+    return found

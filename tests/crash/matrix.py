@@ -24,8 +24,9 @@ from tests.crash.harness import (
     seed_orders,
     send_signal,
     stop_outside_a_transaction,
+    unsettled,
 )
-from tests.crash.verdict import judge, unsettled
+from tests.crash.judge import judge
 from tests.stack import http
 
 MAX_REQUEST_SECONDS = 4.0

@@ -12,8 +12,8 @@ import pytest
 
 from jobs import process, worker
 from portal.settings import Settings
-from tests.crash.harness import CrashStack, Wanted, seed_orders
-from tests.crash.verdict import judge, wait_until_settled
+from tests.crash.harness import CrashStack, Wanted, seed_orders, wait_until_settled
+from tests.crash.judge import judge
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,8 +16,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.crash.harness import TTL_SECONDS, CrashStack, Wanted, seed_orders, send_signal, stop_outside_a_transaction
-from tests.crash.verdict import judge, wait_until_settled
+from tests.crash.harness import (
+    TTL_SECONDS,
+    CrashStack,
+    Wanted,
+    seed_orders,
+    send_signal,
+    stop_outside_a_transaction,
+    wait_until_settled,
+)
+from tests.crash.judge import judge
 from tests.stack import http
 
 ORDERS = 8

@@ -10,8 +10,8 @@ import pytest
 
 from sandbox.control import SalesforceSandbox, WhmcsSandbox
 from sandbox.seeds import seed
-from tests.crash.harness import Wanted, seed_orders
-from tests.crash.verdict import Verdict, judge, percentile
+from tests.crash.harness import Wanted, percentile, seed_orders
+from tests.crash.judge import Plan, Verdict, judge
 from tests.stack import http
 
 
@@ -72,6 +72,7 @@ class Sides:
         state: str = "provisioned",
         status: str = "Provisioned",
         code: str | None = None,
+        message: str | None = None,
     ) -> None:
         """What ledger and Salesforce say of an order."""
         self.rows.append(
@@ -80,7 +81,7 @@ class Sides:
                 "state": state,
                 "elected_whmcs_id": whmcs,
                 "error_code": code,
-                "error_message": None,
+                "error_message": message,
                 "waiting_for": None,
             }
         )
@@ -90,7 +91,13 @@ class Sides:
             Provisioning_Status__c=status,
             WHMCS_Order_ID__c=whmcs,
             Provisioning_Error_Code__c=code,
+            Provisioning_Error_Message__c=message,
         )
+
+    def ask(self, order: Wanted) -> None:
+        """The product's question about an order: any query that names it is one."""
+        query = urlencode({"q": f"SELECT Id FROM Order WHERE Id = '{order.order}'"})
+        http("GET", f"{self.org.url}/services/data/v64.0/query?{query}")
 
     def judged(self, order: Wanted, **how: Any) -> Verdict:
         return judge(self, [order], **how)  # type: ignore[arg-type]
@@ -163,11 +170,68 @@ def test_what_did_not_end_well_is_stuck(sides: Sides, state: str) -> None:
     assert len(sides.judged(order).stuck) == 1
 
 
-def test_a_decision_is_excused_only_where_the_fault_leaves_no_other_way(sides: Sides) -> None:
+def test_a_decision_is_excused_only_where_it_was_planned_and_says_why(sides: Sides) -> None:
     order = sides.wanted()
-    sides.tell(order, None, state="needs_decision", status="Failed", code="OUTCOME_UNCERTAIN")
-    verdict = sides.judged(order, undecidable=frozenset({order.order}))
+    sides.tell(order, None, "needs_decision", "Failed", "OUTCOME_UNCERTAIN", "it can't be told")
+    planned = Plan(decisions={order.order: "can't be told"})
+    verdict = sides.judged(order, plan=planned)
     assert (verdict.good, len(verdict.needs_decision), verdict.exactly_once) == (True, 1, 0)
+    assert len(sides.judged(order, plan=Plan(decisions={order.order: "something else"})).stuck) == 1
+    assert len(sides.judged(order).stuck) == 1
+    sides.org.set("Order", order.order, Provisioning_Error_Message__c=None)
+    assert len(sides.judged(order, plan=planned).inconsistent) == 1
+
+
+def test_an_order_cancelled_in_salesforce_before_it_was_made_ended_as_it_should(sides: Sides) -> None:
+    order = sides.wanted()
+    sides.org.staff(order.order, Status="Cancelled")
+    sides.tell(order, None, "failed", "Failed", "ORDER_NOT_FULFILLABLE", "Its status is Cancelled")
+    verdict = sides.judged(order)
+    assert (verdict.good, verdict.exactly_once) == (True, 1)
+    sides.org.set("Order", order.order, Provisioning_Status__c="Cancelled")
+    assert len(sides.judged(order).inconsistent) == 1  # Salesforce must show why
+    sides.org.set("Order", order.order, Status="Pending Review")
+    assert len(sides.judged(order).stuck) == 1
+
+
+def test_an_order_made_although_it_was_cancelled_or_changed_is_inconsistent(sides: Sides) -> None:
+    """What counts is what Salesforce said when it was asked last before AddOrder."""
+    cancelled, changed = sides.wanted(), sides.wanted()
+    sides.org.staff(cancelled.order, Status="Cancelled")
+    changed.changed = [("starter", 3), ("server", 2)]
+    item = next(row for row in sides.org.state("OrderItem")["OrderItem"] if row["OrderId"] == changed.order)
+    sides.org.staff(changed.order, items=[{"Id": item["Id"], "Quantity": 3}])
+    for order in (cancelled, changed):
+        sides.ask(order)
+        sides.tell(order, sides.add(order, accept=True))
+        assert len(sides.judged(order).inconsistent) == 1
+
+
+def test_an_order_changed_after_salesforce_was_asked_is_right_as_it_was(sides: Sides) -> None:
+    order = sides.wanted()
+    sides.ask(order)
+    sides.org.staff(order.order, Status="Cancelled")
+    sides.tell(order, sides.add(order, accept=True), status="Cancelled")
+    assert sides.judged(order).lines() == []
+
+
+def test_an_order_cancelled_in_whmcs_is_to_be_cancelled_in_salesforce(sides: Sides) -> None:
+    order = sides.wanted()
+    number = sides.add(order, accept=True)
+    sides.shop.staff("cancel", order=number)
+    sides.tell(order, number)
+    assert len(sides.judged(order).inconsistent) == 1
+    sides.org.set("Order", order.order, Provisioning_Status__c="Cancelled")
+    verdict = sides.judged(order)
+    assert (verdict.good, verdict.exactly_once) == (True, 1)
+
+
+def test_an_order_that_a_restore_made_forgotten_is_right_if_both_sides_show_it(sides: Sides) -> None:
+    order = sides.wanted()
+    sides.tell(order, sides.add(order, accept=True))
+    sides.rows.pop()
+    assert len(sides.judged(order).lost) == 1
+    assert sides.judged(order, plan=Plan(forgotten=frozenset({order.order}))).exactly_once == 1
 
 
 def test_sides_that_disagree_are_inconsistent(sides: Sides) -> None:

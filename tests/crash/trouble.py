@@ -1,4 +1,4 @@
-"""Kills, stops and starves the house while a chaos run's orders are under way."""
+"""What chaos kills, stops and breaks: processes that hold orders, and the house around them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import itertools
 import random
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 from sandbox.control import SandboxError
+from tests.crash.chaos_stack import ChaosStack
 from tests.crash.harness import (
     TTL_SECONDS,
-    CrashStack,
+    Broken,
     Holder,
     Wanted,
     children_of,
@@ -24,17 +27,52 @@ from tests.crash.harness import (
     send_signal,
     stop_outside_a_transaction,
 )
-from tests.crash.plan import HOUSE, LONG, ORDERS_PER_HOUSE_TROUBLE, ORDERS_PER_HOUSE_TROUBLE_LATER, Planned, say
-from tests.crash.verdict import Broken
+from tests.crash.plan import Planned
+
+#: Troubles of the whole house, one in turn after every so many orders (in a long run less often).
+HOUSE = (
+    "worker",
+    "slow names",
+    "sweep",
+    "silent valkey",
+    "web",
+    "valkey",
+    "refuse calls",
+    "ledger",
+    "flush",
+    "stop sweep",
+)
+ORDERS_PER_HOUSE_TROUBLE, ORDERS_PER_HOUSE_TROUBLE_LATER, LONG = 14, 40, 300
+
+SLOW_NAME_SECONDS, SLOW_NAMES_FOR = 4.0, 8.0  # longer than a call may take to leave after its intent
+SILENT_VALKEY_SECONDS = 7.0
+REFUSED_SECONDS = 60.0
+
+#: What Salesforce refuses a whole call with while the integration user's rights are gone.
+CALLS_REFUSED = [{"errorCode": "INSUFFICIENT_ACCESS", "message": "insufficient access rights on cross-reference id"}]
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 class Trouble:
     """Kills, stops, and lets go on. Everything happens in the main thread, which also starts processes anew."""
 
-    def __init__(self, stack: CrashStack, plan: Sequence[Planned], draw: random.Random) -> None:
+    def __init__(
+        self,
+        stack: ChaosStack,
+        plan: Sequence[Planned],
+        draw: random.Random,
+        meanwhile: Callable[[Planned, dict[str, Any]], bool],
+    ) -> None:
+        """`meanwhile`: what people do while a call is held; says whether there was something for them to do."""
         self.stack = stack
+        self._meanwhile = meanwhile
         self.kills = self.kills_holding = self.sigstops = 0
-        self.broken: list[Broken] = []
+        self.broken: list[Broken] = []  # whose resuming is still to be measured
+        self.all_broken: list[Broken] = []
         self.touched: set[int] = set()  # process ids that were killed or stopped
         self.stopped: set[int] = set()
         self.outlived: list[int] = []  # slots that ran on without their supervisor
@@ -78,6 +116,9 @@ class Trouble:
             with suppress(SandboxError):
                 side.release(call, then=then)
 
+        if self._meanwhile(planned, entry):
+            release(planned.then)
+            return
         if holder is None or not self._strike(holder, planned, during=entry["action"]):
             release("continue")
             return
@@ -96,14 +137,19 @@ class Trouble:
         if planned.signal == "stop":
             self.sigstops += 1
             self.stopped.add(holder.pid)
-            self.broken.append(Broken(holder.sf_order_id, holder.fence, now, f"stop in {during}"))
+            self._note([holder], now, f"stop in {during}")
             self.at(planned.stopped, lambda: self._go_on(holder.pid))
             return True
         send_signal(holder.pid, signal.SIGKILL)
         self.kills += 1
         self.kills_holding += 1
-        self.broken.append(Broken(holder.sf_order_id, holder.fence, now, f"kill in {during}"))
+        self._note([holder], now, f"kill in {during}")
         return True
+
+    def _note(self, holders: Sequence[Holder], at: float, how: str) -> None:
+        broken = [Broken(each.sf_order_id, each.fence, at, how) for each in holders]
+        self.broken += broken
+        self.all_broken += broken
 
     def _go_on(self, pid: int) -> None:
         send_signal(pid, signal.SIGCONT)
@@ -132,6 +178,12 @@ class Trouble:
             self._flush()
         elif what == "ledger":
             self._lock_ledger(TTL_SECONDS + 1.5)
+        elif what == "silent valkey":
+            self._silence("valkey", SILENT_VALKEY_SECONDS)
+        elif what == "slow names":
+            self._slow_names()
+        elif what == "refuse calls":
+            self._refuse_calls()
         else:
             child = self.stack.child(self._draw.choice(self.stack.sweep_names))
             if child.alive and child.pid not in self.stopped and stop_outside_a_transaction(child.pid):
@@ -150,7 +202,7 @@ class Trouble:
         self.touched |= slots | {child.pid}
         self.kills += 1
         self.kills_holding += bool(holding)
-        self.broken += [Broken(each.sf_order_id, each.fence, now, "supervisor") for each in holding]
+        self._note(holding, now, "supervisor")
         self.at(0.7, lambda: self._start_again(name, slots))
 
     def _start_again(self, name: str, slots: set[int]) -> None:
@@ -159,6 +211,8 @@ class Trouble:
             self.outlived += left
             say(f"children outlived their supervisor: {left}")
         child = self.stack.child(name)
+        if child.alive:
+            return  # a restore has started it meanwhile
         child.kill()
         child.start()
 
@@ -167,13 +221,40 @@ class Trouble:
         self.touched.add(child.pid)
         child.kill()
         self.kills += 1
-        self.at(0.7, child.start)
+        self.at(0.7, lambda: self._start_child(name))
+
+    def _start_child(self, name: str) -> None:
+        child = self.stack.child(name)
+        if not child.alive:  # a restore may have started it meanwhile
+            child.start()
 
     def _flush(self) -> None:
         import redis
 
         with suppress(redis.RedisError), closing(redis.Redis(unix_socket_path=str(self.stack.valkey_socket))) as valkey:
             valkey.flushall()
+
+    def _silence(self, name: str, seconds: float) -> None:
+        """Stopped, not closed: whoever asks it gets no answer, and no error."""
+        child = self.stack.child(name)
+        if child.alive:
+            child.signal(signal.SIGSTOP)
+            self.at(seconds, lambda: send_signal(child.pid, signal.SIGCONT))
+
+    def _slow_names(self) -> None:
+        """The workers' name server takes long over WHMCS' name."""
+        self.stack.slow_names(SLOW_NAME_SECONDS)
+        self.at(SLOW_NAMES_FOR, lambda: self.stack.slow_names(0.0))
+
+    def _refuse_calls(self) -> None:
+        """For a minute the integration user may change nothing in Salesforce, whatever it asks for."""
+        for action in ("update:Order", "collections.update"):
+            fault = self.stack.org.fault("error", action=action, status=403, body=CALLS_REFUSED, count=0)
+            self.at(REFUSED_SECONDS, partial(self.stack.org.clear_faults, fault))
+
+    def restored(self) -> None:
+        """Every process of the portal was ended and started again: nobody is stopped any more."""
+        self.stopped.clear()
 
     def _lock_ledger(self, seconds: float) -> None:
         """Hold the database's write lock: no heartbeat gets through, and nobody may be taken over for that."""

@@ -366,6 +366,19 @@ def test_a_key_or_address_whmcs_refuses_is_a_setting_to_mend_not_the_orders_end(
     assert "WHMCS" in failed[0]
 
 
+def test_passing_trouble_inside_a_step_ends_the_try_and_no_process(stack: Stack) -> None:
+    """What validation has found out by then is kept with the wait, in the one transaction that gives the order back."""
+    alive = "SELECT worker_id FROM workers WHERE kind = 'fulfill' AND NOT dead ORDER BY worker_id"
+    before = stack.ledger(alive)
+    who, number = customer(stack)
+    order = stack.order("starter", customer=who)
+    stack.whmcs.fault("html", action="GetPayMethods", client=number)
+    assert stack.fulfill(order).status == 200
+    tries = [step["state"] for step in stack.steps(order) if step["name"] == "validation"]
+    assert tries == ["failed", "done"]
+    assert stack.ledger(alive) == before
+
+
 def test_a_locked_row_in_salesforce_holds_nothing_up_and_is_told_later(stack: Stack) -> None:
     since = stack.salesforce.last()
     orders = []
