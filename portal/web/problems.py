@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, current_app, render_template, request
 from jinja2 import TemplateNotFound
-from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.exceptions import BadHost, HTTPException, SecurityError
 
 from portal.errors import NonceStoreUnavailable
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
@@ -158,7 +158,9 @@ def _plain(status: int, text: str) -> Response:
 def _show(problem: Problem) -> Response:
     if wants_json():
         return problem.response()
-    if isinstance(request.routing_exception, SecurityError):  # a Host no address can be made of: no page, then, either
+    if isinstance(
+        request.routing_exception, SecurityError | BadHost
+    ):  # a Host no address can be made of: no page, then, either
         return _plain(problem.status, problem.title)
     try:
         page = render_template("error.html", status=problem.status, title=problem.title, detail=problem.detail)

@@ -81,9 +81,9 @@ STRANGE += ["a" * 4000, "%00", "=;,\"'", "bytes=9-1", "-1", "1e999", "0" * 300, 
 HEADERS = ["Origin", "Referer", "Host", "Cookie", "Accept", "Accept-Language", "Authorization", "Forwarded", "Range"]
 HEADERS += ["X-Forwarded-For", "X-Forwarded-Host", "If-None-Match", "If-Modified-Since", "If-Range", "HX-Request"]
 HEADERS += ["Content-Type", "Prefer", "X-CSRFToken", "X-SF-Signature", "X-SF-Timestamp", "Idempotency-Key"]
-PATHS = [("GET", "/"), ("GET", "/orders"), ("GET", "/nothing"), ("GET", "/static/app.css"), ("GET", "/health/live")]
+PATHS = [("GET", "/"), ("GET", "/orders"), ("GET", "/nothing"), ("GET", "/static/app.css")]
 PATHS += [("GET", "/sign-in"), ("POST", "/sign-in"), ("POST", "/basket/add"), ("POST", "/orders/PO-AAAA-BBBB/resume")]
-PATHS += [("POST", f"/orders/{SALESFORCE_ID}/fulfill"), ("POST", "/webhooks/whmcs"), ("GET", "/metrics")]
+PATHS += [("POST", f"/orders/{SALESFORCE_ID}/fulfill"), ("POST", "/webhooks/whmcs")]
 
 
 def test_no_header_makes_a_5xx(stack: Stack) -> None:
@@ -93,6 +93,7 @@ def test_no_header_makes_a_5xx(stack: Stack) -> None:
         for (method, path), name, text in itertools.product(PATHS, HEADERS, STRANGE):
             headers = {name: text}
             answer = client.open(path, method=method, base_url=root(app), headers=headers)
+            answer.close()
             assert answer.status_code < 500, f"{method} {path} with {name}: {text!r} → {answer.status}"
 
 
