@@ -303,7 +303,8 @@ def test_prices_stand_at_the_right_edge_on_a_phone(visit: Visit, site: Site) -> 
             for price in tab.page.locator(cards).all():
                 line = price.locator("xpath=ancestor::*[self::li or contains(@class, 'line-head')][1]")
                 at, around = price.bounding_box(), line.bounding_box()
-                assert at and around
+                assert at
+                assert around
                 assert at["x"] + at["width"] == pytest.approx(around["x"] + around["width"], abs=1.5), cards
                 assert at["y"] - around["y"] < 16, f"{cards}: the price stands below its line"
 
@@ -316,7 +317,9 @@ def test_the_sign_in_button_has_room_below_it(visit: Visit, site: Site) -> None:
         tab.go(urlsplit(url).path)
         button = tab.page.get_by_role("button", name="Sign in").bounding_box()
         below = tab.page.get_by_text("Didn’t ask for this?").bounding_box()
-        assert button and below and below["y"] - button["y"] - button["height"] >= 16
+        assert button
+        assert below
+        assert below["y"] - button["y"] - button["height"] >= 16
 
 
 def test_axe_would_find_something(visit: Visit) -> None:
@@ -327,11 +330,13 @@ def test_axe_would_find_something(visit: Visit) -> None:
         tab.page.evaluate("document.querySelector('h1').style.color = '#ddd'")
         found = {each["id"] for each in Axe().run(tab.page).response["violations"]}
         assert {"label", "color-contrast"} <= found
-        assert not tab.page.evaluate(SMALL_TARGETS) and not tab.page.evaluate(BROKEN_REFERENCES)
+        assert not tab.page.evaluate(SMALL_TARGETS)
+        assert not tab.page.evaluate(BROKEN_REFERENCES)
         tab.page.evaluate("document.querySelector('main button').style.cssText = 'min-height:0;padding:0'")
         tab.page.evaluate("document.querySelector('main p').innerHTML = '<span>PO-AAAA-BBBB</span>'")
         tab.page.evaluate("document.querySelector('main span').style.cssText = 'display:block;width:1em'")
-        assert tab.page.evaluate(SMALL_TARGETS) and tab.page.evaluate(BROKEN_REFERENCES)
+        assert tab.page.evaluate(SMALL_TARGETS)
+        assert tab.page.evaluate(BROKEN_REFERENCES)
 
 
 @pytest.fixture

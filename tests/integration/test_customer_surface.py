@@ -36,14 +36,9 @@ SALESFORCE_ID = "801000000000001AAA"
 
 
 @pytest.fixture(scope="module")
-def app(stack: Stack) -> Iterator[Flask]:
-    with application(stack) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def on_postgres(stack: Stack) -> Iterator[Flask]:
-    with Postgres() as postgres, application(stack, DATABASE_URL=postgres.database()) as made:
+def on_postgres(stack: Stack, postgres: Postgres) -> Iterator[Flask]:
+    """The application over an empty PostgreSQL database, and the stack's other sides."""
+    with application(stack, DATABASE_URL=postgres.database()) as made:
         upgrade(services_of(made).ledger)
         yield made
 
@@ -100,7 +95,8 @@ def test_no_header_makes_a_5xx(stack: Stack) -> None:
 def test_an_origin_that_is_none_is_another_site(app: Flask) -> None:
     for origin in ("http://[", "http://[::1", "https://", "127.0.0.1", "http://127.0.0.1@evil.example", "http://x:y:z"):
         answer = post(client_of(app), "/sign-in", {"email": "a@b.example"}, headers={"Origin": origin})
-        assert answer.status_code == 400 and "sent from another site" in answer.text, origin
+        assert answer.status_code == 400, origin
+        assert "sent from another site" in answer.text
     allowed = post(client_of(app), "/sign-in", {"email": "a@b.example"}, headers={"Origin": root(app)})
     assert allowed.status_code == 303
 
@@ -137,7 +133,8 @@ def test_text_that_no_database_takes_is_refused(stack: Stack, request: pytest.Fi
         assert post(client_of(app), "/sign-in", fields).status_code == 400
     assert post(client, "/checkout", {"key": "\0"}).status_code == 400
     found = client.get(f"/orders?before={cursor(b'99999999999.0 PO-AAAA-BBBB')}", base_url=root(app))
-    assert found.status_code == 200 and made.reference in found.text, "the control: a cursor of ours"
+    assert found.status_code == 200
+    assert made.reference in found.text, "the control: a cursor of ours"
 
 
 def test_two_slashes_lead_nowhere_else(app: Flask, stack: Stack) -> None:
@@ -151,10 +148,12 @@ def test_two_slashes_lead_nowhere_else(app: Flask, stack: Stack) -> None:
     ):
         for host in (root(app).removeprefix("http://"), "evil.example"):
             answer = client_of(app).get(path, base_url="http://127.0.0.1", headers={"Host": host})
-            assert answer.status_code in (400, 404) and "Location" not in answer.headers, (path, host, answer.status)
+            assert answer.status_code in (400, 404), (path, host, answer.status)
+            assert "Location" not in answer.headers
             assert "evil.example" not in answer.text
     wire = http("GET", f"{stack.urls['portal']}/orders//x", headers={"Host": "evil.example"})
-    assert wire.status == 404 and "location" not in wire.headers
+    assert wire.status == 404
+    assert "location" not in wire.headers
     assert not app.url_map.merge_slashes
     assert not [rule for rule in app.url_map.iter_rules() if rule.rule.endswith("/") and rule.rule != "/"], (
         "a rule that ends in a slash redirects to the Host header's name"
@@ -165,7 +164,8 @@ def test_an_address_too_long_for_the_cookie_costs_no_form(app: Flask, stack: Sta
     """The way back is forgotten; the sign-in form that follows works all the same."""
     client = client_of(app)
     long = client.get(f"/orders?status={secrets.token_hex(1900)}", base_url=root(app))
-    assert long.status_code == 303 and long.headers["Location"].endswith("/sign-in")
+    assert long.status_code == 303
+    assert long.headers["Location"].endswith("/sign-in")
     assert all(len(cookie) < 4096 for cookie in long.headers.getlist("Set-Cookie"))
     form = client.get("/sign-in", base_url=root(app))
     assert all(len(cookie) < 4096 for cookie in form.headers.getlist("Set-Cookie"))
@@ -184,8 +184,10 @@ def test_an_error_page_that_fails_is_answered_in_plain_text(stack: Stack, caplog
         client = client_of(app)
         for path in ("/nothing", "/basket"):
             answer = client.get(path, base_url=root(app))
-            assert answer.status_code == 500 and answer.mimetype == "text/plain", path
-            assert "something went wrong" in answer.text and answer.headers["Cache-Control"] == "no-store"
+            assert answer.status_code == 500, path
+            assert answer.mimetype == "text/plain"
+            assert "something went wrong" in answer.text
+            assert answer.headers["Cache-Control"] == "no-store"
         assert "The error page can't be shown" in caplog.text
         assert client.get("/api/orders/x", base_url=root(app)).is_json, "what is for machines needs no page"
 
@@ -200,7 +202,8 @@ def test_nothing_is_put_where_nothing_is_kept(stack: Stack, tmp_path: Path) -> N
     services = build_services(settings)
     upgrade(services.ledger)
     services.ledger.dispose()
-    assert not (tmp_path / "var").exists() and (tmp_path / "ledger.sqlite3").exists()
+    assert not (tmp_path / "var").exists()
+    assert (tmp_path / "ledger.sqlite3").exists()
 
 
 # --- what sign-in may cost ---------------------------------------------------------------------------------------
