@@ -32,6 +32,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     if services is None:
         services = build_services(settings or Settings.from_environ(os.environ))
     app = Flask(__name__)
+    # Else `//` in a path is answered, before any check of the Host header, by a redirect to whatever host it names.
+    app.url_map.merge_slashes = False
     lifecycle = Lifecycle()
     parts = (portal.webhooks.build(services, lifecycle), *portal.customers.build(services))
     app.extensions["portal"] = Portal(services, lifecycle, parts)

@@ -1,6 +1,7 @@
-"""Carries the ledger's outbox: write-backs to Salesforce in one thread, mails and alerts in another.
+"""Carries the ledger's outbox: a thread for write-backs to Salesforce, one for mails and alerts, one for sign-in links.
 
-A hung mail server holds no order back. A write-back tells how the order stands when it is sent.
+A hung mail server holds no order back, and no mail to a customer waits for sign-in links that anybody may ask for. A
+write-back tells how the order stands when it is sent.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def run(services: Services, worker_id: str) -> None:
     threads = [
         threading.Thread(target=_repeat, args=(stopping, relay_.write_back), name="write-backs", daemon=True),
         threading.Thread(target=_repeat, args=(stopping, relay_.mail), name="mail", daemon=True),
+        threading.Thread(target=_repeat, args=(stopping, relay_.sign_in), name="sign-in", daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -159,11 +161,17 @@ class Relay:
     # --- mails and alerts ---
 
     def mail(self) -> int:
-        """Send one due mail and one due alert."""
-        senders: dict[str, Callable[[dict[str, Any]], None]] = {
-            "mail": self._mailer.send,
-            "alert": partial(send_alert, self._services),
-        }
+        """Send one due mail to a customer and one due alert."""
+        return self._send({"mail": self._mailer.send, "alert": partial(send_alert, self._services)})
+
+    def sign_in(self) -> int:
+        """Answer one ask for a sign-in link, unless mails to customers are due: those go first."""
+        with self._services.ledger.read() as connection:
+            if outbox.due(connection, "mail", now=self._services.now(), limit=1):
+                return 0
+        return self._send({outbox.SIGN_IN: self._mailer.send})
+
+    def _send(self, senders: dict[str, Callable[[dict[str, Any]], None]]) -> int:
         count = 0
         for kind, send in senders.items():
             for message in self._claim(kind, 1):

@@ -102,7 +102,7 @@ def _wake(code: ErrorCode, settings: Settings) -> Callable[[Connection], object]
 
 def build_services(settings: Settings) -> Services:
     """Build everything; connects to nothing yet, so that a server may fork afterwards."""
-    if settings.ledger_url.startswith("sqlite"):
+    if settings.database_url is None:
         settings.portal_var_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.ledger_url)
     redis = connect_redis(settings)

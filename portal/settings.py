@@ -207,6 +207,12 @@ class Settings:
     sign_in_asks_per_hour: int = _setting(
         kind.whole(1, 1_000_000), 30, doc="sign-in links asked for by one client; more get a page that says so"
     )
+    sign_in_total_per_hour: int = _setting(
+        kind.whole(1, 1_000_000),
+        600,
+        doc="sign-in links asked for by all clients together: each may cost Salesforce a query; more get a page that "
+        "says so",
+    )
     # Brand
     brand_name: str = _setting(kind.text, "Northwind Hosting", doc="the company customers see")
     brand_logo_url: str | None = _setting(kind.web_url, doc="its logo")

@@ -17,6 +17,7 @@
   const spoken = document.getElementById("spoken");
   let freshAt = new Date();
   let said = progress() ? progress().dataset.spoken : "";
+  let tag = progress() ? progress().dataset.tag : "";
 
   function fresh() {
     freshAt = new Date();
@@ -38,6 +39,8 @@
     inOwnZone();
     const now = progress().dataset.spoken;
     if (now !== said) spoken.textContent = said = now;
+    if (document.title.startsWith(tag)) document.title = progress().dataset.tag + document.title.slice(tag.length);
+    tag = progress().dataset.tag;
   });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && window.htmx && progress()) window.htmx.trigger(progress(), "refresh");

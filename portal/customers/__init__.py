@@ -15,6 +15,7 @@ from portal.customers.catalogue import CatalogueCache
 from portal.customers.lead_time import LeadTime
 from portal.customers.limits import AskLimits
 from portal.customers.visitor import ACCOUNT_COOKIE
+from portal.customers.waiters import Waiters
 from portal.services import Services
 from portal.web import formatting, security_headers, theme
 from portal.web.context import portal_of
@@ -24,9 +25,10 @@ for _blueprint in _BLUEPRINTS:  # here, not in register(): a process may build m
     security_headers.guard(_blueprint)
 
 
-def build(services: Services) -> tuple[CatalogueCache, LeadTime, AskLimits]:
+def build(services: Services) -> tuple[CatalogueCache, LeadTime, AskLimits, Waiters]:
     """What the customers' pages keep in one application; connects to nothing yet."""
-    return CatalogueCache(services), LeadTime(services), AskLimits(services.redis)
+    waiters = Waiters()
+    return CatalogueCache(services, waiters), LeadTime(services), AskLimits(services.redis), waiters
 
 
 def register(app: Flask) -> None:

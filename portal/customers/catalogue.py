@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import redis
 
+from portal.customers.waiters import NoPlace, Waiters
 from portal.domain.model import PortalError
 from portal.services import Services
 
@@ -32,7 +33,11 @@ _REFRESHING: Final = "portal:catalogue:refreshing"
 
 
 class CatalogueUnavailable(PortalError):
-    """Salesforce can't be asked and nothing is known from before."""
+    """Nothing is known from before, and Salesforce can't be asked; `soon`: it is being asked already, by others."""
+
+    def __init__(self, message: str, *, soon: bool = False) -> None:
+        super().__init__(message)
+        self.soon = soon
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,13 @@ class Catalogue:
 class CatalogueCache:
     """One per process; safe for threads."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, waiters: Waiters | None = None) -> None:
+        """`waiters`: whose places the requests that wait for the first catalogue take."""
         self._services = services
+        self._waiters = waiters or Waiters()
         self._known: Catalogue | None = None
-        self._guard = threading.Lock()
+        self._guard = threading.Lock()  # held for a moment only
+        self._reading = threading.Lock()  # held while Salesforce is asked for the first catalogue
         self._tried_at = float("-inf")
 
     def current(self) -> Catalogue:
@@ -85,7 +93,14 @@ class CatalogueCache:
         return known
 
     def _read_first(self, *, now: float) -> Catalogue:
-        with self._guard:  # of the first visitors one asks, the others wait for what it gets
+        try:
+            with self._waiters.place():
+                return self._read_in_turn(now=now)
+        except NoPlace as busy:
+            raise CatalogueUnavailable("the catalogue is being read", soon=True) from busy
+
+    def _read_in_turn(self, *, now: float) -> Catalogue:
+        with self._reading:  # of the first visitors one asks, a few wait for what it gets
             if self._known is not None:
                 return self._known
             if now - self._tried_at < RETRY_SECONDS / 6:

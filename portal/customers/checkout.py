@@ -15,6 +15,7 @@ from portal.customers.catalogue import Catalogue, CatalogueCache, CatalogueUnava
 from portal.customers.placing import place_soon
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
+from portal.customers.waiters import NoPlace, Waiters
 from portal.ledger import orders
 from portal.ledger.orders import Item, Order
 from portal.web.context import part, services
@@ -38,10 +39,7 @@ def catalogue_page() -> str | tuple[str, int]:
 
 
 def _catalogue(fault: LineFault | None = None, entry_id: str = "") -> str | tuple[str, int]:
-    try:
-        catalogue = part(CatalogueCache).current()
-    except CatalogueUnavailable:
-        return render_template("catalogue_away.html"), 503
+    catalogue = _current_catalogue()
     page = render_template(
         "catalogue.html",
         catalogue=catalogue,
@@ -56,9 +54,7 @@ def _catalogue(fault: LineFault | None = None, entry_id: str = "") -> str | tupl
 @pages.post("/basket/add")
 def add() -> Response | str | tuple[str, int]:
     """Put one product into the basket."""
-    catalogue = _known_catalogue()
-    if catalogue is None:
-        return render_template("catalogue_away.html"), 503
+    catalogue = _current_catalogue()
     form = request.form
     entry_id = form.get("entry", "")
     try:
@@ -77,9 +73,7 @@ def basket_page() -> str | tuple[str, int]:
 
 
 def _basket(fault: LineFault | None = None, index: int = -1) -> str | tuple[str, int]:
-    catalogue = _known_catalogue()
-    if catalogue is None:
-        return render_template("catalogue_away.html"), 503
+    catalogue = _current_catalogue()
     page = render_template(
         "basket.html",
         basket=Basket(session, catalogue),
@@ -93,9 +87,7 @@ def _basket(fault: LineFault | None = None, index: int = -1) -> str | tuple[str,
 @pages.post("/basket/change")
 def change() -> Response | str | tuple[str, int]:
     """Another quantity for one line, or the line taken out (the button named `remove`)."""
-    catalogue = _known_catalogue()
-    if catalogue is None:
-        return render_template("catalogue_away.html"), 503
+    catalogue = _current_catalogue()
     text = request.form.get("line", "")
     index = int(text) if re.fullmatch(r"[0-9]{1,3}", text) else -1
     basket = Basket(session, catalogue)
@@ -119,9 +111,7 @@ def _review(*, changed: bool) -> Response | str | tuple[str, int]:
     account = visitor().account
     if account is None:
         return to_sign_in()
-    catalogue = _known_catalogue()
-    if catalogue is None:
-        return render_template("catalogue_away.html"), 503
+    catalogue = _current_catalogue()
     basket = Basket(session, catalogue)
     placed = _placed_already(basket.key, account.account_id) if basket else None
     if placed is not None:  # its answer was lost on the way to this browser
@@ -141,9 +131,7 @@ def place_order() -> Response | str | tuple[str, int]:
     key = request.form.get("key", "")
     placed = _placed_already(key, account.account_id)
     if placed is None:
-        catalogue = _known_catalogue()
-        if catalogue is None:
-            return render_template("catalogue_away.html"), 503
+        catalogue = _current_catalogue()
         basket = Basket(session, catalogue)
         if not basket or key != basket.key or request.form.get("reviewed") != basket.fingerprint or basket.gone:
             return _review(changed=True)
@@ -153,7 +141,11 @@ def place_order() -> Response | str | tuple[str, int]:
         session.pop("basket", None)
         session.pop("basket_key", None)
     if placed.place_tries == 0:
-        place_soon(services(), placed.reference, PLACING_WAIT_SECONDS)
+        try:
+            with part(Waiters).place():
+                place_soon(services(), placed.reference, PLACING_WAIT_SECONDS)
+        except NoPlace:
+            place_soon(services(), placed.reference, 0.0)
     return redirect(url_for("orders.placed", reference=placed.reference), 303)
 
 
@@ -219,8 +211,12 @@ def _checkout_key(key: str, account_id: str) -> str:
     return digest(f"checkout:{account_id}", key)
 
 
-def _known_catalogue() -> Catalogue | None:
-    try:
-        return part(CatalogueCache).current()
-    except CatalogueUnavailable:
-        return None
+def _current_catalogue() -> Catalogue:
+    """Raises CatalogueUnavailable, which `_away` answers."""
+    return part(CatalogueCache).current()
+
+
+@pages.errorhandler(CatalogueUnavailable)
+def _away(error: CatalogueUnavailable) -> tuple[str, int, dict[str, str]]:
+    seconds = 5 if error.soon else 60
+    return render_template("catalogue_away.html", soon=error.soon), 503, {"Retry-After": str(seconds)}

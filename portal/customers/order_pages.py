@@ -7,7 +7,6 @@ order: pages are made of the ledger alone. The two buttons that lead into WHMCS 
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import logging
 import re
@@ -34,6 +33,7 @@ from portal.customers.lead_time import LeadTime
 from portal.customers.progress import Progress, tag_of, tell
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
+from portal.customers.waiters import NoPlace, Waiters
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import CustomerStatus, UpstreamError
 from portal.ledger import decisions, fulfillments, orders, runs
@@ -134,7 +134,7 @@ def index() -> Response | str:
         abort(404)
     with services().ledger.read() as connection:
         found = orders.page_of_account(
-            connection, account.account_id, limit=PAGE_SIZE + 1, status=status, before=_read_cursor()
+            connection, account.account_id, limit=PAGE_SIZE + 1, status=status, before=_asked_cursor()
         )
     more = len(found) > PAGE_SIZE
     found = found[:PAGE_SIZE]
@@ -156,17 +156,24 @@ def _cursor(order: Order) -> str:
     return base64.urlsafe_b64encode(f"{order.created_at!r} {order.reference}".encode()).decode().rstrip("=")
 
 
-def _read_cursor() -> tuple[float, str] | None:
+def _asked_cursor() -> tuple[float, str] | None:
     text = request.args.get("before", "")
-    if not text:
-        return None
-    try:
-        moment, reference = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ", 1)
-        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", moment):
-            raise ValueError
-        return float(moment), reference[:40]
-    except (ValueError, binascii.Error):
+    cursor = read_cursor(text)
+    if text and cursor is None:
         abort(404)
+    return cursor
+
+
+def read_cursor(text: str) -> tuple[float, str] | None:
+    """Moment (seconds since 1970) and reference of the order a page ended with; None for what is no cursor."""
+    try:
+        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+    except ValueError:  # binascii's, and of what isn't ASCII
+        return None
+    moment, _, reference = decoded.partition(" ")
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", moment, re.ASCII) or not _REFERENCE.fullmatch(reference):
+        return None
+    return float(moment), reference
 
 
 # --- one order ----------------------------------------------------------------------------------------------
@@ -281,8 +288,9 @@ def _into_client_area(reference: str, destination: str) -> Response:
     target = services().settings.whmcs_client_area_url
     if client_id is not None and not _pressed_too_often(what.order):
         try:
-            target = services().whmcs.sso_link(client_id, destination)
-        except UpstreamError as error:
+            with part(Waiters).place():
+                target = services().whmcs.sso_link(client_id, destination)
+        except (UpstreamError, NoPlace) as error:
             log.warning("No sign-in link from WHMCS", extra={"reference": what.order.reference, "error": str(error)})
     if target is None:
         flash("We can’t open your account just now. Please try again in a few minutes.")
@@ -302,8 +310,9 @@ def resume(reference: str) -> Response:
         flash("Please wait a minute, then try again.")
         return back
     try:
-        found = here.whmcs.pay_methods(what.fulfillment.client_id)
-    except UpstreamError as error:
+        with part(Waiters).place():
+            found = here.whmcs.pay_methods(what.fulfillment.client_id)
+    except (UpstreamError, NoPlace) as error:
         log.warning("WHMCS couldn't be asked", extra={"reference": what.order.reference, "error": str(error)})
         flash("We couldn’t check your account just now. Please try again in a minute.")
         return back

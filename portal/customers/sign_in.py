@@ -7,6 +7,7 @@ scanners open links; its button does.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 
@@ -18,6 +19,8 @@ from portal.customers.visitor import open_order, sign_in, sign_out, visitor
 from portal.ledger import orders, outbox, sessions
 from portal.web.context import client_key, services
 from portal.web.signing import ORDER_PATH, SIGN_IN_PATH, Links, SignInLink
+
+log = logging.getLogger("portal.sign_in")
 
 pages = Blueprint("sign_in", __name__)
 
@@ -50,13 +53,16 @@ def send_link() -> AnyResponse | tuple[str, int]:
     asks = here.settings.sign_in_asks_per_hour
     if limits.too_often("sign-in-from", client_key(), most=asks, seconds=3600):
         return render_template("too_often.html"), 429
+    if limits.too_often("sign-in", "all", most=here.settings.sign_in_total_per_hour, seconds=3600):
+        log.warning("More sign-in links are asked for than SIGN_IN_TOTAL_PER_HOUR allows")
+        return render_template("too_often.html"), 429
     most = here.settings.sign_in_mails_per_hour
     mailed = not limits.too_often("sign-in-to", email.lower(), most=most, seconds=3600)
     with here.ledger.write() as connection:
         # Beyond the limit a row is written too, already settled, so that the time taken tells nothing.
         message = outbox.put(
             connection,
-            "mail",
+            outbox.SIGN_IN,
             "sign-in",
             {"template": "sign_in", "address": email.lower()},
             now=here.now(),

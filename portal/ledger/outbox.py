@@ -1,7 +1,7 @@
 """What is to be told to somebody, written in the transaction of the fact it tells; tried until taken or hopeless.
 
 Kinds: `salesforce` (write-backs: an order's state as it is when it is sent, or an account's WHMCS client), `mail`,
-`alert`.
+`alert`, and `sign_in`: mails anybody can ask for, which are kept apart so that those to customers never wait for them.
 
 Moments are seconds since 1970.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -19,6 +19,8 @@ from portal.ledger.engine import insert
 from portal.ledger.schema import outbox
 
 _O = outbox.c
+
+SIGN_IN: Final = "sign_in"
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("kind", sa.String(20), nullable=False),  # salesforce | mail | alert
+    sa.Column("kind", sa.String(20), nullable=False),  # salesforce | mail | sign_in | alert
     sa.Column("subject", sa.String(80), nullable=False),  # sf_order_id or reference; order doesn't matter
     sa.Column("once", sa.String(160), unique=True),  # a second row of the same `once` isn't written
     sa.Column("payload", sa.JSON, nullable=False),

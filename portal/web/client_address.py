@@ -73,6 +73,13 @@ def inside(address: IpAddress | None, networks: Sequence[IpNetwork]) -> bool:
     )
 
 
+def network_of(address: IpAddress | None) -> str:
+    """What one asker is counted by: an IPv4 address, an IPv6 address's /64, "unknown" for None."""
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address.packed[:8] + bytes(8), 64)))
+    return str(address or "unknown")
+
+
 def allowed(address: IpAddress | None, networks: Sequence[IpNetwork]) -> bool:
     """Whether an allowlist lets this address in; an empty one lets everybody in."""
     return not networks or inside(address, networks)

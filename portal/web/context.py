@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, g, request
 
 from portal.services import Services
-from portal.web.client_address import IpAddress, sender
+from portal.web.client_address import IpAddress, network_of, sender
 from portal.web.lifecycle import Lifecycle
 
 T = TypeVar("T")
@@ -64,8 +64,11 @@ def client_address() -> IpAddress | None:
 
 
 def client_key() -> str:
-    """The address as text, for counting; the same "unknown" for all that have none."""
-    return str(client_address() or "unknown")
+    """Who is asking as text, for counting: the address, of IPv6 its /64 (RFC 6177: a single site has 2^64 of them).
+
+    The same "unknown" for all that have none.
+    """
+    return network_of(client_address())
 
 
 def public_path(path: str) -> str:

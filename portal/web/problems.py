@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, current_app, render_template, request
 from jinja2 import TemplateNotFound
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException, SecurityError
 
 from portal.errors import NonceStoreUnavailable
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
@@ -37,6 +37,10 @@ _CODES: Final = {
     429: "rate_limited",
     431: "headers_too_large",
 }
+
+
+#: What people read where even the page for errors fails.
+_FAULT: Final = "Sorry, something went wrong. It's our fault and has been noted. Please try again in a few minutes."
 
 
 class Problem(Exception):
@@ -145,13 +149,26 @@ def _fault(error: Exception) -> Response:
     return _show(Problem(500, "internal_error", "Internal error", "The fault is in our log."))
 
 
+def _plain(status: int, text: str) -> Response:
+    answer = Response(f"{text}\n", status=status, content_type="text/plain; charset=utf-8")
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 def _show(problem: Problem) -> Response:
     if wants_json():
         return problem.response()
+    if isinstance(
+        request.routing_exception, SecurityError | BadHost
+    ):  # a Host no address can be made of: no page, then, either
+        return _plain(problem.status, problem.title)
     try:
         page = render_template("error.html", status=problem.status, title=problem.title, detail=problem.detail)
     except TemplateNotFound:
         return problem.response()
+    except Exception as error:  # raised from here, it would end the connection without an answer
+        log.exception("The error page can't be shown", extra={"error": type(error).__name__, "status": problem.status})
+        return _plain(500, _FAULT)
     answer = Response(page, status=problem.status, content_type="text/html; charset=utf-8")
     answer.headers["Cache-Control"] = "no-store"
     answer.headers.update(problem.headers)

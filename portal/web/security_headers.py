@@ -10,7 +10,9 @@ from flask import Blueprint, Flask, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from portal.settings import Settings
+from portal.web import foreign_text
 from portal.web.context import services
+from portal.web.form_cookie import FormCookie
 from portal.web.problems import Problem
 from portal.web.signing import signing_keys
 
@@ -43,14 +45,16 @@ def register(app: Flask, settings: Settings) -> None:
         # Referer is what privacy add-ons cut; `guard` compares Origin, which they don't.
         WTF_CSRF_SSL_STRICT=False,
     )
+    app.session_interface = FormCookie()
     CSRFProtect(app)
     app.after_request(partial(_headers, csp=content_security_policy(settings)))
 
 
 def guard(blueprint: Blueprint) -> None:
-    """Trusted hosts and CSRF before every route of a blueprint of pages, no-store after it."""
+    """Trusted hosts, storable text and CSRF before every route of a blueprint of pages, no-store after it."""
     blueprint.before_request(_bound_form)
     blueprint.before_request(_check_host)
+    blueprint.before_request(foreign_text.refuse_unstorable)
     blueprint.before_request(_check_form)
     blueprint.after_request(_personal)
 
@@ -86,15 +90,11 @@ def _check_host() -> None:
     """Pages are served under PORTAL_BASE_URL's host alone (development: also under this machine's own names)."""
     settings = services().settings
     parts = urlsplit(settings.portal_base_url)
-    named = urlsplit(f"//{request.host}")
-    try:
-        port = named.port
-    except ValueError:
-        abort(400, "The host isn't this portal's.")
+    host, port = foreign_text.host_and_port(request.host) or ("", None)
     default = 443 if parts.scheme == "https" else 80
-    if (named.hostname or "") == parts.hostname and (port or default) == (parts.port or default):
+    if host and host == parts.hostname and (port or default) == (parts.port or default):
         return
-    if settings.production or not _this_machine(named.hostname or ""):
+    if settings.production or not _this_machine(host):
         abort(400, "The host isn't this portal's.")
 
 
@@ -112,7 +112,7 @@ def _check_form() -> None:
         return
     origin = request.headers.get("Origin")
     # "null" is what browsers send from a page without referrer or after a redirect: the token decides alone.
-    if origin not in (None, "null") and urlsplit(origin).netloc != request.host:
+    if origin not in (None, "null") and foreign_text.host_of_origin(origin) != request.host:
         abort(400, "The form was sent from another site.")
     try:
         current_app.extensions["csrf"].protect()

@@ -249,6 +249,30 @@ def test_axe_finds_nothing_and_nothing_overflows(visit: Visit, site: Site, name:
         look(tab, name)
 
 
+#: WCAG 2.2, 2.5.5 (AAA): 44 px each way, links inside a sentence excepted, and the skip link, which only has the focus.
+SMALL_TARGETS = """() => [...document.querySelectorAll("a, button, input:not([type=hidden])")].filter((each) => {
+  const box = each.getBoundingClientRect();
+  const sentence = getComputedStyle(each).display === "inline" && each.parentElement.innerText !== each.innerText;
+  return box.width > 0 && !sentence && !each.matches(".skip") && (box.height < 43.9 || box.width < 43.9);
+}).map((each) => `${each.outerHTML.slice(0, 90)} ${JSON.stringify(each.getBoundingClientRect())}`)"""
+
+#: A reference of ours in the text, with what shows that it stands in two lines: boxes at different heights.
+BROKEN_REFERENCES = """() => {
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    for (const match of walker.currentNode.data.matchAll(/PO-[0-9A-Z]{4}-[0-9A-Z]{4}/g)) {
+      const range = document.createRange();
+      range.setStart(walker.currentNode, match.index);
+      range.setEnd(walker.currentNode, match.index + match[0].length);
+      if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) found.push(match[0]);
+    }
+  }
+  return found;
+}"""
+
+CONTACT = "support@localhost"
+
+
 def look(tab: Tab, name: str) -> None:
     """In every scheme and width: a screenshot, axe, and no sideways scrolling."""
     for scheme, width in LOOKS:
@@ -259,6 +283,43 @@ def look(tab: Tab, name: str) -> None:
         assert results.violations_count == 0, f"{scheme} {width}: {results.generate_report()}"
         wide = tab.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{scheme} {width}: {wide} pixels wider than the window"
+        small = tab.page.evaluate(SMALL_TARGETS)
+        assert not small, f"{scheme} {width}: targets under 44 px: {small}"
+        broken = tab.page.evaluate(BROKEN_REFERENCES)
+        assert not broken, f"{scheme} {width}: a reference breaks in a line: {broken}"
+        assert tab.page.get_by_role("link", name=CONTACT).count() <= 1, "where to ask stands there twice"
+
+
+def test_prices_stand_at_the_right_edge_on_a_phone(visit: Visit, site: Site) -> None:
+    """However long a line’s name and domain are: no price jumps below its line and to the left."""
+    with visit(session=site.session, width=390) as tab:
+        for go, cards in (
+            (order_page("provisioned"), ".items li .price"),
+            (filled_basket, ".line-head .price"),
+            (path("/checkout"), ".items li .price"),
+        ):
+            go(tab, site)
+            assert tab.page.locator(cards).count() > 1
+            for price in tab.page.locator(cards).all():
+                line = price.locator("xpath=ancestor::*[self::li or contains(@class, 'line-head')][1]")
+                at, around = price.bounding_box(), line.bounding_box()
+                assert at
+                assert around
+                assert at["x"] + at["width"] == pytest.approx(around["x"] + around["width"], abs=1.5), cards
+                assert at["y"] - around["y"] < 16, f"{cards}: the price stands below its line"
+
+
+def test_the_sign_in_button_has_room_below_it(visit: Visit, site: Site) -> None:
+    url = site.links.sign_in(
+        email="ada@every-page.example", contact_id=None, account_id=site.stack.ids["account:ada"], now=site.now()
+    )
+    with visit(width=390) as tab:
+        tab.go(urlsplit(url).path)
+        button = tab.page.get_by_role("button", name="Sign in").bounding_box()
+        below = tab.page.get_by_text("Didn’t ask for this?").bounding_box()
+        assert button
+        assert below
+        assert below["y"] - button["y"] - button["height"] >= 16
 
 
 def test_axe_would_find_something(visit: Visit) -> None:
@@ -269,6 +330,13 @@ def test_axe_would_find_something(visit: Visit) -> None:
         tab.page.evaluate("document.querySelector('h1').style.color = '#ddd'")
         found = {each["id"] for each in Axe().run(tab.page).response["violations"]}
         assert {"label", "color-contrast"} <= found
+        assert not tab.page.evaluate(SMALL_TARGETS)
+        assert not tab.page.evaluate(BROKEN_REFERENCES)
+        tab.page.evaluate("document.querySelector('main button').style.cssText = 'min-height:0;padding:0'")
+        tab.page.evaluate("document.querySelector('main p').innerHTML = '<span>PO-AAAA-BBBB</span>'")
+        tab.page.evaluate("document.querySelector('main span').style.cssText = 'display:block;width:1em'")
+        assert tab.page.evaluate(SMALL_TARGETS)
+        assert tab.page.evaluate(BROKEN_REFERENCES)
 
 
 @pytest.fixture

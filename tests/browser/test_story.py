@@ -84,6 +84,7 @@ def test_from_sign_in_to_provisioned(visit: Visit, stack: Stack) -> None:
         assert tab.page.get_by_text("Pending Review").count() == 1
         order = salesforce_id(stack, reference)
         tab.waits_for("We’re checking your order")
+        assert tab.page.title().startswith(f"Pending Review: order {reference} – ")
         tab.page.evaluate("window.stillHere = true")
         asked = len(tab.asked)
         with tab.page.expect_response(f"**/orders/{reference}/status**") as unchanged:
@@ -94,6 +95,7 @@ def test_from_sign_in_to_provisioned(visit: Visit, stack: Stack) -> None:
         tab.waits_for("Your order is ready")
         assert tab.page.evaluate("window.stillHere") is True, "the page was loaded anew"
         assert tab.page.locator("#spoken").inner_text() == "Provisioned. Your order is ready"
+        assert tab.page.title().startswith(f"Provisioned: order {reference} – ")
         assert tab.page.locator(".stage-done").count() == 5
         made = tab.page.locator(".made").inner_text()
         assert "ada.example.com" in made

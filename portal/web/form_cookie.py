@@ -1,0 +1,67 @@
+"""The signed cookie of forms and basket, which never grows beyond what browsers keep.
+
+They drop a cookie of more than 4,096 bytes without a word, and with it the token that every form needs. What may be
+forgotten goes first; the token stays. The basket bounds itself (portal.customers.basket), so that it isn't touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from flask import Flask
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
+from flask.wrappers import Request, Response
+from werkzeug.http import dump_cookie
+
+log = logging.getLogger("portal.web")
+
+#: A whole Set-Cookie header; RFC 6265, 6.1 counts name, value and attributes.
+MOST_BYTES: Final = 4093
+#: In the order in which they are forgotten: where to go after signing in, the address on "Check your e-mail", messages.
+FORGETTABLE: Final = ("next", "asked_for", "_flashes", "basket")
+
+
+class FormCookie(SecureCookieSessionInterface):
+    """Flask's own, made to fit."""
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Leave out what doesn't fit, then save as Flask does."""
+        for name in FORGETTABLE:
+            if not session.modified or self.size(app, session) <= MOST_BYTES:
+                break
+            if session.pop(name, None) is not None:
+                log.warning("The form cookie was full", extra={"leftOut": name})
+        super().save_session(app, session, response)
+
+    def size(self, app: Flask, session: SessionMixin) -> int:
+        """Bytes of the cookie with its attributes."""
+        signer = self.get_signing_serializer(app)
+        assert signer is not None, "the application has a SECRET_KEY"
+        return len(
+            dump_cookie(
+                self.get_cookie_name(app),
+                str(signer.dumps(dict(session))),
+                expires=self.get_expiration_time(app, session),
+                path=self.get_cookie_path(app),
+                domain=self.get_cookie_domain(app),
+                secure=self.get_cookie_secure(app),
+                httponly=self.get_cookie_httponly(app),
+                samesite=self.get_cookie_samesite(app),
+                max_size=0,
+            )
+        )
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Flask's own; a basket that another version left in a shape unknown here is forgotten."""
+        session = super().open_session(app, request)
+        if session is not None and not _basket_is_whole(session.get("basket", [])):
+            session.pop("basket")
+        return session
+
+
+def _basket_is_whole(rows: object) -> bool:
+    return isinstance(rows, list) and all(
+        isinstance(row, list | tuple) and len(row) == 4 and isinstance(row[0], str) and isinstance(row[1], int)
+        for row in rows
+    )
