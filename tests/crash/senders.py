@@ -52,6 +52,7 @@ class Senders:
         return sum(each.at <= self.seconds for each in self._plan)
 
     def _put(self, at: float, planned: Planned, first: bool, key: str | None) -> None:
+        """Queue one delivery. `at`: seconds after the senders began."""
         self.left += 1
         self._jobs.put((at, next(self._number), planned, first, key))
 

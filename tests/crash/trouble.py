@@ -147,6 +147,7 @@ class Trouble:
         return True
 
     def _note(self, holders: Sequence[Holder], at: float, how: str) -> None:
+        """Note whose run was broken, and how. `at`: seconds since 1970."""
         broken = [Broken(each.sf_order_id, each.fence, at, how) for each in holders]
         self.broken += broken
         self.all_broken += broken
