@@ -47,8 +47,9 @@ class Call:
     side: str  # salesforce | whmcs
     action: str  # in the journal
     point: str  # our name of it
-    nth: int = 1
+    nth: int = 1  # of the point: it is reached so often
     contains: str = ""
+    seen: int = 1  # the so-manieth call that the journal shows to fit
     by: str = "order"  # what the journal knows the call by: order | client | nothing
     effect: bool = False
     duplicate_possible: bool = False  # happens only where an AddOrder's outcome was unknown
@@ -62,6 +63,7 @@ CALLS = (
     Call("Activating", "salesforce", "update:Order", "update_order", contains="Activating", effect=True),
     Call("GetPayMethods", "whmcs", "GetPayMethods", "GetPayMethods", by="client"),
     Call("GetClientsDetails", "whmcs", "GetClientsDetails", "GetClientsDetails", by="client"),
+    Call("GetOrders (before AddOrder)", "whmcs", "GetOrders", "GetOrders", by="client"),
     Call(
         "AddOrder",
         "whmcs",
@@ -71,7 +73,8 @@ CALLS = (
         before="add_order:intended",
         after="add_order:answered",
     ),
-    Call("GetOrders (read back)", "whmcs", "GetOrders", "GetOrders"),
+    Call("GetOrders (read back)", "whmcs", "GetOrders", "GetOrders", nth=2),
+    Call("GetClientsProducts (before AcceptOrder)", "whmcs", "GetClientsProducts", "GetClientsProducts", by="client"),
     Call(
         "AcceptOrder",
         "whmcs",
@@ -81,9 +84,9 @@ CALLS = (
         before="accept_order:intended",
         after="accept_order:answered",
     ),
-    Call("GetClientsProducts", "whmcs", "GetClientsProducts", "GetClientsProducts", by="client"),
+    Call("GetClientsProducts", "whmcs", "GetClientsProducts", "GetClientsProducts", nth=2, seen=2, by="client"),
     Call("Provisioned", "salesforce", "update:Order", "update_order", nth=2, contains="Provisioned", effect=True),
-    Call("GetOrders (look)", "whmcs", "GetOrders", "GetOrders", by="client", duplicate_possible=True),
+    Call("GetOrders (look)", "whmcs", "GetOrders", "GetOrders", nth=2, seen=2, by="client", duplicate_possible=True),
     Call(
         "CancelOrder",
         "whmcs",
@@ -102,6 +105,8 @@ OTHER_POINTS = (
     "claimed",
     "add_order:recorded",
     "accept_order:recorded",
+    "whmcs_create:begun",
+    "sf_success_update:begun",
     "elected",
     "AddOrder:sending",
     "AcceptOrder:sending",

@@ -59,7 +59,7 @@ class Run:
         self._while(self._restless, 60.0)
         self.people.end_refusals()
         self.trouble.calm()
-        self._while(lambda: self.people.busy or bool(self.senders.left), 60.0)
+        self._while(lambda: self.people.busy or bool(self.senders.left), 120.0)  # a lost click is found in a minute
         say("quiet: waiting until everything is settled")
         left = wait_until_settled(self.stack, self.orders, QUIET_SECONDS)
         for line in left[:20]:

@@ -155,7 +155,11 @@ class Matrix:
         order, call = cell.wanted.order, cell.call
         cell.first = {"salesforce": self.stack.org.last_entry(), "whmcs": self.stack.shop.last_entry()}
         duplicate_possible = call.duplicate_possible if call else cell.what in ("elected", "CancelOrder:sending")
-        if cell.what in ("CancelOrder", "CancelOrder:sending"):
+        late_stray = cell.what in ("CancelOrder", "CancelOrder:sending")
+        if late_stray:  # it comes after the look before AddOrder, which would find and elect it
+            self._stop_at(cell, "add_order:intended", 1)
+            self._ask(cell)
+            self._wait_at_point(cell)
             self._place_stray(cell)
         if duplicate_possible:
             self.stack.shop.fault("drop_after", action="AddOrder", order=order)
@@ -177,14 +181,22 @@ class Matrix:
             if cell.moment == UNRECORDED:
                 point = call.after or f"{call.point}:answered"
             self._stop_at(cell, point, 1 if call.before else call.nth)
-        answer = self.stack.fulfill(order, prefer="respond-async")
+        if late_stray:
+            (self.points / f"{order}.go").touch()
+            here = self.points / f"{order}.here"
+            self.stack.wait_for(lambda: not here.exists(), f"{cell.name} to go on", self._left)
+        else:
+            self._ask(cell)
+
+    def _ask(self, cell: Cell) -> None:
+        answer = self.stack.fulfill(cell.wanted.order, prefer="respond-async")
         assert answer.status in (200, 202), answer.text
 
     def _about(self, cell: Cell) -> dict[str, Any]:
         call = cell.call
         assert call is not None
         about: dict[str, Any] = {"client": cell.wanted.client} if call.by == "client" else {"order": cell.wanted.order}
-        return about | ({"contains": call.contains} if call.contains else {})
+        return about | ({"contains": call.contains} if call.contains else {}) | {"nth": call.seen}
 
     def _place_stray(self, cell: Cell) -> None:
         """The order a call sent long ago left behind: made as the portal would make it, under its mark."""
@@ -333,7 +345,7 @@ class Matrix:
         call = cell.call
         if call is None:
             return self._not_between(cell, journals["whmcs"])
-        entries = [entry for entry in journals[call.side] if self._is(cell, call, entry)]
+        entries = [entry for entry in journals[call.side] if self._is(cell, call, entry)][call.seen - 1 :]
         before = [entry for entry in entries if entry["received"] <= cell.struck_at]
         faults = []
         if cell.moment == NOT_SENT:
@@ -363,6 +375,8 @@ class Matrix:
         """The product's other points: which WHMCS calls with an effect must have been answered, and which not sent."""
         passed = {
             "claimed": (),
+            "whmcs_create:begun": (),
+            "sf_success_update:begun": ("AddOrder", "AcceptOrder"),
             "add_order:recorded": ("AddOrder",),
             "elected": ("AddOrder",),
             "accept_order:recorded": ("AddOrder", "AcceptOrder"),

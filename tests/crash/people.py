@@ -36,6 +36,7 @@ class People:
             if each.trouble == "refused write-back"
         }
         self._looked = 0.0
+        self.busy = True  # whether an order still waits for somebody to put it right, or for the portal to hear of it
         self._tell_refusals()
 
     def _tell_refusals(self) -> None:
@@ -75,20 +76,21 @@ class People:
             if each.wanted.order not in self._done and self._stands(each):
                 self._done.add(each.wanted.order)
                 self._put_right(each)
+        self.busy = any(not self._heard(each) for each in self._to_put_right)
+
+    def _heard(self, planned: Planned) -> bool:
+        order = planned.wanted.order
+        return order in self._done and self.stack.org.order(order)["Provisioning_Status__c"] != "Requested"
 
     def end_refusals(self) -> None:
         """Salesforce takes everything again."""
         self._refused = {}
         self._tell_refusals()
 
-    @property
-    def busy(self) -> bool:
-        """Whether somebody still waits for a moment to put an order right."""
-        return any(each.wanted.order not in self._done for each in self._to_put_right)
-
     def restored(self) -> None:
         """What they did may be forgotten; they will see in Salesforce, and do it again."""
         self._done.clear()
+        self.busy = True
 
     def _stands(self, planned: Planned) -> bool:
         """Whether it has failed, both sides show it, and nothing more is to be told of it."""

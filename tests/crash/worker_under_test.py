@@ -76,6 +76,8 @@ class FaultPoints:
         stop.rename(stop.with_suffix(".here"))
         while not stop.with_suffix(".go").exists():
             time.sleep(0.01)
+        for suffix in (".here", ".go"):  # it may be stopped a second time, elsewhere
+            stop.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def main(folder: str) -> int:
