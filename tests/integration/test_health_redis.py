@@ -49,6 +49,7 @@ def test_one_that_answers_and_refuses_writes(server: tuple[int, Redis], setting:
     assert redis_takes_writes(client) == "refuses writes"
 
 
+@pytest.mark.quiet
 def test_one_that_is_silent_costs_no_more_than_its_time(server: tuple[int, Redis]) -> None:
     pid, client = server
     os.kill(pid, signal.SIGSTOP)

@@ -110,6 +110,7 @@ def test_a_mail_is_delivered() -> None:
     assert b"It is ready." in taken[0]
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("silent_at", [b"", b"EHLO", b"MAIL", b"RCPT", b"DATA", b"."])
 def test_a_server_that_falls_silent_is_cut_off(silent_at: bytes) -> None:
     with server(instead(silent_at, None)) as (url, _taken):
@@ -120,6 +121,7 @@ def test_a_server_that_falls_silent_is_cut_off(silent_at: bytes) -> None:
     assert not caught.value.permanent
 
 
+@pytest.mark.quiet
 def test_a_server_that_drips_is_cut_off_at_the_deadline() -> None:
     """Each read succeeds in time, the whole never does."""
     with server(polite, drip=0.2) as (url, taken):
@@ -136,6 +138,7 @@ def test_a_clumsy_farewell_is_no_failure() -> None:
     assert len(taken) == 1
 
 
+@pytest.mark.quiet
 def test_a_tls_server_that_never_shakes_hands_is_cut_off() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()

@@ -58,6 +58,7 @@ def by_name(address: str) -> str:
     return address.replace("127.0.0.1", "localhost")
 
 
+@pytest.mark.quiet
 def test_a_look_up_of_the_name_is_inside_the_deadline(slow_names: Callable[[float], list[str]]) -> None:
     slow_names(30.0)
     with serving(answer(ADDED)) as wire:
@@ -132,6 +133,7 @@ def test_the_calls_own_check_is_asked_after_a_slow_tls_handshake(tmp_path: Any) 
     assert asked_after[0] >= 0.9
 
 
+@pytest.mark.quiet
 def test_a_server_that_never_ends_its_tls_handshake_is_cut_off() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, nobody answers
         client = whmcs_client(f"https://127.0.0.1:{silent.getsockname()[1]}", write_seconds=0.6)

@@ -65,6 +65,7 @@ def stopped(portal: RunningPortal) -> Iterator[None]:
         os.kill(portal.valkey_pid, signal.SIGCONT)
 
 
+@pytest.mark.quiet
 def test_a_silent_redis_is_503_within_five_seconds(portal: RunningPortal) -> None:
     call = Call()
     for _ in range(3):  # kept connections there are, too
@@ -88,6 +89,7 @@ def test_a_silent_redis_is_503_within_five_seconds(portal: RunningPortal) -> Non
     assert portal.query("SELECT count(*) FROM fulfillments") == [(4,)]
 
 
+@pytest.mark.quiet
 def test_many_requests_at_a_silent_redis_wait_together_not_one_after_another(portal: RunningPortal) -> None:
     assert post(portal, Call())[0] == 202
     took: list[float] = []

@@ -116,6 +116,7 @@ def test_after_the_silence_one_thread_alone_finds_out() -> None:
         assert len([each for each in took if each > 0.25]) == 1
 
 
+@pytest.mark.quiet
 @pytest.mark.usefixtures("hurried")
 def test_a_request_has_one_budget_for_all_its_trips() -> None:
     with serving(0.2) as (_server, client):
