@@ -47,6 +47,23 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     return app
 
 
+def create_commands_app(reason: str) -> Flask:
+    """What `flask` works with where the portal can't be built: the commands, for `--help` and `flask doctor`.
+
+    `reason`: what the other commands say instead of running. It serves nothing.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.extensions["portal_missing"] = reason
+    portal.ops.register_commands(app)
+    portal.webhooks.register_commands(app)
+
+    @app.before_request
+    def refuse() -> tuple[str, int]:
+        return "The portal can't start: `flask doctor` says why.\n", 503
+
+    return app
+
+
 class _Prefixed:
     """Lets the application live under a path, whether the proxy in front strips it or not."""
 

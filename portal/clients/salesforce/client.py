@@ -233,7 +233,7 @@ class SalesforceClient(UpstreamClient):
         rows = [(record, self._children("orders_of_account", record, "OrderItems")) for record in found]
         return errors.parsed(lambda: [records.to_summary(record, children) for record, children in rows])
 
-    # --- what the sweep needs, and what a check of the set-up will need (describe, sign_in: not called yet)
+    # --- what the sweep needs, and what `flask doctor` asks (describe, sign_in, limits, pricebook_active)
 
     def orders_changed_since(self, moment: float, limit: int, after_id: str = "") -> ChangedOrders:
         """Orders changed at or after `moment` (seconds since 1970), oldest change first.
@@ -260,7 +260,20 @@ class SalesforceClient(UpstreamClient):
         """Fetch a new token, whatever is cached. It replaces the cached one."""
         return self._auth.renew()
 
+    def limits(self) -> tuple[int, int]:
+        """Calls left today, and calls allowed a day (REST API Developer Guide, "Limits")."""
+        answer = self._call("limits", _rest("GET", "limits"), effect=False)
+        return errors.parsed(
+            lambda: (int(answer["DailyApiRequests"]["Remaining"]), int(answer["DailyApiRequests"]["Max"]))
+        )
+
+    def pricebook_active(self, pricebook_id: str) -> bool | None:
+        """Whether the pricebook is active; None when there is none of this id (or the user may not see it)."""
+        rows = self._query("pricebook", queries.pricebook(pricebook_id))
+        return _is_true(rows[0], "IsActive") if rows else None
+
     # --- calls
+
     def _optional_fields(self, sobject: str) -> frozenset[str]:
         return optional_fields(self._fields, sobject, self._described)
 
