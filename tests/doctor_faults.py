@@ -396,7 +396,7 @@ FAULTS = (
     Fault("a page instead of the API", "whmcs.reachable", "WHMCS_API_URL", wrong_path),
     Fault("WHMCS hangs up", "whmcs.reachable", "lost", scripted(WH, "drop_before", action="*")),
     Fault("the address isn't allowed", "whmcs.address", "Invalid IP", scripted(WH, "INVALID_IP", action="*")),
-    Fault("another secret", "whmcs.credentials", "WHMCS_API_SECRET", switched(WH, secret="somebody else's")),
+    Fault("another secret", "whmcs.credentials", "WHMCS_API_SECRET", settings(WHMCS_API_SECRET="another")),
     Fault("AddOrder isn't allowed", "whmcs.api.AddOrder", "API role", switched(WH, denied_actions=["AddOrder"])),
     Fault(
         "GetProducts isn't allowed", "whmcs.api.GetProducts", "API role", switched(WH, denied_actions=["GetProducts"])
