@@ -11,6 +11,7 @@ from flask import Flask
 
 import portal.customers
 import portal.ops
+import portal.ops.commands
 import portal.web.problems
 import portal.webhooks
 from portal.queue import patience
@@ -54,7 +55,7 @@ def create_commands_app(reason: str) -> Flask:
     """
     app = Flask(__name__, static_folder=None)
     app.extensions["portal_missing"] = reason
-    portal.ops.register_commands(app)
+    portal.ops.commands.register_commands(app)
     portal.webhooks.register_commands(app)
 
     @app.before_request

@@ -131,7 +131,7 @@ def _valkey(stack: Stack, *command: str) -> None:
     import redis as client
 
     with closing(client.Redis(unix_socket_path=str(stack.valkey_socket))) as connection:
-        connection.execute_command(*command)
+        connection.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def rows(side: str, change: Callable[[Stack], Any], undo: Callable[[Stack], Any]) -> Plant:
@@ -237,6 +237,7 @@ def https_to_http(stack: Stack) -> Iterator[Mapping[str, str | None]]:
 
 @contextmanager
 def wrong_path(stack: Stack) -> Iterator[Mapping[str, str | None]]:
+    """An address on the same server where WHMCS has a page."""
     yield {"WHMCS_API_URL": f"{stack.urls['whmcs']}/whmcs/api.html"}
 
 
@@ -249,6 +250,7 @@ def swallowing(_stack: Stack) -> Iterator[Mapping[str, str | None]]:
 
 @contextmanager
 def closed_port(name: str, pattern: str) -> Iterator[Mapping[str, str | None]]:
+    """A setting whose address has a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     yield {name: pattern.format(port)}

@@ -55,7 +55,8 @@ def test_every_check_stands_after_what_it_needs_and_has_a_name_of_its_own() -> N
     seen: set[str] = set()
     for each in CHECKS:
         assert set(each.needs) <= seen, each.id
-        assert each.id not in seen and re.fullmatch(r"[a-z]+(\.[A-Za-z0-9-]+){1,2}", each.id), each.id
+        assert each.id not in seen
+        assert re.fullmatch(r"[a-z]+(\.[A-Za-z0-9-]+){1,2}", each.id), each.id
         seen.add(each.id)
 
 
@@ -72,8 +73,10 @@ def test_the_runbook_has_a_row_for_each_check_and_no_other() -> None:
 def test_whatever_the_portal_does_depends_on_the_settings() -> None:
     """A broken setting turns its own line red, and skips all the rest."""
     report = run_checks(CHECKS, Context({}))
-    assert report.count(Result.ERROR) == 1 and report.count(Result.SKIPPED) == len(CHECKS) - 2
-    assert results(report)["settings.values"] == "error" and results(report)["settings.names"] == "success"
+    assert report.count(Result.ERROR) == 1
+    assert report.count(Result.SKIPPED) == len(CHECKS) - 2
+    assert results(report)["settings.values"] == "error"
+    assert results(report)["settings.names"] == "success"
 
 
 # --- running -----------------------------------------------------------------------------------------------------
@@ -94,7 +97,8 @@ def test_what_depends_on_a_failed_check_is_skipped_and_says_on_which() -> None:
 
 def test_a_warning_stops_nothing_and_is_a_success() -> None:
     report = run_checks([check("a.one", lambda _: warning("hm")), check("a.two", needs=("a.one",))], context())
-    assert results(report) == {"a.one": "warning", "a.two": "success"} and report.success
+    assert results(report) == {"a.one": "warning", "a.two": "success"}
+    assert report.success
 
 
 def test_a_check_that_hangs_is_an_error_of_its_own_words() -> None:
@@ -135,7 +139,8 @@ def test_waiting_tries_again_what_may_come_right_and_nothing_else() -> None:
 
     checks = [check("a.one", third_time("a.one"), retry=True), check("a.two", third_time("a.two"))]
     report = run_checks(checks, context(), wait=60, pause=lambda seconds: None)
-    assert results(report) == {"a.one": "success", "a.two": "error"} and tries == {"a.one": 3, "a.two": 1}
+    assert results(report) == {"a.one": "success", "a.two": "error"}
+    assert tries == {"a.one": 3, "a.two": 1}
     assert len(report.outcomes) == 2  # told once each
 
 
@@ -167,7 +172,8 @@ def test_an_unknown_word_is_refused() -> None:
     with pytest.raises(ValueError, match="no check or category is called c, d"):
         choose([check("a.one")], only=["c"], skip=["d"])
     answer = CliRunner().invoke(doctor, ["--only", "nothing"])
-    assert answer.exit_code == 2 and "flask doctor --list" in answer.output
+    assert answer.exit_code == 2
+    assert "flask doctor --list" in answer.output
 
 
 # --- telling -----------------------------------------------------------------------------------------------------
@@ -242,9 +248,11 @@ def test_commands_work_or_say_why_not_without_settings() -> None:
     for arguments in (["db", "upgrade"], ["fulfillments", "show", "x"], ["send-fulfillment", "x"]):
         with app.app_context():
             answer = runner.invoke(args=arguments)
-        assert answer.exit_code == 1 and "SF_USERNAME is missing" in answer.output, arguments
+        assert answer.exit_code == 1, arguments
+        assert "SF_USERNAME is missing" in answer.output, arguments
     listed = runner.invoke(args=["doctor", "--list"])
-    assert listed.exit_code == 0 and len(listed.output.splitlines()) == len(CHECKS)
+    assert listed.exit_code == 0
+    assert len(listed.output.splitlines()) == len(CHECKS)
 
 
 def test_an_app_without_settings_serves_nothing() -> None:
@@ -307,7 +315,9 @@ def test_every_fault_of_a_long_list_is_counted() -> None:
         for n in range(13)
     ]
     told = products._mapping(prepared)
-    assert told.result is Result.ERROR and told.message.endswith("; and 3 more") and "Product 0 has no" in told.message
+    assert told.result is Result.ERROR
+    assert told.message.endswith("; and 3 more")
+    assert "Product 0 has no" in told.message
 
 
 def test_access_is_told_field_by_field() -> None:
@@ -324,4 +334,5 @@ def test_the_date_of_an_answer_is_compared_with_both_ends_of_the_call() -> None:
     assert _ahead("Thu, 01 Jan 1970 00:16:40 GMT", 1000.2, 1000.9) == 0.0  # whole seconds
     assert _ahead("Thu, 01 Jan 1970 00:17:40 GMT", 1000.2, 1001.0) == pytest.approx(59.0)
     assert _ahead("Thu, 01 Jan 1970 00:15:40 GMT", 1000.0, 1001.0) == pytest.approx(-59.0)
-    assert _ahead("yesterday", 1.0, 2.0) is None and _ahead(None, 1.0, 2.0) is None
+    assert _ahead("yesterday", 1.0, 2.0) is None
+    assert _ahead(None, 1.0, 2.0) is None

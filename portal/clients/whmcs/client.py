@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from portal.clients.http import Hooks, UpstreamClient
@@ -48,22 +48,6 @@ T = TypeVar("T")
 PAGE_ROWS: Final = 250  # asked for; some installs give fewer at a time
 MORE_ROWS: Final = 2500  # rows of each further page: a client with 10,000 orders costs five calls
 LISTING_PASSES: Final = 5
-#: What `try_action` asks of each action: WHMCS numbers its records from 1.
-TRIALS: Final[dict[str, dict[str, str]]] = {
-    "GetClientsDetails": {"clientid": "0"},
-    "GetPayMethods": {"clientid": "0"},
-    "GetProducts": {"pid": "0"},
-    "GetPaymentMethods": {},
-    "GetOrders": {"userid": "0", "limitnum": "1"},
-    "GetClientsProducts": {"clientid": "0", "limitnum": "1"},
-    "GetInvoice": {"invoiceid": "0"},
-    "AddOrder": {"clientid": "0", "noemail": "1"},
-    "AcceptOrder": {"orderid": "0"},
-    "CancelOrder": {"orderid": "0", "noemail": "1"},
-    "ModuleCreate": {"serviceid": "0", "accountid": "0"},
-    "CreateSsoToken": {"client_id": "0"},
-    "AddClient": {"noemail": "1"},
-}
 PAYMENT_METHODS_DESTINATION: Final = "clientarea:payment_methods"
 
 
@@ -98,7 +82,7 @@ class WhmcsClient(UpstreamClient):
         self.write_seconds = write_seconds
 
     @classmethod
-    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> WhmcsClient:
+    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> Self:
         """The client of these settings. No call waits longer than a request can take effect in WHMCS."""
         return cls(
             api_url=settings.whmcs_api_url,
@@ -321,20 +305,6 @@ class WhmcsClient(UpstreamClient):
         """ModuleCreate: set one service up now."""
         # Before WHMCS 8 the parameter was called accountid.
         self._call("ModuleCreate", {"serviceid": service_id, "accountid": service_id}, effect=True)
-
-    # --- trying the set-up
-
-    def try_action(self, action: str) -> None:
-        """Whether the portal may use an action: it is asked about a record that can't exist, so that nothing is done.
-
-        `action`: one of TRIALS. WHMCS looks at the permission first; whatever it then says of the record shows that
-        the action is allowed. Raises UpstreamError where it isn't, or where WHMCS says nothing of use.
-        """
-        try:
-            self._call(action, TRIALS[action])
-        except UpstreamError as error:
-            if error.code not in errors.ABOUT_THE_RECORD:
-                raise
 
     # --- calls
 

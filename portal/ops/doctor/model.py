@@ -11,8 +11,8 @@ from typing import Any
 
 from redis import Redis
 
-from portal.clients.salesforce.client import SalesforceClient
-from portal.clients.whmcs.client import WhmcsClient
+from portal.clients.salesforce.trial import TrialClient as SalesforceClient
+from portal.clients.whmcs.trial import TrialClient as WhmcsClient
 from portal.ledger.engine import Ledger
 from portal.queue.redis import connect_redis
 from portal.settings import Settings
@@ -24,6 +24,8 @@ CALL_SECONDS = 8.0
 
 
 class Result(StrEnum):
+    """How a line ends; the words are those of `--json`."""
+
     SUCCESS = "success"
     WARNING = "warning"
     ERROR = "error"
@@ -39,14 +41,17 @@ class Finding:
 
 
 def good(message: str = "") -> Finding:
+    """It is right; `message`: what was found."""
     return Finding(Result.SUCCESS, message)
 
 
 def warning(message: str) -> Finding:
+    """It works, but somebody should look at it."""
     return Finding(Result.WARNING, message)
 
 
 def error(message: str) -> Finding:
+    """It is wrong."""
     return Finding(Result.ERROR, message)
 
 
@@ -80,20 +85,24 @@ class Context:
 
     @cached_property
     def ledger(self) -> Ledger:
+        """Connects when it is first asked."""
         return Ledger(self.settings.ledger_url)
 
     @cached_property
     def redis(self) -> Redis:
+        """REDIS_URL's; without one, development's own Valkey, which this starts."""
         return connect_redis(self.settings)
 
     @cached_property
     def salesforce(self) -> SalesforceClient:
+        """Each of its calls has CALL_SECONDS."""
         client = SalesforceClient.from_settings(self.settings)
         client.read_seconds = CALL_SECONDS
         return client
 
     @cached_property
     def whmcs(self) -> WhmcsClient:
+        """Each of its calls has CALL_SECONDS."""
         client = WhmcsClient.from_settings(self.settings)
         client.read_seconds = CALL_SECONDS
         return client
@@ -123,6 +132,7 @@ class Check:
 
     @property
     def category(self) -> str:
+        """The id's first part."""
         return self.id.partition(".")[0]
 
     @property
@@ -151,6 +161,7 @@ class Report:
     outcomes: list[Outcome] = field(default_factory=list)
 
     def count(self, result: Result) -> int:
+        """How many lines ended like this."""
         return sum(each.finding.result is result for each in self.outcomes)
 
     @property

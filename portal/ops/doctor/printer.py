@@ -18,6 +18,7 @@ class Printer:
         self._category = ""
 
     def tell(self, outcome: Outcome) -> None:
+        """Write one outcome."""
         check, finding = outcome.check, outcome.finding
         if check.category != self._category:
             self._write(("\n" if self._category else "") + check.category)
@@ -42,7 +43,10 @@ class Printer:
 
 
 def as_json(report: Report) -> str:
-    """{"success", "categories": [{"categoryName", "checks": [{"id", "description", "result", "error"?, "hint"?}]}]}"""
+    """One document: {"success", "categories": [{"categoryName", "checks": […]}]}.
+
+    Each check: {"id", "description", "result", "error"?, "hint"?}.
+    """
     categories: list[dict[str, Any]] = []
     for outcome in report.outcomes:
         name = outcome.check.category

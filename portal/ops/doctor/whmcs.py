@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from portal.clients.whmcs.client import TRIALS
+from portal.clients.whmcs.trial import TRIALS
 from portal.domain.model import Setup, UpstreamError
 from portal.ledger import installation
 from portal.ops.doctor.model import Check, Context, Finding, error, good, warning
