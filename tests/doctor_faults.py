@@ -425,8 +425,8 @@ FAULTS = (
         "can't be reached",
         lambda _stack: closed_port("SMTP_URL", "smtp://127.0.0.1:{}"),
     ),
-    Fault("no worker", "processes.workers", "no heartbeat", gone("worker")),
-    Fault("no sweep", "processes.sweep", "no heartbeat", gone("sweep")),
+    Fault("no worker", "processes.workers", "jobs.worker", gone("worker")),
+    Fault("no sweep", "processes.sweep", "jobs.sweep", gone("sweep")),
 )
 
 
