@@ -51,19 +51,20 @@ def test_enough_faults_are_planted_where_it_counts() -> None:
     assert {each.line for each in FAULTS} <= {check.id for check in CHECKS}
 
 
-SWEEPS_NOTES = {"salesforce_read_to", "sweep", "epoch"}
+SWEEPS_NOTES = {"orders_synced", "sweep", "epoch"}
 
 
 def changes(stack: Stack) -> dict[str, Any]:
     """What the doctor might have changed on any side."""
     objects = "Order,OrderItem,Account,Contact,Product2,PricebookEntry"
-    tables = ("fulfillments", "orders", "deliveries", "outbox", "events", "installation", "upstreams")
+    tables = ("fulfillments", "orders", "outbox", "events", "installation", "upstreams")
     ledger = {name: stack.ledger(f"SELECT * FROM {name}") for name in tables}
     # The sweep keeps noting how far it has read in Salesforce, and which sweep it is.
     ledger["installation"] = [row for row in ledger["installation"] if row["key"] not in SWEEPS_NOTES]
     return {
         "salesforce": stack.salesforce.get("state", objects=objects),
         "whmcs": stack.whmcs.get("state", objects="clients,orders,services,invoices"),
+        "whmcs events": sorted(event["id"] for event in stack.whmcs.get("outbox")["events"]),
         "mail": len(stack.mailbox.get("messages")["messages"]),
         "ledger": {
             name: [{key: value for key, value in row.items() if not key.endswith("_at")} for row in rows]
