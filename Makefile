@@ -9,7 +9,7 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix bench house coverage clean
+.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -55,6 +55,9 @@ chaos: $(VENV)/.dev ## orders while processes are killed and faults fire (ORDERS
 
 matrix: $(VENV)/.dev ## every upstream call, killed at every moment
 	@exec $(BIN)/python -m pytest -s tests/crash/test_matrix.py
+
+doctor-faults: $(VENV)/.dev ## faults planted one at a time, each to be named by `flask doctor`; ends with a JSON line
+	@exec $(BIN)/python -m tests.doctor_faults
 
 bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JSON line
 	@exec $(BIN)/python -m bench.accept

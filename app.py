@@ -11,6 +11,7 @@ from flask import Flask
 
 import portal.customers
 import portal.ops
+import portal.ops.commands
 import portal.web.problems
 import portal.webhooks
 from portal.queue import patience
@@ -46,6 +47,23 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     prefix = urlsplit(services.settings.portal_base_url).path.rstrip("/")
     if prefix:
         app.wsgi_app = _Prefixed(app.wsgi_app, prefix)  # type: ignore[method-assign]
+    return app
+
+
+def create_commands_app(reason: str) -> Flask:
+    """What `flask` works with where the portal can't be built: the commands, for `--help` and `flask doctor`.
+
+    `reason`: what the other commands say instead of running. It serves nothing.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.extensions["portal_missing"] = reason
+    portal.ops.commands.register_commands(app)
+    portal.webhooks.register_commands(app)
+
+    @app.before_request
+    def refuse() -> tuple[str, int]:
+        return "The portal can't start: `flask doctor` says why.\n", 503
+
     return app
 
 

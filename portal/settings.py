@@ -232,7 +232,7 @@ class Settings:
         values: dict[str, Any] = {}
         for setting in fields(cls):
             _read(setting, environ, values, faults)
-        faults.extend(_misspelt(environ))
+        faults.extend(misspelt(environ))
         if not faults:
             settings = cls(**values)
             faults = settings._contradictions(environ)
@@ -296,8 +296,11 @@ def _holds_rsa_key(path: Path) -> bool:
         return False
 
 
-def _misspelt(environ: Mapping[str, str]) -> list[str]:
-    """Names that are almost a setting's: a lost letter in an allowlist's name must not let everybody in."""
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each name that is almost a setting's: a lost letter in an allowlist's must not let everybody in.
+
+    Each begins with the name.
+    """
     known = {name for setting in fields(Settings) for name in _names(setting)}
     faults = []
     for name in sorted(set(environ) - known):

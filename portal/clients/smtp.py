@@ -16,7 +16,7 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Final
@@ -85,6 +85,19 @@ class SmtpTransport:
         """SMTP_URL's; development without it puts mails under PORTAL_VAR_DIR/mail, production sends none."""
         return cls(settings.smtp_url, folder=None if settings.production else settings.portal_var_dir / "mail")
 
+    def greet(self) -> None:
+        """Connect, encrypt and sign in as for a mail, say EHLO, and leave. Raises UpstreamError."""
+        if self._url is None:
+            raise _failure("SMTP_URL isn't set", permanent=False)
+        with self._failures() as left:
+            server = _connect(self._url, left)
+            try:
+                server.ehlo_or_helo_if_needed()
+                with contextlib.suppress(OSError, smtplib.SMTPException):
+                    server.quit()
+            finally:
+                server.close()
+
     def send(self, message: EmailMessage) -> None:
         """Send a message that has its From, To and Message-ID.
 
@@ -93,8 +106,7 @@ class SmtpTransport:
         if self._url is None:
             self._keep(message)
             return
-        left = _countdown(self.seconds)
-        try:
+        with self._failures() as left:
             server = _connect(self._url, left)
             try:
                 server.send_message(message)
@@ -102,9 +114,18 @@ class SmtpTransport:
                     server.quit()  # taken is taken: a clumsy farewell must not send it again
             finally:
                 server.close()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[Callable[[], float]]:
+        """Gives what is left of `seconds`, and turns what smtplib raises into UpstreamErrors."""
+        left = _countdown(self.seconds)
+        try:
+            yield left
         except smtplib.SMTPRecipientsRefused as error:
             codes = [code for code, _ in error.recipients.values()]
             raise _failure("the recipient was refused", permanent=all(500 <= code < 600 for code in codes)) from None
+        except smtplib.SMTPAuthenticationError as error:
+            raise _failure(f"the mail server refuses SMTP_URL's user ({error.smtp_code})", permanent=False) from None
         except smtplib.SMTPResponseException as error:
             # A login refused or a sender unknown is for the operator to mend: the mail waits for it.
             permanent = isinstance(error, smtplib.SMTPDataError) and 500 <= error.smtp_code < 600

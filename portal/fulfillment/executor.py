@@ -6,14 +6,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
 from portal.domain.completeness import claim_fault, difference, is_complete
 from portal.domain.ids import bears_reference, external_reference
-from portal.domain.model import ErrorCode, FulfillmentFailed, NeedsDecision, UpstreamError, WhmcsOrder, WhmcsService
+from portal.domain.model import (
+    ErrorCode,
+    FulfillmentFailed,
+    NeedsDecision,
+    UpstreamError,
+    WhmcsOrder,
+    WhmcsProduct,
+    WhmcsService,
+)
 from portal.domain.protocol import PREPARE_WINDOW, Action, Do, Facts, after_election, conclude, elects_at_once, intend
 from portal.domain.seen import ACTIVE, PENDING, Candidate, Look, Outcome, Seen
 from portal.fulfillment.run import Run, WaitUntil
@@ -242,8 +250,16 @@ def _reference_fields(run: Run) -> dict[str, dict[str, str]]:
     known, now = run.context.known_products, run.context.now()
     if any(pid not in known or now - known[pid][0] > PRODUCTS_KEPT for pid in pids):
         known.update((product.pid, (now, product)) for product in run.context.whmcs.products(pids))
-    fields = {pid: known[pid][1].custom_fields for pid in pids if pid in known}
-    return {pid: {ids[name]: external_reference(run.id)} for pid, ids in fields.items() if name in ids}
+    return reference_fields(name, run.id, [known[pid][1] for pid in pids if pid in known])
+
+
+def reference_fields(name: str, sf_order_id: str, products: Iterable[WhmcsProduct]) -> dict[str, dict[str, str]]:
+    """The mark in the custom field `name` of those products that have it: product id → {field id → mark}."""
+    return {
+        product.pid: {product.custom_fields[name]: external_reference(sf_order_id)}
+        for product in products
+        if name in product.custom_fields
+    }
 
 
 def _elect(run: Run, action: Action) -> None:

@@ -26,6 +26,7 @@ from portal.domain.model import (
     UpstreamError,
 )
 from portal.domain.protocol import SEND_WINDOW, decide_accept, decide_create
+from portal.fulfillment.customer import gateway_of, known_client, refuse_status
 from portal.fulfillment.executor import execute, references_readable
 from portal.fulfillment.run import Run, RunContext, frozen_order
 from portal.ledger import order_sync, orders, outbox, runs
@@ -41,11 +42,7 @@ def validation(run: Run) -> JsonObject:
     if order is None:
         raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
     run.later(partial(order_sync.sync, snapshot=order, now=run.context.now()))
-    if order.status in run.context.settings.sf_unfulfillable_statuses:
-        raise FulfillmentFailed(
-            ErrorCode.ORDER_NOT_FULFILLABLE,
-            f"The order's status in Salesforce is {order.status}: an order with that status isn't fulfilled",
-        )
+    refuse_status(run.context.settings, order)
     with run.context.ledger.read() as connection:
         withdrawn = orders.withdrawn(connection, run.id)
     if withdrawn:
@@ -172,30 +169,12 @@ def _attempt_unknown(run: Run, order: SalesforceOrder) -> bool:
 
 
 def _client(run: Run, order: SalesforceOrder) -> str:
-    """The WHMCS client: the account's own, else the one of its e-mail address, else a new one where that is allowed."""
+    """The order's WHMCS client; one found by e-mail or made anew is written to the account."""
     if order.whmcs_client_id:
         return order.whmcs_client_id
-    settings = run.context.settings
-    if not order.email:
-        raise FulfillmentFailed(
-            ErrorCode.CLIENT_NOT_MAPPED,
-            "The account has no WHMCS_Client_ID__c and no contact with an e-mail address to find the client by",
-        )
-    if run.context.salesforce.accounts_with_email(order.email) > 1:
-        raise FulfillmentFailed(
-            ErrorCode.CLIENT_NOT_MAPPED,
-            "The account has no WHMCS_Client_ID__c, and its contact's e-mail address belongs to several accounts",
-        )
-    client = run.context.whmcs.client(email=order.email)
-    if client is not None:
-        client_id = client.id
-    elif settings.whmcs_create_clients:
+    client_id = known_client(run.context.settings, run.context.salesforce, run.context.whmcs, order)
+    if client_id is None:
         client_id = _add_client(run, order)
-    else:
-        raise FulfillmentFailed(
-            ErrorCode.CLIENT_NOT_MAPPED,
-            "The account has no WHMCS_Client_ID__c, and WHMCS has no client with its contact's e-mail address",
-        )
     run.later(partial(_tell_account, run=run, account_id=order.account_id, client_id=client_id))
     return client_id
 
@@ -226,7 +205,7 @@ def _payment_method(run: Run, client_id: str) -> str:
     """The gateway to order with. Raises FulfillmentFailed when the client can't pay, or doesn't exist."""
     run.payment_asked_at, run.paying_client = run.context.now(), client_id
     try:
-        gateway = _gateway(run.context, client_id)
+        gateway = gateway_of(run.context.settings, run.context.whmcs, client_id)
     except UpstreamError as error:
         if error.permanent:
             raise FulfillmentFailed(
@@ -244,21 +223,6 @@ def _payment_method(run: Run, client_id: str) -> str:
 def can_pay(context: RunContext, client_id: str) -> bool:
     """Whether the client has a way to pay now. Raises UpstreamError when WHMCS can't be asked."""
     return bool(context.whmcs.pay_methods(client_id))
-
-
-def _gateway(context: RunContext, client_id: str) -> str | None:
-    """The gateway to order with; None when the client can't pay. Raises FulfillmentFailed when there is no client."""
-    settings = context.settings
-    methods = context.whmcs.pay_methods(client_id)
-    if methods and settings.whmcs_payment_method:
-        return settings.whmcs_payment_method
-    client = context.whmcs.client(client_id=client_id)
-    if client is None:
-        raise FulfillmentFailed(ErrorCode.CLIENT_NOT_MAPPED, f"WHMCS has no client {client_id}")
-    gateway = client.default_gateway or settings.whmcs_payment_method or ""
-    if methods and (gateway or methods[0].gateway):
-        return gateway or methods[0].gateway
-    return gateway if gateway and gateway in settings.whmcs_invoice_gateways else None
 
 
 def _save(connection: Connection, run: Run, **values: Any) -> None:

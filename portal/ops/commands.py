@@ -15,6 +15,8 @@ from portal.domain.seen import LIVE_SERVICE
 from portal.errors import PortalError
 from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade
+from portal.ops.check_order import check_order
+from portal.ops.doctor.command import doctor
 from portal.services import Services
 from portal.web.context import portal_of
 
@@ -36,9 +38,9 @@ installation_group = _Group("installation", help="Which Salesforce and WHMCS thi
 
 
 def register_commands(app: Flask) -> None:
-    """Add the command groups to `flask`."""
-    for group in (db, fulfillment_commands, installation_group):
-        app.cli.add_command(group)
+    """Add the commands to `flask`; they work, or say why not, in an app without settings, too."""
+    for command in (db, fulfillment_commands, installation_group, doctor, check_order):
+        app.cli.add_command(command)
 
 
 def _services(*, migrated: bool = True) -> Services:

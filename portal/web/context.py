@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, g, request
 
+from portal.errors import PortalError
 from portal.services import Services
 from portal.web.client_address import IpAddress, network_of, sender
 from portal.web.lifecycle import Lifecycle
@@ -35,8 +36,17 @@ class Portal:
         raise LookupError(f"this application was built without a {kind.__name__}")
 
 
+class NotConfigured(PortalError):
+    """This application has commands only: the portal can't be built with the settings there are."""
+
+
 def portal_of(app: Flask) -> Portal:
-    """What `app` works with. Raises KeyError for an application that app.create_app() didn't build."""
+    """What `app` works with.
+
+    Raises NotConfigured in an app of app.create_commands_app(), KeyError for one that neither of the two built.
+    """
+    if "portal_missing" in app.extensions:
+        raise NotConfigured(app.extensions["portal_missing"])
     return cast(Portal, app.extensions["portal"])
 
 

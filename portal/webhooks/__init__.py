@@ -42,7 +42,6 @@ def register(app: Flask) -> None:
 
     from portal.web.context import portal_of
     from portal.webhooks import receivers, salesforce, whmcs
-    from portal.webhooks.commands import send_fulfillment
 
     portal = portal_of(app)
     limits = portal.part(receivers.Receivers).limits
@@ -61,4 +60,11 @@ def register(app: Flask) -> None:
     for blueprint in blueprints:
         limits.guard(blueprint)
         app.register_blueprint(blueprint)
+    register_commands(app)
+
+
+def register_commands(app: Flask) -> None:
+    """Add `flask send-fulfillment`."""
+    from portal.webhooks.commands import send_fulfillment
+
     app.cli.add_command(send_fulfillment)

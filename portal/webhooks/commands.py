@@ -12,6 +12,7 @@ import click
 import requests
 
 from portal.domain.ids import salesforce_id_18
+from portal.errors import PortalError
 from portal.web.context import services
 from portal.webhooks.verifier import sign
 
@@ -29,10 +30,10 @@ def send_fulfillment(order_id: str, url: str | None, key: str | None, wait: int 
 
     Ends with 0 when the order is Provisioned or accepted (200, 202), with 1 otherwise.
     """
-    settings = services().settings
     try:
+        settings = services().settings
         sf_order_id = salesforce_id_18(order_id)
-    except ValueError as error:
+    except (PortalError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     base = (url or settings.portal_base_url).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):

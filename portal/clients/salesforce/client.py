@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from simple_salesforce.api import Salesforce
@@ -25,6 +25,7 @@ from portal.clients.salesforce.errors import NAME, objects
 from portal.clients.salesforce.fields import FieldCache, optional_fields
 from portal.clients.salesforce.queries import Fields
 from portal.clients.salesforce.records import CatalogueEntry, ChangedOrders, Contact, NewOrder, OrderSummary
+from portal.clients.salesforce.rest import next_page, rest
 from portal.clients.transport import Session
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import SalesforceOrder, Updates, UpstreamError
@@ -84,7 +85,7 @@ class SalesforceClient(UpstreamClient):
         self.api_usage: tuple[int, int] | None = None  # calls used and allowed a day, as last heard
 
     @classmethod
-    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> SalesforceClient:
+    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> Self:
         """The client of these settings. Raises ValueError or OSError for a private key that can't be used."""
         return cls(
             login_url=settings.sf_login_url,
@@ -150,7 +151,7 @@ class SalesforceClient(UpstreamClient):
                 for sf_order_id, fields in updates
             ],
         }
-        answer = self._call("update_orders", _rest("PATCH", "composite/sobjects", body), effect=True)
+        answer = self._call("update_orders", rest("PATCH", "composite/sobjects", body), effect=True)
         if not isinstance(answer, list) or len(answer) != len(updates):
             raise errors.unexpected("its answer doesn't tell what became of each order", effect=True)
         outcomes = [
@@ -206,7 +207,7 @@ class SalesforceClient(UpstreamClient):
         An order of this reference that is already there is found instead. UpstreamError.unknown: the answer was lost,
         ask `find_order_by_reference` (or call again: the reference can't be used twice).
         """
-        tree = _rest("POST", "composite/tree/Order", records.order_tree(order, self._optional_fields("OrderItem")))
+        tree = rest("POST", "composite/tree/Order", records.order_tree(order, self._optional_fields("OrderItem")))
         known: str | None = None
         try:
             answer = self._call("create_order", tree, effect=True)
@@ -233,7 +234,7 @@ class SalesforceClient(UpstreamClient):
         rows = [(record, self._children("orders_of_account", record, "OrderItems")) for record in found]
         return errors.parsed(lambda: [records.to_summary(record, children) for record, children in rows])
 
-    # --- what the sweep needs, and what a check of the set-up will need (describe, sign_in: not called yet)
+    # --- what the sweep needs, and which fields there are
 
     def orders_changed_since(self, moment: float, limit: int, after_id: str = "") -> ChangedOrders:
         """Orders changed at or after `moment` (seconds since 1970), oldest change first.
@@ -251,7 +252,7 @@ class SalesforceClient(UpstreamClient):
 
     def describe(self, sobject: str) -> Mapping[str, Any]:
         """Salesforce's own description of an object (`fields[].name`, picklist values)."""
-        answer = self._call("describe", _rest("GET", f"sobjects/{quote(sobject, safe='')}/describe"), effect=False)
+        answer = self._call("describe", rest("GET", f"sobjects/{quote(sobject, safe='')}/describe"), effect=False)
         if not isinstance(answer, dict):
             raise errors.unexpected("it described nothing", effect=False)
         return answer
@@ -261,6 +262,7 @@ class SalesforceClient(UpstreamClient):
         return self._auth.renew()
 
     # --- calls
+
     def _optional_fields(self, sobject: str) -> frozenset[str]:
         return optional_fields(self._fields, sobject, self._described)
 
@@ -339,7 +341,7 @@ class SalesforceClient(UpstreamClient):
         return self.exchange(action, seconds, within, effect=effect)
 
     def _patch(self, action: str, path: str, fields: Mapping[str, Any]) -> None:
-        self._call(action, _rest("PATCH", path, records.sendable(fields)), effect=True)
+        self._call(action, rest("PATCH", path, records.sendable(fields)), effect=True)
 
     def _query(self, action: str, soql: str, *, last: bool = True) -> list[dict[str, Any]]:
         """All records of a query, following its pages. Unless it is the `last` try, it may raise FieldsOutdated."""
@@ -373,7 +375,7 @@ class SalesforceClient(UpstreamClient):
                 return rows
             if not str(more).startswith("/services/data/"):  # the token goes there: only to the instance itself
                 raise errors.unexpected("it named a next page elsewhere", effect=False)
-            page = self._call(action, _next_page(str(more)), effect=False)
+            page = self._call(action, next_page(str(more)), effect=False)
 
     def _children(self, action: str, record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         """The rows of a child subquery; null when there are none, and paged like any other result."""
@@ -382,17 +384,6 @@ class SalesforceClient(UpstreamClient):
 
     def _refusal(self, content: object, status: int, *, effect: bool) -> UpstreamError:
         return errors.refusal(content, status, hidden=self._auth.hidden(), effect=effect)
-
-
-def _rest(method: str, path: str, body: Any = None) -> Callable[[Salesforce], Any]:
-    def run(sf: Salesforce) -> Any:
-        return sf.restful(path, method=method, **({} if body is None else {"json": body}))
-
-    return run
-
-
-def _next_page(path: str) -> Callable[[Salesforce], Any]:
-    return lambda sf: sf.query_more(path, identifier_is_url=True)
 
 
 def _is_true(container: object, name: str) -> bool:

@@ -101,6 +101,11 @@ def catalogue(pricebook_id: str) -> str:
     )
 
 
+def pricebook(pricebook_id: str) -> str:
+    """A pricebook, whether active or not. Raises ValueError for what is no Salesforce id."""
+    return _soql("SELECT Id, IsActive FROM Pricebook2 WHERE Id = {}", salesforce_id_18(pricebook_id))
+
+
 def order_by_reference(reference: str) -> str:
     """The order of a Portal_Reference__c."""
     return _soql("SELECT Id FROM Order WHERE Portal_Reference__c = {} LIMIT 1", reference)

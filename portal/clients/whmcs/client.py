@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from portal.clients.http import Hooks, UpstreamClient
 from portal.clients.transport import Session
 from portal.clients.whmcs import errors
+from portal.clients.whmcs.add_order import add_order_params
 from portal.clients.whmcs.errors import NAME, read_answer, unexpected
 from portal.clients.whmcs.records import (
     PaymentGateway,
@@ -23,7 +24,6 @@ from portal.clients.whmcs.records import (
     id_text,
     ids,
     number,
-    php_array,
     rows,
     text,
     to_order,
@@ -82,7 +82,7 @@ class WhmcsClient(UpstreamClient):
         self.write_seconds = write_seconds
 
     @classmethod
-    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> WhmcsClient:
+    def from_settings(cls, settings: Settings, hooks: Hooks | None = None) -> Self:
         """The client of these settings. No call waits longer than a request can take effect in WHMCS."""
         return cls(
             api_url=settings.whmcs_api_url,
@@ -222,24 +222,7 @@ class WhmcsClient(UpstreamClient):
         `before_send` is asked when the connection stands, right before the first byte; what it raises stops the call.
         An empty `payment_method` leaves it to WHMCS. `qty` (WHMCS 8.12) is sent only where some quantity isn't 1.
         """
-        params: dict[str, str] = {"clientid": client_id, "noemail": "1"}
-        if payment_method:
-            params["paymentmethod"] = payment_method
-        if notes:
-            params["notes"] = notes
-        quantities = any(line.quantity != 1 for line in lines)
-        for index, line in enumerate(lines):
-            fields = custom_fields.get(line.pid)
-            item = {
-                "pid": line.pid,
-                "qty": str(line.quantity) if quantities else None,
-                "billingcycle": line.billing_cycle,
-                "domain": line.domain,
-                "hostname": line.hostname,
-                "priceoverride": line.price_override,
-                "customfields": php_array(fields) if fields else None,
-            }
-            params.update({f"{name}[{index}]": value for name, value in item.items() if value})
+        params = add_order_params(client_id, payment_method, lines, notes=notes, custom_fields=custom_fields)
         answer = self._call("AddOrder", params, effect=True, before_send=before_send)
         order_id = first_id(answer, "orderid")
         if order_id is None:

@@ -36,6 +36,11 @@ NO_DESTINATION: Final = "invalid_destination"
 OF_THE_MOMENT: Final = "trouble_of_the_moment"
 REFUSED: Final = "refused"
 
+#: Codes of what WHMCS says of a record that isn't there, in words known or not: it let the call in.
+ABOUT_THE_RECORD: Final = frozenset(
+    {NO_CLIENT, NO_INVOICE, NO_ORDER, NO_PRODUCT, NO_DESTINATION, REFUSED, UNKNOWN_WORDS}
+)
+
 
 def _texts(*patterns: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{'|'.join(patterns)})\.?", re.IGNORECASE)
