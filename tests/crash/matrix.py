@@ -40,6 +40,8 @@ SLOTS = 26  # as many cells stand in their moments at once
 
 PATIENCE = 45.0  # seconds for all cells of a batch to get through one phase
 
+ENDED = ("provisioned", "failed", "needs_decision")
+
 
 def _batches(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Cells of one strike each, no more than there are slots, and one of the token's at most: no journal says whose it
@@ -116,9 +118,9 @@ class Matrix:
         self._phase([cell for cell in batch if cell.strike == STOP], self._go_on)
         # A lost answer is lost at once; a late commit comes after the new run has ended.
         self._phase([cell for cell in batch if cell.moment == LOST], self._release)
+        self._finish_late([cell for cell in batch if cell.moment == LATE and not cell.trouble])
         self._phase(batch, self._finished)
         self._phase([cell for cell in batch if cell.strike == STOP_LONG], self._go_on)
-        self._phase([cell for cell in batch if cell.moment == LATE], self._release)
         for cell in batch:  # nobody stays where it could hold up others
             (self.points / f"{cell.wanted.order}.go").touch()
             if cell.holder is not None:
@@ -311,6 +313,22 @@ class Matrix:
     def _release(self, cell: Cell) -> None:
         assert cell.held is not None
         self._side(cell).release(cell.held["id"], then="drop" if cell.moment == LOST else "continue")
+
+    def _finish_late(self, cells: Sequence[Cell]) -> None:
+        """Let each call take effect as soon as its order has ended: what it spoils is put right soon after that."""
+        left = list(cells)
+        deadline = time.monotonic() + PATIENCE
+        while left and time.monotonic() < deadline:
+            for cell in list(left):
+                assert cell.held is not None
+                late = time.time() > cell.held["received"] + MAX_REQUEST_SECONDS + 0.2
+                row = self.stack.fulfillment(cell.wanted.order)
+                if late and row is not None and row["state"] in ENDED:
+                    self._try(cell, self._release)
+                    left.remove(cell)
+            time.sleep(0.02)
+        for cell in left:
+            cell.trouble = "it hasn't ended"
 
     def _finished(self, cell: Cell) -> None:
         self.stack.finished(cell.wanted.order, self._left)
