@@ -216,6 +216,7 @@ class _Case:
             self.verdict.exactly_once += 1
 
     def _ended(self, faults: Sequence[str]) -> None:
+        # Of an order that is forgotten the portal doesn't look for strays until somebody clicks.
         if self.pending and self.row is not None and self.row["state"] != "needs_decision":
             self.verdict.strays.append(f"{self.name}: {self.pending} are still Pending; {self.seen}")
         if faults:

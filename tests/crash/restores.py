@@ -137,8 +137,9 @@ class Restores:
         for each in gone:
             shown = org[each.wanted.order]
             status, message = shown["Provisioning_Status__c"], shown["Provisioning_Error_Message__c"]
-            if status in ("Provisioned", "Cancelled") and each.trouble != "clone":
+            over = status in ("Provisioned", "Cancelled")
+            if over and shown["WHMCS_Order_ID__c"] and each.trouble != "clone":
                 self.forgotten.add(each.wanted.order)
-            elif status is None or (status == "Failed" and message != "HTTP 202") or each.trouble == "clone":
-                self._senders.click_again(each)  # somebody sees that nothing came of it
+            elif over or status is None or (status == "Failed" and message != "HTTP 202"):
+                self._senders.click_again(each)  # somebody sees that nothing came of it, or not of what
         say(f"{len(gone)} acknowledged orders are forgotten, {len(self.forgotten)} of them had ended")
