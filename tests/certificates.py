@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -37,3 +39,13 @@ def private_pem(key: Key) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def tls_server(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What a server on 127.0.0.1 shows, and the file by which a client may trust it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    path = folder / "server.pem"
+    path.write_bytes(private_pem(key) + certificate(key, "127.0.0.1", address="127.0.0.1"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context, path

@@ -3,130 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.routing import Rule
-from werkzeug.test import TestResponse
 
 from portal.customers.visitor import ACCOUNT_COOKIE, ORDER_COOKIE
-from portal.domain.model import CustomerStatus
 from portal.web.signing import Links
+from tests.customer_routes import ORDER, OWN, PUBLIC, WANTS, _into_whmcs, fixed, is_customers, path_of, rules_of
 from tests.customers_in_process import Case, browser, call, new_order, signed_in
 from tests.stack import Stack
-
-#: Routes anybody may open: they show nobody's orders.
-PUBLIC = {
-    "static",
-    "brand_stylesheet",
-    "checkout.catalogue_page",
-    "checkout.add",
-    "checkout.basket_page",
-    "checkout.change",
-    "sign_in.ask",
-    "sign_in.send_link",
-    "sign_in.sent",
-    "sign_in.leave",
-    "sign_in.leave_everywhere",
-    # Opened by a signed token in the address; what the token opens is tested below.
-    "sign_in.open_link",
-    "sign_in.use_link",
-    "sign_in.open_order_link",
-    "sign_in.renew_order_link",
-}
-
-
-#: Routes of whoever is signed in, about their own account.
-OWN = {"sign_in.account", "orders.index", "checkout.review", "checkout.place_order"}
-
-
-#: Routes of one order, with what its owner gets there.
-ORDER: dict[str, Callable[[TestResponse, Case], bool]] = {}
-
 
 # --- what each route of one order does for its owner ----------------------------------------------------------
 
 
-def order_route(endpoint: str) -> Callable[[Callable[[TestResponse, Case], bool]], None]:
-    def add(check: Callable[[TestResponse, Case], bool]) -> None:
-        ORDER[endpoint] = check
-
-    return add
-
-
-@order_route("orders.show")
-def _show(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 200 and case.domain in answer.text
-
-
-@order_route("orders.status")
-def _status(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 200 and 'id="progress"' in answer.text
-
-
-@order_route("orders.as_json")
-def _json(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 200 and answer.json is not None and answer.json["orderId"] == case.sf_order_id
-
-
-@order_route("orders.placed")
-def _placed(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 200 and case.reference in answer.text
-
-
-@order_route("orders.ask_withdraw")
-def _ask_withdraw(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 200 and "Withdraw order" in answer.text
-
-
-@order_route("orders.withdraw")
-def _withdraw(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 303 and case.row().status is CustomerStatus.CANCELLED
-
-
-@order_route("orders.resume")
-def _resume(answer: TestResponse, case: Case) -> bool:
-    return answer.status_code == 303 and case.row().status is CustomerStatus.ACTIVATING
-
-
-def _into_whmcs(answer: TestResponse, case: Case) -> bool:
-    whmcs = case.services.settings.whmcs_client_area_url
-    return answer.status_code == 303 and whmcs is not None and answer.headers["Location"].startswith(whmcs)
-
-
 ORDER |= {"orders.add_payment_method": _into_whmcs, "orders.client_area": _into_whmcs}
-
-
-#: Routes that only do something for an order that waits for a payment method, or is set up.
-WANTS = {
-    "orders.resume": "payment-method-missing",
-    "orders.add_payment_method": "payment-method-missing",
-    "orders.client_area": "provisioned",
-}
-
-
-def rules_of(app: Flask) -> list[tuple[Rule, str]]:
-    """Every route with every method that isn't HEAD or OPTIONS."""
-    return [
-        (rule, method)
-        for rule in app.url_map.iter_rules()
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
-    ]
-
-
-def path_of(rule: Rule, name: str) -> str:
-    """The route's path for one order."""
-    path = rule.rule
-    for argument in rule.arguments:
-        path = re.sub(rf"<(?:[^<>:]+:)?{argument}>", name, path)
-    return path
-
-
-def is_customers(rule: Rule) -> bool:
-    return rule.endpoint in PUBLIC | OWN or rule.endpoint in ORDER
 
 
 def test_every_route_is_known_here(app: Flask) -> None:
@@ -177,11 +68,6 @@ def test_one_orders_routes_are_its_owners_alone(app: Flask, stack: Stack) -> Non
             assert ORDER[rule.endpoint](granted, case), f"the owner: {method} {path} → {granted.status} {granted.text}"
             tried += 1
     assert tried == 3 * len(ORDER)
-
-
-def fixed(answer: TestResponse) -> list[tuple[str, str]]:
-    """Headers, without cookies: those differ from answer to answer by their signature's time."""
-    return sorted((name, value) for name, value in answer.headers if name != "Set-Cookie")
 
 
 def with_order_link(app: Flask, case: Case) -> FlaskClient:

@@ -11,9 +11,9 @@ from flask import Flask
 from portal.mail.composer import Composer
 from portal.services import Services
 from portal.web.signing import Links
+from tests.customer_routes import WANTS, is_customers, path_of, rules_of
 from tests.customers import application
 from tests.customers_in_process import base_url, browser, call, host, new_order, signed_in
-from tests.integration.test_customer_routes import WANTS, is_customers, path_of, rules_of
 from tests.stack import Stack
 
 

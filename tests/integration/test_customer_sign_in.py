@@ -19,9 +19,9 @@ from portal.ledger.sessions import Session
 from portal.mail.mailer import Mailer
 from portal.services import Services
 from portal.web.signing import Links, digest
+from tests.customer_routes import fixed
 from tests.customers import application, last_mail, link_in, mails_to
 from tests.customers_in_process import base_url, browser, call, new_order, signed_in
-from tests.integration.test_customer_routes import fixed
 from tests.stack import Stack
 
 

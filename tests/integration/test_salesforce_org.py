@@ -2,119 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from portal.clients.salesforce.client import SalesforceClient
-from portal.clients.salesforce.records import NewOrder, NewOrderItem, OrderChange
+from portal.clients.salesforce.records import OrderChange
 from portal.domain.model import SalesforceItem, UpstreamError
 from sandbox.salesforce.app import Org
-from tests.upstream.salesforce import NO_RECORDS, ORDER_ID, talking_to
+from tests.upstream.salesforce import NO_RECORDS, ORDER_ID, new_order, talking_to
 from tests.upstream.sandboxes import org_sandbox
 from tests.upstream.wire import answer
 
 
-@pytest.fixture
-def pretend(tmp_path: Path) -> Iterator[tuple[Org, SalesforceClient, dict[str, str]]]:
-    with org_sandbox(tmp_path) as (org, client):
-        names = org.seed(
-            {
-                "records": [
-                    {
-                        "type": "Account",
-                        "ref": "acme",
-                        "Name": "Acme",
-                        "WHMCS_Client_ID__c": "41",
-                        "BillingCity": "Oslo",
-                        "BillingCountry": "NO",
-                    },
-                    {"type": "Account", "ref": "bare", "Name": 'O\'Brien & "Sons"', "BillingCity": "Cork"},
-                    {
-                        "type": "Contact",
-                        "ref": "ada",
-                        "AccountId": "@{acme}",
-                        "FirstName": "Ada",
-                        "LastName": "L",
-                        "Email": "ada@example.com",
-                    },
-                    {
-                        "type": "Contact",
-                        "ref": "pat",
-                        "AccountId": "@{bare}",
-                        "FirstName": "Pat",
-                        "LastName": "O'Brien",
-                        "Email": "o'brien@example.com",
-                        "Phone": "+353 1",
-                    },
-                    {
-                        "type": "Contact",
-                        "ref": "both",
-                        "AccountId": "@{bare}",
-                        "LastName": "L",
-                        "Email": "ada@example.com",
-                    },
-                    {
-                        "type": "Product2",
-                        "ref": "starter",
-                        "Name": "Starter",
-                        "IsActive": True,
-                        "Family": "Hosting",
-                        "Description": "Small",
-                        "WH_Product_ID__c": "5",
-                        "Billing_Cycle__c": "Semi-Annually",
-                    },
-                    {"type": "Product2", "ref": "gone", "Name": "Gone", "IsActive": False},
-                    {"type": "Product2", "ref": "odd", "Name": "Odd", "IsActive": True},
-                    {"type": "Pricebook2", "ref": "book", "Name": "Portal", "IsActive": True},
-                    {
-                        "type": "PricebookEntry",
-                        "ref": "e1",
-                        "Pricebook2Id": "@{book}",
-                        "Product2Id": "@{starter}",
-                        "UnitPrice": 12.5,
-                        "IsActive": True,
-                    },
-                    {
-                        "type": "PricebookEntry",
-                        "ref": "e2",
-                        "Pricebook2Id": "@{book}",
-                        "Product2Id": "@{gone}",
-                        "UnitPrice": 1,
-                        "IsActive": True,
-                    },
-                    {
-                        "type": "PricebookEntry",
-                        "ref": "e3",
-                        "Pricebook2Id": "@{book}",
-                        "Product2Id": "@{odd}",
-                        "UnitPrice": 1,
-                        "IsActive": False,
-                    },
-                ]
-            }
-        )["names"]
-        yield org, client, names
-
-
-def new_order(names: dict[str, str], reference: str = "ref-1", account: str = "acme") -> NewOrder:
-    return NewOrder(
-        reference=reference,
-        account_id=names[account],
-        pricebook_id=names["book"],
-        effective_date=datetime.date(2026, 11, 21),
-        items=(
-            NewOrderItem(names["e1"], 2, "12.50", domain="ada.example"),
-            NewOrderItem(names["e1"], 1, "12.50", hostname="h1"),
-        ),
-    )
-
-
-def test_an_order_is_created_once_and_read_back(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
-    org, client, names = pretend
+def test_an_order_is_created_once_and_read_back(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    org, client, names = pretend_org
     order_id = client.create_order(new_order(names))
     assert client.create_order(new_order(names)) == order_id
     assert client.find_order_by_reference("ref-1") == order_id
@@ -135,9 +38,9 @@ def test_an_order_is_created_once_and_read_back(pretend: tuple[Org, SalesforceCl
 
 
 def test_a_lost_answer_to_the_creation_is_unknown_and_found_again(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]],
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]],
 ) -> None:
-    org, client, names = pretend
+    org, client, names = pretend_org
     client.sign_in()
     org.faults.add({"kind": "drop_after", "path": "*/composite/tree/*"})
     with pytest.raises(UpstreamError) as caught:
@@ -149,8 +52,8 @@ def test_a_lost_answer_to_the_creation_is_unknown_and_found_again(
     assert len(org.state({"objects": "Order"})["Order"]) == 1
 
 
-def test_the_status_is_written_back(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
-    org, client, names = pretend
+def test_the_status_is_written_back(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    org, client, names = pretend_org
     first, second = (client.create_order(new_order(names, reference)) for reference in ("r1", "r2"))
     client.update_order(
         first,
@@ -181,9 +84,9 @@ def test_the_status_is_written_back(pretend: tuple[Org, SalesforceClient, dict[s
 
 
 def test_an_account_without_a_client_is_read_with_its_contact(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]],
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]],
 ) -> None:
-    _, client, names = pretend
+    _, client, names = pretend_org
     order = client.fetch_order(client.create_order(new_order(names, account="bare")))
     assert order is not None
     assert (order.whmcs_client_id, order.email) == (None, "o'brien@example.com")
@@ -201,8 +104,8 @@ def test_an_account_without_a_client_is_read_with_its_contact(
     assert order.whmcs_client_id == "77"
 
 
-def test_people_are_found_by_their_address(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
-    _, client, names = pretend
+def test_people_are_found_by_their_address(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    _, client, names = pretend_org
     assert client.accounts_with_email("ada@example.com") == 2
     assert client.accounts_with_email("O'Brien@example.com") == 1
     assert client.accounts_with_email("nobody@example.com") == 0
@@ -218,8 +121,8 @@ def test_people_are_found_by_their_address(pretend: tuple[Org, SalesforceClient,
     assert client.contacts_by_email("x' OR Email != '") == []
 
 
-def test_the_catalogue_is_what_is_active(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
-    _, client, names = pretend
+def test_the_catalogue_is_what_is_active(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    _, client, names = pretend_org
     entries = client.catalogue(names["book"][:15])
     assert [(entry.id, entry.name, entry.unit_price, entry.wh_product_id) for entry in entries] == [
         (names["e1"], "Starter", "12.50", "5")
@@ -228,8 +131,8 @@ def test_the_catalogue_is_what_is_active(pretend: tuple[Org, SalesforceClient, d
     assert (entries[0].billing_cycle, entries[0].product_id) == ("Semi-Annually", names["starter"])
 
 
-def test_an_accounts_orders_are_paged(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
-    _, client, names = pretend
+def test_an_accounts_orders_are_paged(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    _, client, names = pretend_org
     placed = [client.create_order(new_order(names, f"r{number}")) for number in range(5)]
     client.create_order(new_order(names, "other", account="bare"))
     seen = []
@@ -244,8 +147,8 @@ def test_an_accounts_orders_are_paged(pretend: tuple[Org, SalesforceClient, dict
     assert len(seen) == 5
 
 
-def test_changes_are_learnt_in_bulk(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
-    org, client, names = pretend
+def test_changes_are_learnt_in_bulk(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    org, client, names = pretend_org
     placed = [client.create_order(new_order(names, f"r{number}")) for number in range(5)]
     org.seed({"update": [{"type": "Order", "Id": placed[3], "Status": "Rejected"}]})
     learnt: list[OrderChange] = []
@@ -276,8 +179,8 @@ def test_pages_of_two_are_followed(tmp_path: Path) -> None:
         assert client.accounts_with_email("x@example.com") == 7
 
 
-def test_tokens_that_expire_are_renewed(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
-    org, client, names = pretend
+def test_tokens_that_expire_are_renewed(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    org, client, names = pretend_org
     order_id = client.create_order(new_order(names))
     with org.store.transaction() as change:
         for token in list(org.store.tables.get("_token", {})):

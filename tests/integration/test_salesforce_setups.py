@@ -13,8 +13,7 @@ from portal.clients.salesforce.fields import FieldCache
 from portal.domain.model import Setup, UpstreamError
 from sandbox.salesforce.app import Org
 from sandbox.salesforce.schema import Field
-from tests.integration.test_salesforce_org import new_order
-from tests.upstream.salesforce import ORDER_ID, sf_error, talking_to
+from tests.upstream.salesforce import ORDER_ID, new_order, sf_error, talking_to
 from tests.upstream.sandboxes import salesforce_client
 from tests.upstream.wire import answer
 
@@ -22,9 +21,9 @@ from tests.upstream.wire import answer
 
 
 @pytest.fixture
-def asking(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> Iterator[tuple[SalesforceClient, list[Any]]]:
+def asking(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> Iterator[tuple[SalesforceClient, list[Any]]]:
     """A client that knows nothing of the pretend org's fields, and the calls it makes: action, outcome."""
-    org, _, _ = pretend
+    org, _, _ = pretend_org
     heard: list[Any] = []
     assert org.server is not None
 
@@ -37,9 +36,9 @@ def asking(pretend: tuple[Org, SalesforceClient, dict[str, str]]) -> Iterator[tu
 
 
 def test_an_org_is_asked_once_which_fields_it_has(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
 ) -> None:
-    _, client, names = pretend
+    _, client, names = pretend_org
     order_id = client.create_order(new_order(names))
     client, heard = asking
     for _ in range(3):
@@ -51,9 +50,9 @@ def test_an_org_is_asked_once_which_fields_it_has(
 
 
 def test_fields_an_org_lacks_are_not_asked_for_and_one_that_goes_is_noticed(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
 ) -> None:
-    org, client, names = pretend
+    org, client, names = pretend_org
     order_id = client.create_order(new_order(names))
     client, heard = asking
     of_item, of_order = (org.records.schema[name].fields for name in ("OrderItem", "Order"))
@@ -72,9 +71,9 @@ def test_fields_an_org_lacks_are_not_asked_for_and_one_that_goes_is_noticed(
 
 
 def test_a_field_nobody_can_do_without_is_the_set_ups(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
 ) -> None:
-    org, client, names = pretend
+    org, client, names = pretend_org
     order_id = client.create_order(new_order(names))
     client, heard = asking
     del org.records.schema["Order"].fields["WHMCS_Order_ID__c"]
@@ -88,9 +87,9 @@ def test_a_field_nobody_can_do_without_is_the_set_ups(
 
 
 def test_where_describe_is_refused_the_package_is_taken_to_be_there(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
 ) -> None:
-    org, client, names = pretend
+    org, client, names = pretend_org
     order_id = client.create_order(new_order(names, account="bare"))
     client, _ = asking
     org.faults.add({"kind": "error", "path": "*/describe", "status": 404, "body": "<html>", "count": 0})
@@ -101,9 +100,9 @@ def test_where_describe_is_refused_the_package_is_taken_to_be_there(
 
 
 def test_a_person_account_is_its_own_contact(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]], asking: tuple[SalesforceClient, list[Any]]
 ) -> None:
-    org, client, names = pretend
+    org, client, names = pretend_org
     account = org.records.schema["Account"]
     for name in ("PersonEmail", "FirstName", "LastName"):
         account.fields[name] = Field(name)
@@ -182,9 +181,9 @@ def test_what_refuses_a_query_is_about_the_org(
     ],
 )
 def test_what_no_record_of_ours_would_fare_better_with_is_the_set_ups(
-    pretend: tuple[Org, SalesforceClient, dict[str, str]], code: str, message: str
+    pretend_org: tuple[Org, SalesforceClient, dict[str, str]], code: str, message: str
 ) -> None:
-    org, client, names = pretend
+    org, client, names = pretend_org
     ids = [client.create_order(new_order(names, reference)) for reference in ("r1", "r2")]
     fault = {"kind": "record_error", "code": code, "message": message}
     errors: list[UpstreamError | None] = []

@@ -14,6 +14,7 @@ import pytest
 from portal.clients import transport
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.model import OrderLine, UpstreamError
+from tests.certificates import tls_server
 from tests.upstream.sandboxes import whmcs_client
 from tests.upstream.wire import answer, serving
 
@@ -104,8 +105,6 @@ def test_the_calls_own_check_is_asked_after_the_look_up(slow_names: Callable[[fl
 
 
 def test_the_calls_own_check_is_asked_after_a_slow_tls_handshake(tmp_path: Any) -> None:
-    from tests.integration.test_whmcs_client import tls_server
-
     context, certificate = tls_server(tmp_path)
     shaking_hands = threading.Event()
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from portal.clients import transport
 from portal.clients.http import Hooks, SendChecks
 from portal.domain.model import LeaseLost, UpstreamError
-from tests.certificates import certificate, private_pem
+from tests.certificates import tls_server
 from tests.upstream.sandboxes import whmcs_client
 from tests.upstream.whmcs import ADDED, SUCCESS, add_order, talking_to
 from tests.upstream.wire import Act, answer, drip, drop, hang, raw, serving, then_close, unused_port
@@ -191,15 +189,6 @@ def test_retry_after_is_passed_on() -> None:
     with talking_to(answer(body, 429, Retry_After="5")) as (_, client), pytest.raises(UpstreamError) as caught:
         add_order(client)
     assert (caught.value.retry_after, caught.value.permanent, caught.value.unknown) == (5.0, False, False)
-
-
-def tls_server(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    path = folder / "server.pem"
-    path.write_bytes(private_pem(key) + certificate(key, "127.0.0.1", address="127.0.0.1"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context, path
 
 
 def test_an_untrusted_certificate_gets_no_byte_of_the_call(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from portal.clients.salesforce.client import SalesforceClient
+from portal.clients.salesforce.records import NewOrder, NewOrderItem
 from tests.upstream.sandboxes import salesforce_client
 from tests.upstream.wire import Act, Wire, answer, drop, serving
 
@@ -59,3 +61,17 @@ def requests_of(wire: Wire) -> list[str]:
 def sf_error(code: str, message: str = "no", status: int = 400) -> Act:
     """An error as Salesforce answers it."""
     return answer([{"message": message, "errorCode": code, "fields": []}], status)
+
+
+def new_order(names: dict[str, str], reference: str = "ref-1", account: str = "acme") -> NewOrder:
+    """An order to be created, of one product."""
+    return NewOrder(
+        reference=reference,
+        account_id=names[account],
+        pricebook_id=names["book"],
+        effective_date=datetime.date(2026, 11, 21),
+        items=(
+            NewOrderItem(names["e1"], 2, "12.50", domain="ada.example"),
+            NewOrderItem(names["e1"], 1, "12.50", hostname="h1"),
+        ),
+    )
