@@ -213,7 +213,8 @@ def _planned(context: RunContext, row: Fulfillment) -> tuple[float, float | None
     if _doubtful(row):
         first = max(ended, row.add_in_doubt_until or 0.0) + context.settings.whmcs_max_request_seconds
         moments = [first + later for later in DUPLICATE_AUDITS]
-    if row.elected_whmcs_id is not None:
+    unpaid = row.state is State.FAILED and row.error_code == ErrorCode.PAYMENT_METHOD_MISSING
+    if row.elected_whmcs_id is not None or unpaid:
         begin = moments[-1] if moments else ended
         for pause in schedule:
             moments.append(begin + pause)

@@ -256,7 +256,7 @@ class Run:
         if code is ErrorCode.PAYMENT_METHOD_MISSING and self.payment_asked_at is not None:
             if payment_hints.heard_since(connection, self.paying_client, self.payment_asked_at):
                 return now
-            return None
+            return now + self.context.settings.whmcs_audit_schedule[0]  # for a hint may get lost
         if self.facts.elected is None:
             return None
         if code is ErrorCode.WHMCS_SERVICE_NOT_ACTIVE:
