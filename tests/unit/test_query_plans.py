@@ -82,7 +82,14 @@ def statement_lines() -> set[tuple[str, int]]:
 
 
 #: What SQLite never sees: PostgreSQL's locks, and its way to insert.
-ONLY_POSTGRESQL = ("pg_advisory_xact_lock", "with_for_update()", "postgresql.insert")
+ONLY_POSTGRESQL = (
+    "pg_is_in_recovery",
+    "default_transaction_read_only",
+    "this user may not write the ledger's tables",
+    "pg_advisory_xact_lock",
+    "with_for_update()",
+    "postgresql.insert",
+)
 
 
 @contextmanager
