@@ -45,6 +45,8 @@ def test_chaos(orders: int, seed: int, database: str, tmp_path: Path, capfd: pyt
         assert figures["killsWhileHolding"] >= 15
         assert figures["killsDuringAddOrder"] >= 5
         assert figures["lateCommits"] >= 5
+        assert figures["restores"] == 2
+        assert min(figures[name] for name in ("refusedWriteBacks", "changedMeanwhile", "incompleteAnswers")) > 0
 
 
 def test_the_same_seed_plans_the_same_run() -> None:

@@ -99,8 +99,10 @@ class Trouble:
         every = ORDERS_PER_HOUSE_TROUBLE if len(self._planned) <= LONG else ORDERS_PER_HOUSE_TROUBLE_LATER
         if sent // every > self._house_done:
             self._house_done += 1
-            self._trouble_the_house(next(self._house))
-            self._kill_anybody()
+            what = next(self._house)
+            self._trouble_the_house(what)
+            # As long as nobody can write to the ledger nobody can take over: that would measure the lock.
+            self._kill_anybody(how="locked" if what == "ledger" else "kill in passing")
 
     # --- held calls ---
 
@@ -119,12 +121,12 @@ class Trouble:
         if self._meanwhile(planned, entry):
             release(planned.then)
             return
-        if holder is None or not self._strike(holder, planned, during=entry["action"]):
+        if holder is None or not self._strike(holder, planned, how=f"{planned.signal} in {entry['action']}"):
             release("continue")
             return
         self.at(planned.hold, lambda: release(planned.then))
 
-    def _strike(self, holder: Holder, planned: Planned, during: str) -> bool:
+    def _strike(self, holder: Holder, planned: Planned, *, how: str) -> bool:
         """Kill or stop a process while it surely holds the order: stopped first, then looked at again."""
         if holder.pid in self.stopped or not stop_outside_a_transaction(holder.pid):
             return False
@@ -137,13 +139,13 @@ class Trouble:
         if planned.signal == "stop":
             self.sigstops += 1
             self.stopped.add(holder.pid)
-            self._note([holder], now, f"stop in {during}")
+            self._note([holder], now, how)
             self.at(planned.stopped, lambda: self._go_on(holder.pid))
             return True
         send_signal(holder.pid, signal.SIGKILL)
         self.kills += 1
         self.kills_holding += 1
-        self._note([holder], now, f"kill in {during}")
+        self._note([holder], now, how)
         return True
 
     def _note(self, holders: Sequence[Holder], at: float, how: str) -> None:
@@ -158,14 +160,14 @@ class Trouble:
 
     # --- anybody, anywhere ---
 
-    def _kill_anybody(self) -> None:
+    def _kill_anybody(self, *, how: str) -> None:
         """Kill a process that holds some order, wherever it is with it."""
         holders = [each for each in self.stack.holders() if each.pid not in self.stopped]
         if not holders:
             return
         holder = self._draw.choice(holders)
         planned = Planned(Wanted(0, 0, []), 0.0, "", [], None, signal="kill")
-        self._strike(holder, planned, during="passing")
+        self._strike(holder, planned, how=how)
 
     def _trouble_the_house(self, what: str) -> None:
         say(f"trouble: {what}")
