@@ -12,6 +12,7 @@ import pytest
 from integrations.salesforce.checks.platform import Org, Response, package_class
 from integrations.salesforce.checks.runtime import Runtime
 from tests.contract.record import CLASSES
+from tests.fulfilling import customer
 from tests.stack import Stack, http
 
 pytestmark = [
@@ -63,7 +64,7 @@ def test_a_click_is_accepted_at_once_and_its_retry_hears_the_outcome(stack: Stac
 
 
 def test_a_failure_is_refused_under_the_code_that_the_portal_writes(stack: Stack) -> None:
-    order, runtime = stack.order("starter", customer="grace"), runtime_before(stack)
+    order, runtime = stack.order("starter", customer=customer(stack, card=False)[0]), runtime_before(stack)
     key = f"provision_{order}_{'2b' * 16}"
     assert attempt(runtime, order, key)["kind"] == "ACCEPTED"
     row = stack.finished(order)

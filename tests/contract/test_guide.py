@@ -16,6 +16,7 @@ import pytest
 
 from integrations.salesforce.checks.platform import Org, Record, Request, Response
 from integrations.salesforce.checks.runtime import Runtime
+from tests.fulfilling import customer
 from tests.stack import Stack, http
 
 pytestmark = [
@@ -85,7 +86,7 @@ def test_one_order_at_a_time_it_works(stack: Stack) -> None:
 
 def test_a_failure_is_failed_and_the_portal_puts_its_words_right(stack: Stack) -> None:
     """It writes "HTTP 409" over the portal's message; some seconds later the portal says it once more."""
-    org, order = GuideOrg(stack), stack.order("starter", customer="grace")
+    org, order = GuideOrg(stack), stack.order("starter", customer=customer(stack, card=False)[0])
     org.provision(order)
     assert org.answers[0].status == 409
 
