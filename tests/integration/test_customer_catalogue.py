@@ -43,6 +43,7 @@ def test_fifty_visitors_cost_salesforce_nothing(stack: Stack) -> None:
 
 def test_an_old_catalogue_is_shown_while_one_of_all_processes_reads_it_anew(app: Flask, stack: Stack) -> None:
     services: Services = app.extensions["portal"].services
+    services.redis.delete("portal:catalogue", "portal:catalogue:refreshing")  # whoever visited the shop before
     caches = [CatalogueCache(services) for _ in range(4)]
     read_at = {cache.current().read_at for cache in caches}
     assert len(read_at) == 1
