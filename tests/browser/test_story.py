@@ -15,7 +15,16 @@ from playwright.sync_api import Route
 
 from portal.web.security_headers import HTMX_INTEGRITY
 from tests.browser.conftest import HTMX, Tab, Visit
-from tests.customers import email_of, in_salesforce, last_mail, link_in, mails_to, make_session, salesforce_id
+from tests.customers import (
+    email_of,
+    in_salesforce,
+    last_mail,
+    link_in,
+    mails_to,
+    make_session,
+    salesforce_id,
+    take_payment_methods,
+)
 from tests.stack import Stack
 
 pytestmark = pytest.mark.browser
@@ -121,9 +130,7 @@ def test_the_polls_interval_is_five_seconds(visit: Visit, stack: Stack, app: Fla
 
 
 def test_a_missing_payment_method_is_added_on_the_way(visit: Visit, stack: Stack, app: Flask) -> None:
-    for method in stack.whmcs.get("state", objects="paymethods")["paymethods"]:
-        if str(method["userid"]) == "2":
-            stack.whmcs.post("seed", {"delete": [{"kind": "paymethods", "id": method["id"]}]})
+    take_payment_methods(stack, 2)
     with visit(session=make_session(app, stack, "grace")) as tab:
         _, order = new_order(tab, stack)
         stack.press_button(order, background=True)
