@@ -41,6 +41,9 @@ POSTGRES: Final = {
     "keepalives_count": 2,
     "options": "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=20s",
 }
+#: Seconds for an answer: more than the server itself takes for any statement. A server that is frozen ends nothing, and
+#: its kernel still acknowledges every packet for it.
+ANSWER_SECONDS: Final = 25.0
 
 
 class LedgerUnavailable(PortalError):
@@ -121,7 +124,7 @@ class Ledger:
 
     def _open(self) -> sa.Engine:
         if not self.sqlite:
-            return sa.create_engine(
+            engine = sa.create_engine(
                 self.url,
                 pool_size=self._pool_size,
                 max_overflow=MAX_CONNECTIONS - self._pool_size,
@@ -130,6 +133,8 @@ class Ledger:
                 isolation_level="READ COMMITTED",
                 connect_args=POSTGRES,
             )
+            event.listen(engine, "do_connect", _connect_postgresql)
+            return engine
         # How long a transaction waits for somebody else's lock (a backup's): `sqlite:///…?timeout=5` says otherwise.
         timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))
         engine = sa.create_engine(
@@ -149,6 +154,12 @@ class Ledger:
             cursor.close()
 
         return engine
+
+
+def _connect_postgresql(_dialect: object, _record: object, args: Any, options: Any) -> object:
+    from portal.ledger.postgresql import BoundedConnection
+
+    return BoundedConnection.connect(*args, **options)
 
 
 def insert(connection: Connection, table: sa.Table) -> Any:
