@@ -29,8 +29,8 @@ from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
 from portal.ledger import audits, circuits, fulfillments, housekeeping, installation, orders, queueing, workers
 from portal.logs import set_up_logging
-from portal.services import Services, build_services
-from portal.settings import Settings, SettingsError
+from portal.services import Services, start_services
+from portal.settings import SettingsError
 
 log = logging.getLogger("jobs.sweep")
 
@@ -184,6 +184,7 @@ class Sweep:
                     extra={"unfinishedOrders": doubted},
                 )
         services.redis.set(EPOCH, epoch)
+        services.require_one_host()
         self._next_epoch = time.monotonic() + EPOCH_SECONDS
 
     def _find_lost_jobs(self) -> None:
@@ -308,9 +309,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        services = build_services(Settings.from_environ(os.environ))
-        services.require_migrated()
-        services.require_same_installation(ask_salesforce=True)
+        services = start_services(os.environ, ask_salesforce=True)
         sweep = Sweep(services)
         sweep.start()
     except (SettingsError, PortalError) as error:

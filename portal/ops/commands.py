@@ -17,6 +17,7 @@ from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade
 from portal.ops.check_order import check_order
 from portal.ops.doctor.command import doctor
+from portal.ops.init_env import init_env
 from portal.services import Services
 from portal.web.context import portal_of
 
@@ -39,7 +40,7 @@ installation_group = _Group("installation", help="Which Salesforce and WHMCS thi
 
 def register_commands(app: Flask) -> None:
     """Add the commands to `flask`; they work, or say why not, in an app without settings, too."""
-    for command in (db, fulfillment_commands, installation_group, doctor, check_order):
+    for command in (db, fulfillment_commands, installation_group, doctor, init_env, check_order):
         app.cli.add_command(command)
 
 

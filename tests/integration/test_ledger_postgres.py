@@ -15,7 +15,7 @@ from portal.ledger import postgresql
 from portal.ledger.engine import Ledger, LedgerUnavailable
 from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
 from tests.postgres import Postgres, PostgresStack, sqlalchemy_url
-from tests.stack import Stack, http
+from tests.stack import PRODUCTION, Stack, http
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="module")
 def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("postgres")
-    settings = {"DATABASE_URL": postgres.database(), "PORTAL_ENV": "production", "WHMCS_MAX_REQUEST_SECONDS": "2"}
+    settings = {"DATABASE_URL": postgres.database(), **PRODUCTION, "WHMCS_MAX_REQUEST_SECONDS": "2"}
     with PostgresStack(folder, settings=settings) as running:
         yield running
 
