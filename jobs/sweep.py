@@ -43,6 +43,7 @@ LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of
 EPOCH = "portal:epoch"
 EPOCH_SECONDS = 10.0
 DOUBT_SECONDS = 30 * 86_400.0  # how long a restored ledger takes no history for complete
+TIDY_SECONDS = 1.0  # how long housekeeping goes on before other chores have their turn
 SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every job with it
 
 
@@ -237,6 +238,7 @@ class Chores:
             (self._tidy, 60.0),
         ]
         self._next: dict[Callable[[], None], float] = {}
+        self._tidying: housekeeping.Round | None = None  # the pass over the ledger that is under way
 
     def run(self, stopping: threading.Event) -> None:
         """Do the chores until told to stop."""
@@ -285,9 +287,21 @@ class Chores:
         sync_changes(self._services)
 
     def _tidy(self) -> None:
-        """Rows nothing needs any more."""
-        with self._services.ledger.write() as connection:
-            housekeeping.tidy(connection, now=self._services.now())
+        """Rows nothing needs any more: some of them, so that placing orders doesn't wait; the next ones soon."""
+        services = self._services
+        if self._tidying is None:
+            self._tidying = housekeeping.Round(
+                now=services.now(), retention=services.settings.retention_days * 86_400.0
+            )
+        until = time.monotonic() + TIDY_SECONDS
+        more = True
+        while more and time.monotonic() < until:
+            with services.ledger.write() as connection:
+                more = self._tidying.batch(connection)
+        if more:
+            self._next[self._tidy] = 0.0
+        else:
+            self._tidying = None
 
 
 def _revive_own_valkey(services: Services) -> None:

@@ -78,7 +78,7 @@ def link_used(connection: Connection, link_id: str) -> bool:
     return connection.execute(sa.select(used_links.c.id).where(used_links.c.id == link_id)).first() is not None
 
 
-def forget_expired(connection: Connection, *, now: float, limit: int = 500) -> int:
+def forget_expired(connection: Connection, *, now: float, limit: int) -> int:
     """Delete ended sessions and used links that have expired anyway, a bounded number; how many there were."""
     forgotten = 0
     for table in (sessions, used_links):
