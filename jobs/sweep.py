@@ -25,9 +25,18 @@ from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import UpstreamError
-from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
-from portal.ledger import audits, circuits, fulfillments, housekeeping, installation, orders, queueing, workers
+from portal.ledger import (
+    audits,
+    circuits,
+    fulfillments,
+    housekeeping,
+    installation,
+    orders,
+    queueing,
+    restored,
+    workers,
+)
 from portal.logs import set_up_logging
 from portal.services import Services, build_services
 from portal.settings import Settings, SettingsError
@@ -42,7 +51,6 @@ HANGING_SECONDS = 15.0  # a sweep whose round takes longer lets another one act
 LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
 EPOCH = "portal:epoch"
 EPOCH_SECONDS = 10.0
-DOUBT_SECONDS = 30 * 86_400.0  # how long a restored ledger takes no history for complete
 TIDY_SECONDS = 1.0  # how long housekeeping goes on before other chores have their turn
 SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every job with it
 
@@ -175,9 +183,9 @@ class Sweep:
         with services.ledger.write() as connection:
             epoch = installation.next_epoch(connection, now=now)
             if remembered >= epoch:
-                installation.note_restored(connection, now=now, doubt_seconds=DOUBT_SECONDS)
-                until = now + SEND_WINDOW + services.settings.whmcs_max_request_seconds
-                doubted = queueing.doubt_unfinished(connection, now=now, until=until)
+                doubted = restored.mark(
+                    connection, now=now, max_request_seconds=services.settings.whmcs_max_request_seconds
+                )
                 installation.put(connection, "epoch", remembered + 1, now=now)
                 epoch = remembered + 1
                 log.error(

@@ -63,6 +63,11 @@ def end_everywhere(connection: Connection, email: str) -> None:
     connection.execute(sessions.delete().where(sessions.c.email == email))
 
 
+def end_all(connection: Connection, *, now: float) -> None:
+    """Sign everybody out."""
+    connection.execute(sessions.delete().where(sessions.c.expires_at > now))
+
+
 def use_link(connection: Connection, link_id: str, *, now: float, expires_at: float) -> bool:
     """Note that a sign-in link is used; False when it was before (of two at once, one wins)."""
     try:

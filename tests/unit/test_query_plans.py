@@ -219,6 +219,7 @@ def _customers(c: Connection) -> None:
     sessions.find(c, ["id"], now=NOW)
     sessions.end(c, "id")
     sessions.end_everywhere(c, "a@example.com")
+    sessions.end_all(c, now=NOW)
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
     sessions.link_used(c, "link")
 
