@@ -185,7 +185,9 @@ class Settings:
     metrics_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="addresses that may read /metrics")
     metrics_token: str | None = _setting(kind.text, secret=True, doc="bearer token that may read /metrics")
     retention_days: int = _setting(
-        kind.whole(1, 36_500), 400, doc="not used yet: days for which finished orders' details are kept"
+        kind.whole(1, 36_500),
+        400,
+        doc="days for which the details of ended orders are kept: deliveries, steps, messages, events without a person",
     )
     # Limits of the receivers, as flask-limiter writes them
     webhook_rate_limit: str = _setting(kind.rate, "6000/minute", doc="signed requests of one address")

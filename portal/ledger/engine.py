@@ -112,6 +112,15 @@ class Ledger:
                 yield connection
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """SQLite: no transaction of any process writes meanwhile. PostgreSQL: nothing."""
+        if self._gate is None:
+            yield
+        else:
+            with self._gate.passed():
+                yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         committing = False
         try:

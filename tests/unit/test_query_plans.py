@@ -141,7 +141,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         counters.add(c, "counter", "label", 1)
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
-        housekeeping.tidy(c, now=NOW * 100)
+        assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
     _after_the_end(ledger, settings)
     list(_FromLedger(ledger).collect())
 
@@ -219,6 +219,7 @@ def _customers(c: Connection) -> None:
     sessions.find(c, ["id"], now=NOW)
     sessions.end(c, "id")
     sessions.end_everywhere(c, "a@example.com")
+    sessions.end_all(c, now=NOW)
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
     sessions.link_used(c, "link")
 
