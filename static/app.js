@@ -3,11 +3,12 @@
 (() => {
   "use strict";
   const EVERY = 5000;
-  const MOMENT = { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit" };
+  const LOCALE = document.documentElement.dataset.locale;
+  const MOMENT = { dateStyle: "long", timeStyle: "short" };
 
   function inOwnZone() {
     for (const time of document.querySelectorAll("time[data-moment]")) {
-      time.textContent = new Date(time.dateTime).toLocaleString("en-GB", MOMENT);
+      time.textContent = new Date(time.dateTime).toLocaleString(LOCALE, MOMENT);
     }
   }
 
@@ -25,7 +26,7 @@
   }
 
   function outOfDate() {
-    stale.querySelector("span").textContent = freshAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    stale.querySelector("span").textContent = freshAt.toLocaleTimeString(LOCALE, { timeStyle: "short" });
     stale.hidden = false;
   }
 

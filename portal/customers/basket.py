@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from portal.customers.catalogue import Catalogue, Product
+from portal.web.languages import gettext
 
 MOST_LINES: Final = 20
 MOST_QUANTITY: Final = 99
@@ -102,9 +103,12 @@ class Basket:
         """One more line. Raises LineFault."""
         product = self._catalogue.product(entry_id)
         if product is None:
-            raise LineFault("product", "This product is no longer offered")
+            raise LineFault("product", gettext("This product is no longer offered"))
         if len(self._rows) >= MOST_LINES:
-            raise LineFault("product", f"A basket holds {MOST_LINES} lines: place this order first, then start another")
+            raise LineFault(
+                "product",
+                gettext("A basket holds %(most)s lines: place this order first, then start another", most=MOST_LINES),
+            )
         line = Line(
             index=len(self._rows),
             product=product,
@@ -114,7 +118,7 @@ class Basket:
         )
         names = [row[2] or row[3] or "" for row in self._rows] + [line.domain or line.hostname or ""]
         if sum(map(len, names)) > MOST_NAMES:
-            raise LineFault("product", "This basket is full: place this order first, then start another")
+            raise LineFault("product", gettext("This basket is full: place this order first, then start another"))
         self._rows.append([entry_id, line.quantity, line.domain, line.hostname])
         self._save()
         return line
@@ -145,7 +149,7 @@ def read_quantity(text: str) -> int:
     """1 to MOST_QUANTITY. Raises LineFault."""
     text = text.strip() or "1"
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_QUANTITY:
-        raise LineFault("quantity", f"Enter a quantity from 1 to {MOST_QUANTITY}")
+        raise LineFault("quantity", gettext("Enter a quantity from 1 to %(most)s", most=MOST_QUANTITY))
     return int(text)
 
 
@@ -153,7 +157,7 @@ def read_domain(text: str) -> str:
     """A domain name, in lower case and ASCII (xn--…). Raises LineFault."""
     name = _ascii_name(text)
     if name is None or not _DOMAIN.fullmatch(name):
-        raise LineFault("domain", "Enter a domain name, like example.com")
+        raise LineFault("domain", gettext("Enter a domain name, like %(example)s", example="example.com"))
     return name
 
 
@@ -161,7 +165,7 @@ def read_hostname(text: str) -> str:
     """A host name, in lower case and ASCII. Raises LineFault."""
     name = _ascii_name(text)
     if name is None or not _HOSTNAME.fullmatch(name):
-        raise LineFault("hostname", "Enter a hostname, like server1.example.com")
+        raise LineFault("hostname", gettext("Enter a hostname, like %(example)s", example="server1.example.com"))
     return name
 
 

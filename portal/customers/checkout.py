@@ -16,9 +16,10 @@ from portal.customers.placing import place_soon
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
-from portal.ledger import orders
+from portal.ledger import languages, orders
 from portal.ledger.orders import Item, Order
 from portal.web.context import part, services
+from portal.web.languages import current
 from portal.web.signing import digest
 
 log = logging.getLogger("portal.checkout")
@@ -183,6 +184,7 @@ def _insert(basket: Basket, key: str) -> Order:
             )
             order = orders.get(connection, reference)
             assert order is not None
+            languages.note(connection, account.account_id, current(), now=now)
             orders.put_mail(connection, order, "received", now=now)
     except orders.AlreadyPlaced:  # the same form, a moment earlier
         earlier = _placed_already(key, account.account_id)
