@@ -16,6 +16,7 @@ from portal.customers.lead_time import LeadTime
 from portal.customers.limits import AskLimits
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.customers.waiters import Waiters
+from portal.domain.names import to_shown
 from portal.services import Services
 from portal.web import formatting, security_headers, theme
 from portal.web.context import portal_of
@@ -50,6 +51,9 @@ def register(app: Flask) -> None:
     app.jinja_env.filters |= {
         "money": formatting.money,
         "cycle": formatting.cycle_words,
+        "recurring": formatting.recurring,
+        "line_total": formatting.line_total,
+        "shown": to_shown,
         "moment": formatting.day_and_time,
         "day": formatting.day,
         "iso": formatting.iso,
@@ -63,6 +67,8 @@ def register(app: Flask) -> None:
             "logo": settings.brand_logo_url,
             "support": settings.brand_support_email,
             "review_time": settings.brand_review_time,
+            "currency": settings.brand_currency,
+            "tax_note": settings.tax_note,
         },
         "htmx": {"url": security_headers.HTMX_URL, "integrity": security_headers.HTMX_INTEGRITY},
     }

@@ -17,7 +17,7 @@ from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
 from portal.ledger import orders
-from portal.ledger.orders import Item, Order
+from portal.ledger.orders import Order
 from portal.web.context import part, services
 from portal.web.signing import digest
 
@@ -153,18 +153,6 @@ def _insert(basket: Basket, key: str) -> Order:
     account = visitor().account
     assert account is not None
     here = services()
-    items = [
-        Item(
-            name=line.product.name,
-            quantity=line.quantity,
-            unitPrice=line.product.price,
-            cycle=line.product.cycle,
-            domain=line.domain,
-            hostname=line.hostname,
-            entryId=line.product.entry_id,
-        )
-        for line in basket
-    ]
     now = here.now()
     reference = new_reference()
     checkout_key = _checkout_key(key, account.account_id)
@@ -176,7 +164,7 @@ def _insert(basket: Basket, key: str) -> Order:
                 checkout_key=checkout_key,
                 account_id=account.account_id,
                 email=account.email,
-                items=items,
+                items=basket.items,
                 currency=basket.currency,
                 total=str(basket.total),
                 now=now,
@@ -212,8 +200,10 @@ def _checkout_key(key: str, account_id: str) -> str:
 
 
 def _current_catalogue() -> Catalogue:
-    """Raises CatalogueUnavailable, which `_away` answers."""
-    return part(CatalogueCache).current()
+    """What this visitor may order: one order has one currency. Raises CatalogueUnavailable, which `_away` answers."""
+    account = visitor().account
+    preferred = services().settings.brand_currency
+    return part(CatalogueCache).current().priced_in(account.currency if account else None, preferred=preferred)
 
 
 @pages.errorhandler(CatalogueUnavailable)

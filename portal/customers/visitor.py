@@ -70,10 +70,12 @@ def _read_cookies() -> Visitor:
     return Visitor(account, singles)
 
 
-def sign_in(response: Response, *, email: str, contact_id: str | None, account_id: str) -> Session:
+def sign_in(
+    response: Response, *, email: str, contact_id: str | None, account_id: str, currency: str | None = None
+) -> Session:
     """Sign this browser in to an account for ACCOUNT_SECONDS; its earlier session ends."""
     previous = request.cookies.get(ACCOUNT_COOKIE)
-    session, secret = _new_session(email, contact_id, account_id, None, ACCOUNT_SECONDS)
+    session, secret = _new_session(email, contact_id, account_id, None, ACCOUNT_SECONDS, currency)
     with services().ledger.write() as connection:
         if previous:
             sessions.end(connection, digest("session", previous))
@@ -117,11 +119,18 @@ def secure() -> bool:
 
 
 def _new_session(
-    email: str, contact_id: str | None, account_id: str, order_reference: str | None, seconds: int
+    email: str,
+    contact_id: str | None,
+    account_id: str,
+    order_reference: str | None,
+    seconds: int,
+    currency: str | None = None,
 ) -> tuple[Session, str]:
     secret = secrets.token_urlsafe(32)
     now = services().now()
-    session = Session(digest("session", secret), email, contact_id, account_id, order_reference, now, now + seconds)
+    session = Session(
+        digest("session", secret), email, contact_id, account_id, order_reference, now, now + seconds, currency
+    )
     return session, secret
 
 

@@ -25,6 +25,7 @@ class Session:
     order_reference: str | None
     created_at: float
     expires_at: float
+    currency: str | None = None
 
 
 # Made once: every poll of every customer runs it.
@@ -44,6 +45,7 @@ def insert(connection: Connection, session: Session) -> None:
             order_reference=session.order_reference,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            currency=session.currency,
         )
     )
 

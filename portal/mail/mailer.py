@@ -51,7 +51,11 @@ class Mailer:
             {
                 "account": contact.account_name,
                 "url": self._links.sign_in(
-                    email=address, contact_id=contact.id, account_id=contact.account_id, now=now
+                    email=address,
+                    contact_id=contact.id,
+                    account_id=contact.account_id,
+                    now=now,
+                    currency=contact.currency,
                 ),
             }
             for contact in accounts.values()
