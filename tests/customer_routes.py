@@ -34,7 +34,14 @@ PUBLIC = {
 
 
 #: Routes of whoever is signed in, about their own account.
-OWN = {"sign_in.account", "orders.index", "checkout.review", "checkout.place_order"}
+OWN = {
+    "sign_in.account",
+    "orders.index",
+    "checkout.review",
+    "checkout.place_order",
+    "checkout.add_payment_method",
+    "checkout.payment_method_added",
+}
 
 
 #: Routes of one order, with what its owner gets there.

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from portal.customers import checkout, order_pages, sign_in
 from portal.customers.catalogue import CatalogueCache
+from portal.customers.client_area import PaymentMethods
 from portal.customers.lead_time import LeadTime
 from portal.customers.limits import AskLimits
 from portal.customers.visitor import ACCOUNT_COOKIE
@@ -26,10 +27,11 @@ for _blueprint in _BLUEPRINTS:  # here, not in register(): a process may build m
     security_headers.guard(_blueprint)
 
 
-def build(services: Services) -> tuple[CatalogueCache, LeadTime, AskLimits, Waiters]:
+def build(services: Services) -> tuple[object, ...]:
     """What the customers' pages keep in one application; connects to nothing yet."""
     waiters = Waiters()
-    return CatalogueCache(services, waiters), LeadTime(services), AskLimits(services.redis), waiters
+    cache = CatalogueCache(services, waiters)
+    return cache, LeadTime(services), AskLimits(services.redis), waiters, PaymentMethods(services)
 
 
 def register(app: Flask) -> None:

@@ -128,7 +128,7 @@ class Basket:
         if product is None:
             raise LineFault("product", "This product is no longer offered")
         if product.needs == "domain":
-            rows = [[entry_id, 1, name, None] for name in read_several(domain, read_domain)]
+            rows: list[list[Any]] = [[entry_id, 1, name, None] for name in read_several(domain, read_domain)]
         elif product.needs == "hostname":
             rows = [[entry_id, 1, None, name] for name in read_several(hostname, read_hostname)]
         else:

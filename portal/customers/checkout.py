@@ -7,11 +7,13 @@ import re
 import secrets
 from typing import Final
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
+from portal.customers import limits
 from portal.customers.basket import Basket, LineFault
 from portal.customers.catalogue import Catalogue, CatalogueCache, CatalogueUnavailable
+from portal.customers.client_area import PAYMENT_METHODS, PaymentMethods, way_in
 from portal.customers.placing import place_soon
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
@@ -119,7 +121,36 @@ def _review(*, changed: bool) -> Response | str | tuple[str, int]:
         return redirect(url_for("orders.placed", reference=placed.reference), 303)
     if not basket:
         return redirect(url_for("checkout.basket_page"), 303)
-    return render_template("review.html", basket=basket, changed=changed)
+    unpaid = part(PaymentMethods).missing_client(account)
+    return render_template("review.html", basket=basket, changed=changed, unpaid=unpaid is not None)
+
+
+@pages.post("/checkout/payment-method")
+def add_payment_method() -> Response:
+    """Into the client area's payment methods, signed in there already; the basket waits here."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in(url_for("checkout.review"))
+    client_id = part(PaymentMethods).missing_client(account)
+    if client_id is None:  # there is one by now
+        return redirect(url_for("checkout.review"), 303)
+    target = way_in(client_id, PAYMENT_METHODS, who=account.account_id)
+    if target is None:
+        flash("We can’t open your account just now. Please try again in a few minutes.")
+    return redirect(target or url_for("checkout.review"), 303)
+
+
+@pages.post("/checkout/payment-method/added")
+def payment_method_added() -> Response:
+    """Back from there: look again."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in(url_for("checkout.review"))
+    if not limits.too_often("whmcs-button", account.account_id, most=10, seconds=60):
+        part(PaymentMethods).forget(account.account_id)
+        if part(PaymentMethods).missing_client(account):
+            flash("We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute.")
+    return redirect(url_for("checkout.review"), 303)
 
 
 @pages.post("/checkout")

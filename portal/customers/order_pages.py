@@ -28,7 +28,7 @@ from flask import (
 from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
-from portal.customers import limits
+from portal.customers import client_area, limits
 from portal.customers.lead_time import LeadTime
 from portal.customers.progress import Progress, tag_of, tell
 from portal.customers.sign_in import to_sign_in
@@ -269,11 +269,11 @@ def withdraw(reference: str) -> Response:
 @pages.post("/orders/<reference>/payment-method")
 def add_payment_method(reference: str) -> Response:
     """Into the client area's payment methods, signed in there already."""
-    return _into_client_area(reference, "clientarea:payment_methods")
+    return _into_client_area(reference, client_area.PAYMENT_METHODS)
 
 
-@pages.post("/orders/<reference>/client-area")
-def client_area(reference: str) -> Response:
+@pages.post("/orders/<reference>/client-area", endpoint="client_area")
+def manage_services(reference: str) -> Response:
     """Into the client area, signed in there already."""
     return _into_client_area(reference, "clientarea:services")
 
@@ -286,12 +286,8 @@ def _into_client_area(reference: str, destination: str) -> Response:
         return to_sign_in(url_for("orders.show", reference=reference))
     client_id = what.fulfillment.client_id if what.fulfillment else None
     target = services().settings.whmcs_client_area_url
-    if client_id is not None and not _pressed_too_often(what.order):
-        try:
-            with part(Waiters).place():
-                target = services().whmcs.sso_link(client_id, destination)
-        except (UpstreamError, NoPlace) as error:
-            log.warning("No sign-in link from WHMCS", extra={"reference": what.order.reference, "error": str(error)})
+    if client_id is not None:
+        target = client_area.way_in(client_id, destination, who=what.order.reference)
     if target is None:
         flash("We can’t open your account just now. Please try again in a few minutes.")
         target = url_for("orders.show", reference=reference)

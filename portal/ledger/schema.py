@@ -257,6 +257,7 @@ sessions = sa.Table(
     sa.Column("contact_id", sa.String(18)),
     sa.Column("account_id", sa.String(18), nullable=False),
     sa.Column("order_reference", sa.String(40)),  # set: this session sees that one order only
+    sa.Column("client_id", sa.String(32)),  # the account's in WHMCS, where Salesforce knew it
     sa.Column("currency", sa.String(3)),  # the account's, where Salesforce has several
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),

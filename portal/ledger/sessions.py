@@ -26,6 +26,7 @@ class Session:
     created_at: float
     expires_at: float
     currency: str | None = None
+    client_id: str | None = None
 
 
 # Made once: every poll of every customer runs it.
@@ -46,6 +47,7 @@ def insert(connection: Connection, session: Session) -> None:
             created_at=session.created_at,
             expires_at=session.expires_at,
             currency=session.currency,
+            client_id=session.client_id,
         )
     )
 

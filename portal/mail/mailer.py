@@ -56,6 +56,7 @@ class Mailer:
                     account_id=contact.account_id,
                     now=now,
                     currency=contact.currency,
+                    client_id=contact.whmcs_client_id,
                 ),
             }
             for contact in accounts.values()

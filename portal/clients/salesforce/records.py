@@ -285,8 +285,9 @@ def order_tree(order: NewOrder, order_fields: Collection[str], item_fields: Coll
     """The body of composite/tree/Order (REST API Developer Guide, "sObject Tree").
 
     `order_fields`, `item_fields`: the optional fields of an order and of an item that the org has. Items carry
-    references of their own, so that no item is there twice. A domain or hostname is never left out: an org without a field for it refuses the order until its
-    set-up is mended. Raises ValueError for what is no Salesforce id, ArithmeticError for a price that is no number.
+    references of their own, so that no item is there twice. A domain or hostname is never left out: an org without a
+    field for it refuses the order until its set-up is mended. Raises ValueError for what is no Salesforce id,
+    ArithmeticError for a price that is no number.
     """
     items = [
         {

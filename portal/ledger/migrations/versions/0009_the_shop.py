@@ -1,4 +1,5 @@
-"""What the shop remembers: the currency of whoever is signed in, and which browser used a sign-in link."""
+"""What the shop remembers: currency and WHMCS client of whoever is signed in, whose button a sign-in link was,
+and who withdrew from a contract."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +12,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("sessions", sa.Column("currency", sa.String(length=3), nullable=True))
+    op.add_column("sessions", sa.Column("client_id", sa.String(length=32), nullable=True))
     op.add_column("used_links", sa.Column("browser", sa.String(length=64), nullable=True))
     op.add_column("orders", sa.Column("withdrawal_asked_at", sa.Double(), nullable=True))
 
@@ -18,4 +20,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_column("orders", "withdrawal_asked_at")
     op.drop_column("used_links", "browser")
+    op.drop_column("sessions", "client_id")
     op.drop_column("sessions", "currency")
