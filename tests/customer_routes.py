@@ -37,6 +37,7 @@ PUBLIC = {
 OWN = {
     "sign_in.account",
     "orders.index",
+    "orders.rows",
     "checkout.review",
     "checkout.place_order",
     "checkout.add_payment_method",

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, g, request, session, url_for
 from markupsafe import Markup
 
-from portal.customers import checkout, order_pages, sign_in
+from portal.customers import checkout, order_list, sign_in
 from portal.customers.catalogue import CatalogueCache
 from portal.customers.client_area import PaymentMethods
 from portal.customers.lead_time import LeadTime
@@ -22,7 +22,7 @@ from portal.services import Services
 from portal.web import formatting, security_headers, theme
 from portal.web.context import portal_of
 
-_BLUEPRINTS = (sign_in.pages, checkout.pages, order_pages.pages)
+_BLUEPRINTS = (sign_in.pages, checkout.pages, order_list.pages)
 for _blueprint in _BLUEPRINTS:  # here, not in register(): a process may build more than one application
     security_headers.guard(_blueprint)
 

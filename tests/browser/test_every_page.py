@@ -205,7 +205,12 @@ PAGES: dict[str, dict[str, Go]] = {
         "too-often": renewed_too_often,
     },
     "sign_in.account": {"account": path("/account"), "stale-form": stale_form},
-    "orders.index": {"orders": path("/orders"), "orders-filtered": path("/orders?status=failed")},
+    "orders.index": {
+        "orders": path("/orders"),
+        "orders-filtered": path("/orders?status=failed"),
+        "orders-searched": path("/orders?q=nothing+like+it"),
+    },
+    "orders.rows": {"orders-after-poll": path("/orders?q=ada-only")},
     "orders.show": {f"order-{name}": order_page(name) for name in SITUATIONS},
     "orders.status": {"order-after-poll": fragment},
     "orders.placed": {"placed": order_page("pending-review", "/placed")},
