@@ -16,6 +16,7 @@ from tests.customers_in_process import Case
 PUBLIC = {
     "static",
     "brand_stylesheet",
+    "brand_logo",
     "checkout.catalogue_page",
     "checkout.add",
     "checkout.basket_page",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from flask import Flask, Response, g, request, session, url_for
+from flask import Flask, Response, abort, g, request, session, url_for
 from markupsafe import Markup
 
 from portal.customers import checkout, order_list, sign_in
@@ -19,6 +19,7 @@ from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.customers.waiters import Waiters
 from portal.domain.names import to_shown
 from portal.services import Services
+from portal.setting_kinds import IMAGES
 from portal.web import formatting, security_headers, theme
 from portal.web.context import portal_of
 
@@ -50,6 +51,22 @@ def register(app: Flask) -> None:
         response.cache_control.max_age = 365 * 24 * 3600
         return response
 
+    logo = _logo(settings.brand_logo_file)
+
+    @app.get("/brand/logo")
+    def brand_logo() -> Response:
+        """The installation's logo, where BRAND_LOGO_FILE names one."""
+        if logo is None:
+            abort(404)
+        response = Response(logo.content, content_type=logo.content_type)
+        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"  # an SVG's own
+        response.cache_control.public = True
+        response.cache_control.max_age = 365 * 24 * 3600
+        return response
+
+    def logo_url() -> str | None:
+        return settings.brand_logo_url if logo is None else url_for("brand_logo", v=_short(logo.content))
+
     app.jinja_env.filters |= {
         "money": formatting.money,
         "cycle": formatting.cycle_words,
@@ -64,9 +81,9 @@ def register(app: Flask) -> None:
         "asset": _asset,
         "here": _here,
         "brand_url": lambda: url_for("brand_stylesheet", v=_short(colours.encode())),
+        "logo_url": logo_url,
         "brand": {
             "name": settings.brand_name,
-            "logo": settings.brand_logo_url,
             "support": settings.brand_support_email,
             "review_time": settings.brand_review_time,
             "currency": settings.brand_currency,
@@ -76,6 +93,15 @@ def register(app: Flask) -> None:
     }
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_of_every_page)
+
+
+class _Logo(NamedTuple):
+    content: bytes
+    content_type: str
+
+
+def _logo(path: Path | None) -> _Logo | None:
+    return None if path is None else _Logo(path.read_bytes(), IMAGES[path.suffix.lower()])
 
 
 def _of_every_page() -> dict[str, Any]:

@@ -30,6 +30,9 @@ pages = Blueprint("checkout", __name__)
 #: How long the checkout waits for Salesforce before it shows the order's page anyway.
 PLACING_WAIT_SECONDS: Final = 2.0
 
+#: Open orders of an account that are looked through for a domain ordered twice.
+MOST_OPEN: Final = 200
+
 #: No 0/O, 1/I/L, U: a reference is read out over the phone.
 _LETTERS: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -109,7 +112,7 @@ def review() -> Response | str | tuple[str, int]:
     return _review(changed=False)
 
 
-def _review(*, changed: bool) -> Response | str | tuple[str, int]:
+def _review(*, changed: bool, unanswered: bool = False) -> Response | str | tuple[str, int]:
     account = visitor().account
     if account is None:
         return to_sign_in()
@@ -121,8 +124,30 @@ def _review(*, changed: bool) -> Response | str | tuple[str, int]:
         return redirect(url_for("orders.placed", reference=placed.reference), 303)
     if not basket:
         return redirect(url_for("checkout.basket_page"), 303)
-    unpaid = part(PaymentMethods).missing_client(account)
-    return render_template("review.html", basket=basket, changed=changed, unpaid=unpaid is not None)
+    return render_template(
+        "review.html",
+        basket=basket,
+        changed=changed,
+        unpaid=part(PaymentMethods).missing_client(account) is not None,
+        twice=_ordered_elsewhere(basket, account.account_id),
+        unanswered=unanswered,
+    )
+
+
+def _ordered_elsewhere(basket: Basket, account_id: str) -> list[tuple[str, Order]]:
+    """Domains and hostnames of the basket that an open order of the account has, too, with that order."""
+    names = {name for item in basket.items if (name := item["domain"] or item["hostname"])}
+    if not names:
+        return []
+    with services().ledger.read() as connection:
+        known = orders.open_of_account(connection, account_id, limit=MOST_OPEN)
+    found: dict[str, Order] = {}
+    for order in known:
+        for item in order.items:
+            name = item["domain"] or item["hostname"]
+            if name in names:
+                found.setdefault(name, order)
+    return sorted(found.items())
 
 
 @pages.post("/checkout/payment-method")
@@ -166,6 +191,8 @@ def place_order() -> Response | str | tuple[str, int]:
         basket = Basket(session, catalogue)
         if not basket or key != basket.key or request.form.get("reviewed") != basket.fingerprint or basket.gone:
             return _review(changed=True)
+        if "again" not in request.form and _ordered_elsewhere(basket, account.account_id):
+            return _review(changed=False, unanswered=True)
         placed = _insert(basket, key)
     # Only the basket that was placed is emptied: a form sent again later mustn't take the next one.
     if session.get("basket_key") == key:

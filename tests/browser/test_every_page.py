@@ -28,7 +28,7 @@ pytestmark = pytest.mark.browser
 LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (390, 1280)]
 
 #: Routes whose answer is no page.
-NO_PAGE = {"static", "brand_stylesheet", "orders.as_json"}
+NO_PAGE = {"static", "brand_stylesheet", "brand_logo", "orders.as_json"}
 
 
 @dataclass
