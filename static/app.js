@@ -3,9 +3,8 @@
 (() => {
   "use strict";
   const EVERY = 5000;
-  const LOCALE = "en-GB";
-  const CLOCK = { hour: "2-digit", minute: "2-digit" };
-  const MOMENT = { day: "numeric", month: "long", year: "numeric", ...CLOCK };
+  const LOCALE = document.documentElement.dataset.locale;
+  const MOMENT = { dateStyle: "long", timeStyle: "short" };
 
   function inOwnZone() {
     for (const time of document.querySelectorAll("time[data-moment]")) {
@@ -28,7 +27,7 @@
   }
 
   function outOfDate() {
-    stale.querySelector("span").textContent = freshAt.toLocaleTimeString(LOCALE, CLOCK);
+    stale.querySelector("span").textContent = freshAt.toLocaleTimeString(LOCALE, { timeStyle: "short" });
     stale.hidden = false;
   }
 

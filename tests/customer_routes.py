@@ -21,6 +21,7 @@ PUBLIC = {
     "checkout.add",
     "checkout.basket_page",
     "checkout.change",
+    "language.choose",
     "sign_in.ask",
     "sign_in.send_link",
     "sign_in.sent",
@@ -98,6 +99,8 @@ def _into_whmcs(answer: TestResponse, case: Case) -> bool:
     whmcs = case.services.settings.whmcs_client_area_url
     return answer.status_code == 303 and whmcs is not None and answer.headers["Location"].startswith(whmcs)
 
+
+ORDER |= {"orders.add_payment_method": _into_whmcs, "orders.client_area": _into_whmcs}
 
 #: Routes that only do something for an order that waits for a payment method, or is set up.
 WANTS = {

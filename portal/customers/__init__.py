@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flask import Flask, Response, abort, g, request, session, url_for
 from markupsafe import Markup
 
-from portal.customers import checkout, order_list, sign_in
+from portal.customers import checkout, language, order_list, sign_in
 from portal.customers.catalogue import CatalogueCache
 from portal.customers.client_area import PaymentMethods
 from portal.customers.lead_time import LeadTime
@@ -20,10 +20,10 @@ from portal.customers.waiters import Waiters
 from portal.domain.names import to_shown
 from portal.services import Services
 from portal.setting_kinds import IMAGES
-from portal.web import formatting, security_headers, theme
+from portal.web import formatting, languages, security_headers, theme
 from portal.web.context import portal_of
 
-_BLUEPRINTS = (sign_in.pages, checkout.pages, order_list.pages)
+_BLUEPRINTS = (sign_in.pages, checkout.pages, order_list.pages, language.pages)
 for _blueprint in _BLUEPRINTS:  # here, not in register(): a process may build more than one application
     security_headers.guard(_blueprint)
 
@@ -38,6 +38,7 @@ def build(services: Services) -> tuple[object, ...]:
 def register(app: Flask) -> None:
     """Put the customers' pages into an application whose Portal has the parts of `build`."""
     settings = portal_of(app).services.settings
+    languages.register(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content
@@ -85,14 +86,15 @@ def register(app: Flask) -> None:
         "brand": {
             "name": settings.brand_name,
             "support": settings.brand_support_email,
-            "review_time": settings.brand_review_time,
             "currency": settings.brand_currency,
             "tax_note": settings.tax_note,
         },
+        "review_time": lambda: formatting.review_time(settings.brand_review_time),
         "htmx": {"url": security_headers.HTMX_URL, "integrity": security_headers.HTMX_INTEGRITY},
     }
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_of_every_page)
+    app.after_request(language.remember)
 
 
 class _Logo(NamedTuple):
@@ -113,6 +115,11 @@ def _of_every_page() -> dict[str, Any]:
         signed_in, address = ACCOUNT_COOKIE in request.cookies, ""
     kept = session.get("basket")
     return {
+        "language": languages.language_of(languages.current()),
+        "language_tag": languages.tag(languages.current()),
+        "languages": languages.LANGUAGES,
+        "direction": languages.direction(),
+        "back_to": language.back_to,
         "signed_in": signed_in,
         "address": address,
         "basket_size": sum(int(row[1]) for row in kept) if isinstance(kept, list) else 0,

@@ -17,6 +17,7 @@ from typing import Any, Final
 from portal.customers.catalogue import Catalogue, Product
 from portal.domain.names import to_ascii, to_shown
 from portal.ledger.orders import Item
+from portal.web.languages import gettext
 
 MOST_LINES: Final = 20
 MOST_QUANTITY: Final = 99
@@ -126,7 +127,7 @@ class Basket:
         """One more line, or one for each of several domains or hostnames. Raises LineFault, with nothing added."""
         product = self._catalogue.product(entry_id)
         if product is None:
-            raise LineFault("product", "This product is no longer offered")
+            raise LineFault("product", gettext("This product is no longer offered"))
         if product.needs == "domain":
             rows: list[list[Any]] = [[entry_id, 1, name, None] for name in read_several(domain, read_domain)]
         elif product.needs == "hostname":
@@ -136,11 +137,17 @@ class Basket:
         for row in rows:
             name = row[2] or row[3]
             if name and any(name in (kept[2], kept[3]) and kept[0] == entry_id for kept in self._rows):
-                raise LineFault(product.needs, f"{to_shown(name)} is in your basket already, with this product")
+                raise LineFault(
+                    product.needs,
+                    gettext("%(name)s is in your basket already, with this product", name=to_shown(name)),
+                )
         if len(self._rows) + len(rows) > MOST_LINES:
-            raise LineFault("product", f"A basket holds {MOST_LINES} lines: place this order first, then start another")
+            raise LineFault(
+                "product",
+                gettext("A basket holds %(most)s lines: place this order first, then start another", most=MOST_LINES),
+            )
         if sum(len(row[2] or row[3] or "") for row in self._rows + rows) > MOST_NAMES:
-            raise LineFault("product", "This basket is full: place this order first, then start another")
+            raise LineFault("product", gettext("This basket is full: place this order first, then start another"))
         self._rows += rows
         self._save()
 
@@ -170,7 +177,7 @@ def read_quantity(text: str) -> int:
     """1 to MOST_QUANTITY. Raises LineFault."""
     text = text.strip() or "1"
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_QUANTITY:
-        raise LineFault("quantity", f"Enter a quantity from 1 to {MOST_QUANTITY}")
+        raise LineFault("quantity", gettext("Enter a quantity from 1 to %(most)s", most=MOST_QUANTITY))
     return int(text)
 
 
@@ -184,7 +191,7 @@ def read_domain(text: str) -> str:
     """A domain name as it is sent (portal.domain.names). Raises LineFault."""
     name = to_ascii(text)
     if name is None or "." not in name:
-        raise LineFault("domain", "Enter a domain name, like example.com")
+        raise LineFault("domain", gettext("Enter a domain name, like %(example)s", example="example.com"))
     return name
 
 
@@ -192,5 +199,5 @@ def read_hostname(text: str) -> str:
     """A host name as it is sent. Raises LineFault."""
     name = to_ascii(text)
     if name is None:
-        raise LineFault("hostname", "Enter a hostname, like server1.example.com")
+        raise LineFault("hostname", gettext("Enter a hostname, like %(example)s", example="server1.example.com"))
     return name

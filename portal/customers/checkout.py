@@ -18,9 +18,10 @@ from portal.customers.placing import place_soon
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
-from portal.ledger import orders
+from portal.ledger import languages, orders
 from portal.ledger.orders import Order
 from portal.web.context import part, services
+from portal.web.languages import current, gettext
 from portal.web.signing import digest
 
 log = logging.getLogger("portal.checkout")
@@ -161,7 +162,7 @@ def add_payment_method() -> Response:
         return redirect(url_for("checkout.review"), 303)
     target = way_in(client_id, PAYMENT_METHODS, who=account.account_id)
     if target is None:
-        flash("We can’t open your account just now. Please try again in a few minutes.")
+        flash(gettext("We can’t open your account just now. Please try again in a few minutes."))
     return redirect(target or url_for("checkout.review"), 303)
 
 
@@ -174,7 +175,12 @@ def payment_method_added() -> Response:
     if not limits.too_often("whmcs-button", account.account_id, most=10, seconds=60):
         part(PaymentMethods).forget(account.account_id)
         if part(PaymentMethods).missing_client(account):
-            flash("We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute.")
+            flash(
+                gettext(
+                    "We can’t see a payment method on your account yet. "
+                    "If you’ve just added one, try again in a minute."
+                )
+            )
     return redirect(url_for("checkout.review"), 303)
 
 
@@ -229,6 +235,7 @@ def _insert(basket: Basket, key: str) -> Order:
             )
             order = orders.get(connection, reference)
             assert order is not None
+            languages.note(connection, account.account_id, current(), now=now)
             orders.put_mail(connection, order, "received", now=now)
     except orders.AlreadyPlaced:  # the same form, a moment earlier
         earlier = _placed_already(key, account.account_id)

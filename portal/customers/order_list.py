@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
 from portal.customers import order_pages
-from portal.customers.progress import tag_of
+from portal.customers.progress import tag_of, word_of
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.domain.model import CustomerStatus
@@ -26,6 +26,7 @@ from portal.ledger import orders
 from portal.ledger.orders import Item, Order
 from portal.ledger.sessions import Session
 from portal.web.context import services
+from portal.web.languages import ngettext
 
 #: The orders' own blueprint: one guard, one answer to strangers.
 pages = order_pages.pages
@@ -98,7 +99,7 @@ def index() -> Response | str:
         "orders.html",
         asked=asked,
         found=found,
-        filters=[(_slug(each), each.value) for each in CustomerStatus],
+        filters=[(_slug(each), word_of(each)) for each in CustomerStatus],
         rows_url=_rows_url(asked, found),
         poll_seconds=POLL_SECONDS,
     )
@@ -201,7 +202,9 @@ def _names(items: list[Item]) -> str:
 
 def _some(words: list[str], most: int = 3) -> str:
     shown = ", ".join(words[:most])
-    return f"{shown} and {len(words) - most} more" if len(words) > most else shown
+    if len(words) <= most:
+        return shown
+    return ngettext("%(names)s and %(num)s more", "%(names)s and %(num)s more", len(words) - most, names=shown)
 
 
 def _name_of(item: Item) -> str:

@@ -39,6 +39,8 @@ from portal.ledger import decisions, fulfillments, orders, runs
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
 from portal.web.context import part, services
+from portal.web.formatting import review_time
+from portal.web.languages import ENGLISH, gettext, speaking
 from portal.web.problems import Problem
 
 log = logging.getLogger("portal.customers")
@@ -89,7 +91,7 @@ def shown(reference: str) -> Shown:
         steps,
         now=services().now(),
         lead_time_seconds=lead_time,
-        review_time=services().settings.brand_review_time,
+        review_time=review_time(services().settings.brand_review_time),
     )
     return Shown(order, fulfillment, progress)
 
@@ -154,8 +156,9 @@ def status(reference: str) -> Response | str:
 
 @pages.get("/api/orders/<sf_order_id>")
 def as_json(sf_order_id: str) -> Response:
-    """The same as JSON: the customer's stages, never inner steps."""
-    what = shown(sf_order_id)
+    """The same as JSON: the customer's stages, never inner steps; programs read it, so it is always English."""
+    with speaking(ENGLISH):
+        what = shown(sf_order_id)
     document: dict[str, Any] = {
         "orderId": what.order.sf_order_id,
         "reference": what.order.reference,
@@ -200,7 +203,9 @@ def withdraw(reference: str) -> Response:
     if done:
         log.info("Order withdrawn by its customer", extra={"reference": what.order.reference})
     elif what.order.status is not CustomerStatus.CANCELLED:
-        flash("Your order can’t be withdrawn any more: our team has already checked it and we’re setting it up.")
+        flash(
+            gettext("Your order can’t be withdrawn any more: our team has already checked it and we’re setting it up.")
+        )
     return redirect(url_for("orders.show", reference=reference), 303)
 
 
@@ -230,7 +235,7 @@ def _into_client_area(reference: str, destination: str) -> Response:
     if client_id is not None:
         target = client_area.way_in(client_id, destination, who=what.order.reference)
     if target is None:
-        flash("We can’t open your account just now. Please try again in a few minutes.")
+        flash(gettext("We can’t open your account just now. Please try again in a few minutes."))
         target = url_for("orders.show", reference=reference)
     return redirect(target, 303)
 
@@ -244,17 +249,21 @@ def resume(reference: str) -> Response:
     if not what.progress.needs_payment_method or what.fulfillment is None or what.fulfillment.client_id is None:
         return back
     if _pressed_too_often(what.order):
-        flash("Please wait a minute, then try again.")
+        flash(gettext("Please wait a minute, then try again."))
         return back
     try:
         with part(Waiters).place():
             found = here.whmcs.pay_methods(what.fulfillment.client_id)
     except (UpstreamError, NoPlace) as error:
         log.warning("WHMCS couldn't be asked", extra={"reference": what.order.reference, "error": str(error)})
-        flash("We couldn’t check your account just now. Please try again in a minute.")
+        flash(gettext("We couldn’t check your account just now. Please try again in a minute."))
         return back
     if not found:
-        flash("We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute.")
+        flash(
+            gettext(
+                "We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute."
+            )
+        )
         return back
     with here.ledger.write() as connection:
         resumed = decisions.resume(

@@ -14,10 +14,11 @@ import secrets
 from flask import Blueprint, Response, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from portal.customers import limits
+from portal.customers import language, limits
 from portal.customers.visitor import open_order, sign_in, sign_out, visitor
 from portal.ledger import orders, outbox, sessions
 from portal.web.context import client_key, services
+from portal.web.languages import current, gettext
 from portal.web.signing import ORDER_PATH, SIGN_IN_PATH, Links, SignInLink
 
 log = logging.getLogger("portal.sign_in")
@@ -47,7 +48,7 @@ def send_link() -> AnyResponse | tuple[str, int]:
     """Queue a link for the address; the answer is the same for every address."""
     email = request.form.get("email", "").strip()
     if len(email) > 254 or not _EMAIL.fullmatch(email):
-        fault = "Enter an e-mail address, like name@example.com"
+        fault = gettext("Enter an e-mail address, like %(example)s", example="name@example.com")
         return render_template("sign_in.html", email=email[:254], fault=fault), 400
     here = services()
     asks = here.settings.sign_in_asks_per_hour
@@ -64,7 +65,7 @@ def send_link() -> AnyResponse | tuple[str, int]:
             connection,
             outbox.SIGN_IN,
             "sign-in",
-            {"template": "sign_in", "address": email.lower()},
+            {"template": "sign_in", "address": email.lower(), "language": current()},
             now=here.now(),
         )
         if not mailed and message is not None:
@@ -101,6 +102,7 @@ def use_link(token: str) -> AnyResponse | tuple[str, int]:
         return render_template("sign_in_link_over.html"), 410
     response = make_response(redirect(session.pop("next", None) or url_for("orders.index"), 303))
     sign_in(response, link)
+    language.settle(link.account_id)
     session.pop("asked_for", None)
     return response
 

@@ -17,6 +17,7 @@ from portal.ledger import sessions
 from portal.ledger.orders import Order
 from portal.ledger.sessions import Session
 from portal.web.context import services
+from portal.web.languages import heard
 from portal.web.signing import SignInLink, digest
 
 ACCOUNT_COOKIE: Final = "portal_session"
@@ -48,6 +49,8 @@ def visitor() -> Visitor:
     """The visitor of this request; one ledger query at most, none without a cookie of ours."""
     if "visitor" not in g:
         g.visitor = _read_cookies()
+        if g.visitor.account is not None:
+            heard(g.visitor.account.language)
     found: Visitor = g.visitor
     return found
 

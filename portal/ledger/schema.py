@@ -274,3 +274,13 @@ used_links = sa.Table(
     sa.Column("expires_at", Moment, nullable=False),
 )
 sa.Index("ix_used_links_expires_at", used_links.c.expires_at)
+
+# What an account's customers are spoken to in: a locale's name, such as "de" or "en_US".
+account_languages = sa.Table(
+    "account_languages",
+    metadata,
+    sa.Column("account_id", sa.String(18), primary_key=True),
+    sa.Column("language", sa.String(16), nullable=False),
+    sa.Column("chosen", sa.Boolean, nullable=False),  # by a customer; else the one of the last order's browser
+    sa.Column("updated_at", Moment, nullable=False),
+)

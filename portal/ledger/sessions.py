@@ -11,12 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from portal.ledger.schema import sessions, used_links
+from portal.ledger.schema import account_languages, sessions, used_links
 
 
 @dataclass(frozen=True)
 class Session:
-    """One signed-in browser. `order_reference` set: it may see that one order and nothing else."""
+    """One signed-in browser. `order_reference` set: it may see that one order and nothing else.
+
+    language: the one the account's customers chose, if any.
+    """
 
     id: str
     email: str
@@ -27,11 +30,20 @@ class Session:
     expires_at: float
     currency: str | None = None
     client_id: str | None = None
+    language: str | None = None
 
 
 # Made once: every poll of every customer runs it.
-_LIVING = sa.select(*(sessions.c[field.name] for field in fields(Session))).where(
-    sessions.c.id.in_(sa.bindparam("ids", expanding=True)), sessions.c.expires_at > sa.bindparam("now")
+_LIVING = (
+    sa.select(
+        *(sessions.c[each.name] for each in fields(Session) if each.name in sessions.c), account_languages.c.language
+    )
+    .outerjoin_from(
+        sessions,
+        account_languages,
+        sa.and_(account_languages.c.account_id == sessions.c.account_id, account_languages.c.chosen),
+    )
+    .where(sessions.c.id.in_(sa.bindparam("ids", expanding=True)), sessions.c.expires_at > sa.bindparam("now"))
 )
 
 
@@ -54,7 +66,7 @@ def insert(connection: Connection, session: Session) -> None:
 
 def find(connection: Connection, ids: list[str], *, now: float) -> list[Session]:
     """Those of the sessions that exist and haven't ended."""
-    return [Session(*row) for row in connection.execute(_LIVING, {"ids": ids, "now": now})]
+    return [Session(**row._mapping) for row in connection.execute(_LIVING, {"ids": ids, "now": now})]
 
 
 def end(connection: Connection, session_id: str) -> None:

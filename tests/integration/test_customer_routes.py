@@ -17,9 +17,6 @@ from tests.stack import Stack
 # --- what each route of one order does for its owner ----------------------------------------------------------
 
 
-ORDER |= {"orders.add_payment_method": _into_whmcs, "orders.client_area": _into_whmcs}
-
-
 def test_every_route_is_known_here(app: Flask) -> None:
     """A new route of the customers' blueprints has to be put into one of the lists above, with its control."""
     for rule, _ in rules_of(app):

@@ -39,7 +39,7 @@ def test_from_the_sign_in_to_provisioned(stack: Stack) -> None:
         sign_in(stack, ada)
         reference = place_order(stack, ada, "starter", "support")
         page = ada.get(f"{portal}/orders/{reference}")
-        assert "Pending Review" in page.text
+        assert "In review" in page.text  # customers' word for Pending Review
         assert reference in page.text
         order = salesforce_id(stack, reference)
         kept = stack.salesforce_order(order)

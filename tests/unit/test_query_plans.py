@@ -42,6 +42,7 @@ from portal.ledger import (
     fulfillments,
     housekeeping,
     installation,
+    languages,
     order_sync,
     orders,
     outbox,
@@ -218,6 +219,9 @@ def _customers(c: Connection) -> None:
     session = sessions.Session("id", "a@example.com", None, ACCOUNT, None, NOW, NOW + 9)
     sessions.insert(c, session)
     sessions.find(c, ["id"], now=NOW)
+    languages.choose(c, ACCOUNT, "de", now=NOW)
+    languages.note(c, ACCOUNT, "fr", now=NOW)
+    languages.of_account(c, ACCOUNT)
     sessions.end(c, "id")
     sessions.end_everywhere(c, "a@example.com")
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
