@@ -311,6 +311,27 @@ def readable_file(raw: str) -> Path:
     return path
 
 
+#: What browsers show, by the end of a file's name.
+IMAGES = {
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+}
+MOST_IMAGE_BYTES = 256 * 1024
+
+
+def image_file(raw: str) -> Path:
+    """The path of an image that can be read."""
+    path = readable_file(raw)
+    if path.suffix.lower() not in IMAGES:
+        raise ValueError(f"must name an SVG, PNG, WebP or JPEG file: {raw}")
+    if path.stat().st_size > MOST_IMAGE_BYTES:
+        raise ValueError(f"names a file of more than {MOST_IMAGE_BYTES // 1024} KB: {raw}")
+    return path
+
+
 def path(raw: str) -> Path:
     """A path, whether there is something or not."""
     return Path(raw)

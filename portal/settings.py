@@ -217,9 +217,29 @@ class Settings:
         doc="sign-in links asked for by all clients together: each may cost Salesforce a query; more get a page that "
         "says so",
     )
+    # What customers are told
+    tax_note: str = _setting(
+        kind.text, "", doc="what your prices say about tax, below every sum (`Prices don't include VAT`)"
+    )
+    review_time_note: str = _setting(
+        kind.text, "", doc="when you review orders, beside BRAND_REVIEW_TIME (`We review on working days, 9 to 17 CET`)"
+    )
+    withdrawal: bool = _setting(
+        kind.boolean,
+        False,
+        doc="1: customers may withdraw from the contract on their order's page, also once it is set up",
+    )
+    accessibility_note: str = _setting(
+        kind.text, "", doc="your accessibility statement: its own page, linked from every page's foot"
+    )
     # Brand
     brand_name: str = _setting(kind.text, "Northwind Hosting", needed="production", doc="the company customers see")
-    brand_logo_url: str | None = _setting(kind.web_url, doc="its logo")
+    brand_logo_url: str | None = _setting(kind.web_url, doc="its logo's address")
+    brand_logo_file: Path | None = _setting(
+        kind.image_file,
+        doc="its logo as a file on each host (SVG, PNG, WebP or JPEG, 256 KB at most); goes before the URL",
+    )
+    brand_address: str = _setting(kind.text, "", doc="its postal address, on printed orders")
     brand_accent: str = _setting(kind.colour, "#0b5fff", doc="its colour")
     brand_currency: str = _setting(
         kind.text, "USD", doc="the currency of prices, where Salesforce has only one and so names none"

@@ -28,6 +28,8 @@ class Session:
     order_reference: str | None
     created_at: float
     expires_at: float
+    currency: str | None = None
+    client_id: str | None = None
     language: str | None = None
 
 
@@ -56,6 +58,8 @@ def insert(connection: Connection, session: Session) -> None:
             order_reference=session.order_reference,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            currency=session.currency,
+            client_id=session.client_id,
         )
     )
 

@@ -203,6 +203,7 @@ def _customers(c: Connection) -> None:
     for status in (None, CustomerStatus.PENDING_REVIEW):
         for before in (None, (NOW, "P-1")):
             orders.page_of_account(c, ACCOUNT, limit=9, status=status, before=before)
+    orders.open_of_account(c, ACCOUNT, limit=9)
     orders.due_placements(c, now=NOW, limit=9)
     orders.claim_placement(c, "P-3", now=NOW)
     orders.postpone_placement(c, "P-3", NOW)
