@@ -9,7 +9,7 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults bench house coverage clean
+.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults test-alerts bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -61,6 +61,9 @@ matrix: $(VENV)/.dev ## every upstream call, killed at every moment
 
 doctor-faults: $(VENV)/.dev ## faults planted one at a time, each to be named by `flask doctor`; ends with a JSON line
 	@exec $(BIN)/python -m tests.doctor_faults
+
+test-alerts: $(VENV)/.dev ## what operators are told, received by real HTTP and SMTP listeners; and Prometheus' rules
+	@exec $(BIN)/python -m pytest tests/integration/test_alerts.py tests/integration/test_webhook_alerts.py tests/unit/test_monitoring.py
 
 bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JSON line
 	@exec $(BIN)/python -m bench.accept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -368,3 +369,44 @@ def two_slips_apart(name: str, other: str) -> bool:
                 cost = min(cost, last[j - 2] + 1)
             row.append(cost)
     return row[-1] <= allowed
+
+
+def certificate_file(raw: str) -> Path:
+    """A PEM file that holds a certificate."""
+    path = readable_file(raw)
+    try:
+        load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        raise ValueError(f"must name a file with a certificate in PEM form, which this isn't: {path}") from None
+    return path
+
+
+#: What says when alerts are told, and so is of no use without anybody they are told to.
+_WHEN_TOLD: Final = (
+    "ALERT_FAILURE_RATE",
+    "ALERT_WINDOW_SECONDS",
+    "ALERT_MINIMUM_ATTEMPTS",
+    "ALERT_AFTER_SECONDS",
+    "ALERT_STUCK_SECONDS",
+    "ALERT_CERTIFICATE_DAYS",
+)
+
+
+def half_alerting(environ: Mapping[str, str], *, told: bool, mail: bool) -> list[str]:
+    """A sentence for each thing set of the alerts that would never be told, or couldn't be.
+
+    told: whether there is anybody to tell; mail: whether mails can be sent.
+    """
+    faults = []
+    if environ.get("ALERT_EMAILS") and not mail:
+        faults.append("ALERT_EMAILS is set although SMTP_URL isn't: no alert could be sent")
+    secret = environ.get("SECURITY_ALERT_SECRET") or environ.get("SECURITY_ALERT_SECRET_FILE")
+    if secret and not (environ.get("SECURITY_ALERT_WEBHOOK") or environ.get("SECURITY_ALERT_WEBHOOK_FILE")):
+        faults.append("SECURITY_ALERT_SECRET is set although SECURITY_ALERT_WEBHOOK isn't: it signs nothing")
+    if not told:
+        faults += [
+            f"{name} is set, but nobody would be told: set SECURITY_ALERT_WEBHOOK or ALERT_EMAILS as well"
+            for name in _WHEN_TOLD
+            if environ.get(name)
+        ]
+    return faults

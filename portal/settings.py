@@ -86,6 +86,9 @@ class Settings:
     sf_private_key_path: Path = _setting(
         kind.readable_file, Path(), needed="always", doc="PEM file of the private key that signs the JWT"
     )
+    sf_certificate_path: Path | None = _setting(
+        kind.certificate_file, doc="PEM file of that key's certificate, as Salesforce has it: its end is told in time"
+    )
     sf_api_version: str = _setting(kind.text, "67.0", doc="REST API version")
     sf_webhook_secret: str = _setting(
         kind.text,
@@ -166,18 +169,28 @@ class Settings:
     )
     mail_from: str = _setting(kind.email, "orders@localhost", needed="production", doc="sender of the portal's e-mails")
     ops_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who may sign in as an operator")
-    alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who gets alerts by e-mail")
-    alert_failure_rate: float = _setting(
-        kind.decimal(0, 1), 0.1, doc="not used yet: share of failed fulfillments that alerts"
+    alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="who gets alerts by e-mail; needs SMTP_URL")
+    alert_failure_rate: float = _setting(kind.decimal(0, 1), 0.1, doc="share of failed attempts above which is alerted")
+    alert_window_seconds: int = _setting(kind.whole(10, 86_400), 3600, doc="over how many seconds that share is taken")
+    alert_minimum_attempts: int = _setting(
+        kind.whole(1, 1_000_000), 10, doc="of fewer attempts in that time the share says nothing"
     )
-    alert_window_seconds: int = _setting(
-        kind.whole(10, 86_400), 3600, doc="not used yet: over how many seconds that share is taken"
+    alert_after_seconds: float = _setting(
+        kind.decimal(0, 86_400),
+        120.0,
+        doc="how long an outage, a refusal or a silence must last before it is told, and be over before that is",
+    )
+    alert_stuck_seconds: float = _setting(
+        kind.decimal(1, 31_536_000), 3600.0, doc="age of an unfinished order that is told as stuck"
+    )
+    alert_certificate_days: int = _setting(
+        kind.whole(1, 365), 21, doc="days before a certificate expires from which on that is told"
     )
     security_alert_webhook: str | None = _setting(
-        kind.web_url, secret=True, doc="gets a digest of security events that exceed a rate"
+        kind.web_url, secret=True, doc="gets alerts, and a digest of security events that exceed a rate"
     )
     security_alert_secret: str | None = _setting(
-        kind.text, secret=True, doc="signs that digest; unset: a key derived from SECRET_KEY"
+        kind.text, secret=True, doc="signs what that address gets; unset: a key derived from SECRET_KEY"
     )
     security_alert_events: int = _setting(kind.whole(1, 1_000_000), 20, doc="security events that make a digest …")
     security_alert_window_seconds: int = _setting(kind.whole(1, 86_400), 300, doc="… when they come within so long")
@@ -264,7 +277,7 @@ class Settings:
         settings = cls(**values)
         faults += [
             fault
-            for fault in settings._contradictions()
+            for fault in [*settings._contradictions(), *settings._half_alerting(environ)]
             if fault.partition(" ")[0].removesuffix("_PREVIOUS") not in told
         ]
         if faults:
@@ -325,6 +338,10 @@ class Settings:
         if self.production:
             faults += self._placeholders()
         return faults
+
+    def _half_alerting(self, environ: Mapping[str, str]) -> list[str]:
+        told = bool(self.alert_emails or self.security_alert_webhook)
+        return kind.half_alerting(environ, told=told, mail=bool(self.smtp_url))
 
     def _placeholders(self) -> list[str]:
         """What a customer would read, and nobody has set."""

@@ -93,6 +93,7 @@ fulfillments = sa.Table(
     sa.Column("finished_at", Moment),
 )
 sa.Index("ix_fulfillments_state_due", fulfillments.c.state, fulfillments.c.due_at)
+sa.Index("ix_fulfillments_state_requested", fulfillments.c.state, fulfillments.c.requested_at)
 sa.Index("ix_fulfillments_owner", fulfillments.c.owner)
 sa.Index("ix_fulfillments_audit_due_at", fulfillments.c.audit_due_at)
 sa.Index("ix_fulfillments_client_state", fulfillments.c.client_id, fulfillments.c.state)
@@ -186,11 +187,19 @@ outbox = sa.Table(
     sa.Column("claimed_until", Moment),
     sa.Column("error", sa.String(255)),
     sa.Column("error_code", sa.String(80)),  # the other side's own, of the last refusal
+    sa.Column("refused_at", Moment),  # since when it has been refused, until it is taken or given up
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("sent_at", Moment),
 )
 sa.Index("ix_outbox_due", outbox.c.kind, outbox.c.state, outbox.c.due_at)
 sa.Index("ix_outbox_claimed_by", outbox.c.claimed_by)
+sa.Index(
+    "ix_outbox_refused",
+    outbox.c.kind,
+    outbox.c.refused_at,
+    sqlite_where=outbox.c.refused_at.is_not(None),
+    postgresql_where=outbox.c.refused_at.is_not(None),
+)
 sa.Index("ix_outbox_subject", outbox.c.kind, outbox.c.subject, outbox.c.state, outbox.c.id)
 
 # Clients of WHMCS that were said to have a payment method now: heard even while an order is being run.
@@ -245,6 +254,7 @@ counters = sa.Table(
     metadata,
     sa.Column("name", sa.String(80), primary_key=True),
     sa.Column("label", sa.String(80), primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),  # of several rows: fewer wait for one
     sa.Column("value", sa.Double, nullable=False),
 )
 

@@ -56,7 +56,7 @@ from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated, upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import metadata
-from portal.ops.metrics import _FromLedger
+from portal.ops.metrics import FromLedger
 from portal.webhooks import security_events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +144,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         lead_time.lead_time_seconds(c)
         assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
     _after_the_end(ledger, settings)
-    list(_FromLedger(ledger).collect())
+    list(FromLedger(ledger, now=lambda: NOW).collect())
 
 
 def _workers_and_messages(c: Connection) -> None:
@@ -177,7 +177,7 @@ def _workers_and_messages(c: Connection) -> None:
     outbox.put_off(c, message, due_at=NOW)
     outbox.drop(c, message, now=NOW)
     outbox.sent(c, message, now=NOW)
-    outbox.again(c, message, due_at=NOW, error="x")
+    outbox.again(c, message, now=NOW, due_at=NOW, error="x", refused=True)
     outbox.dead(c, message, error="x")
 
 
@@ -286,6 +286,7 @@ def _fulfillments(c: Connection) -> None:
         service_ids=["5"],
         audit_due_at=NOW,
         hints=again.hints,
+        requested_at=NOW,
     )
     fulfillments.by_service(c, "5")
     fulfillments.request_forgotten(c, OTHER, now=NOW, provisioned=True)

@@ -350,6 +350,7 @@ def test_every_secret_may_come_from_a_file(production: dict[str, str], tmp_path:
         "SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x",
     }.get(name, "from-a-file-0123456789abcdef0123456789\n")
     production["WHMCS_WEBHOOK_SECRET"] = f"whmcs-{LONG}"
+    production["SECURITY_ALERT_WEBHOOK"] = "https://hooks.example.com/x"
     production.pop(name, None)
     path = tmp_path / "secret"
     path.write_text(f"{value}\n")
@@ -420,3 +421,26 @@ def test_the_audience_follows_the_login_address(environ: dict[str, str], login: 
     assert Settings.from_environ(environ | {"SF_LOGIN_URL": login, "SF_AUDIENCE": "https://x"}).salesforce_audience == (
         "https://x"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"ALERT_EMAILS": "ops@example.com", "SMTP_URL": ""}, "ALERT_EMAILS is set although SMTP_URL isn't"),
+        ({"SECURITY_ALERT_SECRET": "x"}, "SECURITY_ALERT_SECRET is set although SECURITY_ALERT_WEBHOOK isn't"),
+        ({"ALERT_FAILURE_RATE": "0.2"}, "ALERT_FAILURE_RATE is set, but nobody would be told"),
+        ({"ALERT_AFTER_SECONDS": "5"}, "ALERT_AFTER_SECONDS is set, but nobody would be told"),
+        ({"SF_CERTIFICATE_PATH": __file__}, "SF_CERTIFICATE_PATH must name a file with a certificate"),
+    ],
+)
+def test_half_configured_alerting_stops_the_start(environ: dict[str, str], changes: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ(environ | changes)
+    assert [each for each in caught.value.faults if each.startswith(fault)], caught.value.faults
+
+
+def test_alerting_that_is_whole_starts(environ: dict[str, str]) -> None:
+    mails = {"ALERT_EMAILS": "ops@example.com", "SMTP_URL": "smtp://mail.example.com", "ALERT_FAILURE_RATE": "0.2"}
+    assert Settings.from_environ(environ | mails).alert_failure_rate == 0.2
+    hook = {"SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x", "ALERT_STUCK_SECONDS": "60"}
+    assert Settings.from_environ(environ | hook).alert_stuck_seconds == 60.0
