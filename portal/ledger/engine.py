@@ -42,9 +42,6 @@ POSTGRES: Final = {
     "keepalives_count": 2,
     "options": "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=20s",
 }
-#: Seconds for an answer: more than the server itself takes for any statement. A server that is frozen ends nothing, and
-#: its kernel still acknowledges every packet for it.
-ANSWER_SECONDS: Final = 25.0
 
 
 #: SQLSTATEs of a statement that this user may not run, or this server doesn't take: a standby.

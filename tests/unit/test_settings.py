@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from portal.setting_kinds import sentinel_address
 from portal.settings import Settings, SettingsError
+from portal.settings.addresses import sentinel_address
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
