@@ -21,8 +21,8 @@ def setting(
 def almost(environ: Mapping[str, str], declared: Iterable[Field[Any]], others: Iterable[str]) -> list[str]:
     """A sentence for each name that is almost a setting's: a lost letter in an allowlist's must not let everybody in.
 
-    `others` are known names besides those declared. Each sentence begins with the name. A setting that is set, under its
-    name or as a file, is what nobody else can have meant.
+    `others` are known names besides those declared. Each sentence begins with the name. A setting that is set, under
+    its name or as a file, is what nobody else can have meant.
     """
     known = {name: not environ.get(name) for name in others}  # whether it is still to be set
     for setting in declared:
