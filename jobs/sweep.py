@@ -27,7 +27,7 @@ from portal.domain.ids import salesforce_id_18
 from portal.domain.model import UpstreamError
 from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
-from portal.ledger import audits, circuits, fulfillments, housekeeping, installation, orders, queueing, workers
+from portal.ledger import audits, bulk, circuits, fulfillments, housekeeping, installation, orders, queueing, workers
 from portal.logs import set_up_logging
 from portal.services import Services, build_services
 from portal.settings import Settings, SettingsError
@@ -230,6 +230,7 @@ class Chores:
         self._sweep = sweep
         # What, how often in seconds, and when next on the monotonic clock.
         self._chores: list[tuple[Callable[[], None], float]] = [
+            (self._bulk_acts, 1.0),
             (self._place_orders, 1.0),
             (self._probe_circuits, 1.0),
             (self._find_requested, 60.0),
@@ -251,6 +252,17 @@ class Chores:
                     log.warning("A chore has to wait", extra={"chore": chore.__name__, "error": str(error)})
                 except Exception:
                     log.exception("A chore failed", extra={"chore": chore.__name__})
+
+    def _bulk_acts(self) -> None:
+        """The next orders of what an operator began for many at once."""
+        services = self._services
+        with services.ledger.read() as connection:
+            if not bulk.any_running(connection):
+                return
+        with services.ledger.write() as connection:
+            to_run = bulk.advance(connection, now=services.now())
+        for sf_order_id in to_run:
+            services.jobs.send(sf_order_id)
 
     def _place_orders(self) -> None:
         """Orders that Salesforce hasn't confirmed yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -108,6 +109,28 @@ def email(raw: str) -> str:
     if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", raw):
         raise ValueError(f"has {raw!r}, which is no e-mail address")
     return raw
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody who may use /ops: `address` in lower case, compared whole; may_act False: only looks."""
+
+    address: str
+    may_act: bool
+
+
+def operators(raw: str) -> tuple[Operator, ...]:
+    """`name@host` (acts) and `name@host:read` (only looks), separated by commas; nobody twice."""
+    found: dict[str, Operator] = {}
+    for word in words(raw):
+        address, colon, role = word.partition(":")
+        if colon and role != "read":
+            raise ValueError(f"has {word!r}: after the address only `:read` may stand")
+        operator = Operator(email(address).lower(), may_act=not colon)
+        if operator.address in found:
+            raise ValueError(f"names {operator.address} twice: say once whether they act or only look")
+        found[operator.address] = operator
+    return tuple(found.values())
 
 
 def schedule(raw: str) -> tuple[float, ...]:

@@ -135,6 +135,9 @@ class Settings:
         kind.choice("whmcs", "salesforce"), "whmcs", doc="whose prices count; `salesforce` sends priceoverride"
     )
     whmcs_client_area_url: str | None = _setting(kind.web_url, doc="the client area, linked from a provisioned order")
+    whmcs_admin_url: str | None = _setting(
+        kind.web_url, doc="WHMCS' admin area, linked from `/ops`; unset: `admin` beside `includes`"
+    )
     whmcs_webhook_secret: str | None = _setting(
         kind.text, secret=True, doc="signs WHMCS' calls to us; without it that receiver doesn't exist"
     )
@@ -163,7 +166,11 @@ class Settings:
         kind.url("smtp", "smtps"), secret=True, doc="smtp://user:password@host:port (smtps:// for TLS from the start)"
     )
     mail_from: str = _setting(kind.email, "orders@localhost", doc="sender of the portal's e-mails")
-    ops_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who may sign in as an operator")
+    ops_emails: tuple[kind.Operator, ...] = _setting(
+        kind.operators,
+        (),
+        doc="who may sign in to `/ops`: `name@host` may act, `name@host:read` only looks; without it nobody may",
+    )
     alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who gets alerts by e-mail")
     alert_failure_rate: float = _setting(
         kind.decimal(0, 1), 0.1, doc="not used yet: share of failed fulfillments that alerts"

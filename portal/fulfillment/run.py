@@ -100,6 +100,7 @@ class Run:
         self.current: Step | None = None
         self._done = done
         self._hints = row.hints
+        self._requested_at = row.requested_at
         self.waiting_code = row.waiting_code
         self._written_at = 0.0
         self.salesforce_written_at = row.salesforce_written_at
@@ -238,6 +239,7 @@ class Run:
             service_ids=self.service_ids,
             audit_due_at=self._first_audit(connection, state, code, now=now),
             hints=self._hints,
+            requested_at=self._requested_at,
             salesforce_status=self.salesforce_status,
         )
         if code is ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on

@@ -23,7 +23,7 @@ from portal.domain.model import (
     StepState,
 )
 from portal.domain.protocol import Facts
-from portal.ledger import counters, installation
+from portal.ledger import counters, hourly, installation
 from portal.ledger.engine import insert
 from portal.ledger.fulfillments import Fulfillment, get, show
 from portal.ledger.schema import fulfillments, services, steps, workers
@@ -88,11 +88,13 @@ def finish(
     service_ids: Sequence[str],
     audit_due_at: float | None,
     hints: int,
+    requested_at: float,
     **values: Any,
 ) -> None:
     """End a run: the fulfillment's state, what its customer sees, and what is counted. Raises LeaseLost.
 
     hints: how many the run had seen. One that came meanwhile brings the next audit on at once.
+    requested_at: the signed moment of the click, in seconds since 1970.
     """
     update(
         connection,
@@ -115,6 +117,7 @@ def finish(
     _index_services(connection, lease.sf_order_id, service_ids)
     show(connection, lease.sf_order_id, state, now=now, error_code=error_code)
     counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
+    hourly.note(connection, state, now - requested_at, now=now)
 
 
 def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
@@ -193,11 +196,11 @@ def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[st
     return set(connection.execute(query).scalars())
 
 
-def steps_of(connection: Connection, sf_order_id: str, limit: int = 200) -> list[StepRow]:
-    """The recorded steps of an order, in their order; the newest `limit` of them."""
+def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
+    """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
     query = (
         sa.select(*(steps.c[f.name] for f in fields(StepRow)))
-        .where(steps.c.sf_order_id == sf_order_id)
+        .where(steps.c.sf_order_id == sf_order_id, *([] if before is None else [steps.c.id < before]))
         .order_by(steps.c.attempt.desc(), steps.c.id.desc())
         .limit(limit)
     )
