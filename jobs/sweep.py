@@ -29,6 +29,7 @@ from portal.domain.model import UpstreamError
 from portal.errors import PortalError
 from portal.ledger import (
     audits,
+    bulk,
     circuits,
     fulfillments,
     housekeeping,
@@ -254,6 +255,7 @@ class Chores:
         self._relay = Relay(services, sweep.worker_id)
         # What, how often in seconds, and when next on the monotonic clock.
         self._chores: list[tuple[Callable[[], None], float]] = [
+            (self._bulk_acts, 1.0),
             (self._place_orders, 1.0),
             (self._probe_circuits, 1.0),
             (self._find_requested, 60.0),
@@ -278,6 +280,17 @@ class Chores:
                     log.warning("A chore has to wait", extra={"chore": chore.__name__, "error": str(error)})
                 except Exception:
                     log.exception("A chore failed", extra={"chore": chore.__name__})
+
+    def _bulk_acts(self) -> None:
+        """The next orders of what an operator began for many at once."""
+        services = self._services
+        with services.ledger.read() as connection:
+            if not bulk.any_running(connection):
+                return
+        with services.ledger.write() as connection:
+            to_run = bulk.advance(connection, now=services.now())
+        for sf_order_id in to_run:
+            services.jobs.send(sf_order_id)
 
     def _place_orders(self) -> None:
         """Orders that Salesforce hasn't confirmed yet."""

@@ -65,6 +65,7 @@ def doubt(connection: Connection, row: Fulfillment, code: ErrorCode, message: st
             error_code=code,
             error_message=message[:255],
             audit_due_at=None,
+            handled_at=None,
             updated_at=now,
         )
     )

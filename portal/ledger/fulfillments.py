@@ -74,6 +74,7 @@ class Fulfillment:
     created_at: float
     updated_at: float
     finished_at: float | None
+    handled_at: float | None
 
     @property
     def finished(self) -> bool:
@@ -275,6 +276,7 @@ def start_again(
             requested_by=requested_by,
             updated_at=now,
             finished_at=None,
+            handled_at=None,
             audit_due_at=None,
             **{"history_complete": row.history_complete and installation.history_complete(connection), **changes},
         )

@@ -23,7 +23,7 @@ from portal.domain.model import (
     StepState,
 )
 from portal.domain.protocol import Facts
-from portal.ledger import installation, totals
+from portal.ledger import hourly, installation, totals
 from portal.ledger.engine import insert
 from portal.ledger.fulfillments import Fulfillment, get, show
 from portal.ledger.schema import fulfillments, services, steps, workers
@@ -119,6 +119,7 @@ def finish(
     _index_services(connection, lease.sf_order_id, service_ids)
     show(connection, lease.sf_order_id, state, now=now, error_code=error_code)
     totals.attempt_ended(connection, success=state is State.PROVISIONED, seconds=now - requested_at)
+    hourly.note(connection, state, now - requested_at, now=now)
 
 
 def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
@@ -204,11 +205,11 @@ def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[st
     return set(connection.execute(query).scalars())
 
 
-def steps_of(connection: Connection, sf_order_id: str, limit: int = 200) -> list[StepRow]:
-    """The recorded steps of an order, in their order; the newest `limit` of them."""
+def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
+    """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
     query = (
         sa.select(*(steps.c[f.name] for f in fields(StepRow)))
-        .where(steps.c.sf_order_id == sf_order_id)
+        .where(steps.c.sf_order_id == sf_order_id, *([] if before is None else [steps.c.id < before]))
         .order_by(steps.c.attempt.desc(), steps.c.id.desc())
         .limit(limit)
     )

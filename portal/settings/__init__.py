@@ -136,6 +136,9 @@ class Settings:
     whmcs_client_area_url: str | None = setting(
         addresses.web_url, doc="the client area, linked from a provisioned order"
     )
+    whmcs_admin_url: str | None = setting(
+        addresses.web_url, doc="WHMCS' admin area, linked from `/ops`; unset: `admin` beside `includes`"
+    )
     whmcs_webhook_secret: str | None = setting(
         kind.text, secret=True, doc="signs WHMCS' calls to us; without it that receiver doesn't exist"
     )
@@ -167,7 +170,11 @@ class Settings:
         doc="smtp://user:password@host:port (smtps:// for TLS from the start)",
     )
     mail_from: str = setting(kind.email, "orders@localhost", needed="production", doc="sender of the portal's e-mails")
-    ops_emails: tuple[str, ...] = setting(kind.emails, (), doc="not used yet: who may sign in as an operator")
+    ops_emails: tuple[kind.Operator, ...] = setting(
+        kind.operators,
+        (),
+        doc="who may sign in to `/ops`: `name@host` may act, `name@host:read` only looks; without it nobody may",
+    )
     alert_emails: tuple[str, ...] = setting(kind.emails, (), doc="who gets alerts by e-mail; needs SMTP_URL")
     alert_failure_rate: float = setting(kind.decimal(0, 1), 0.1, doc="share of failed attempts above which is alerted")
     alert_window_seconds: int = setting(kind.whole(10, 86_400), 3600, doc="over how many seconds that share is taken")

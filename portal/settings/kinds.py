@@ -5,9 +5,19 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.x509 import load_pem_x509_certificate
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody who may use /ops: `address` in lower case, compared whole; may_act False: only looks."""
+
+    address: str
+    may_act: bool
+
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -88,6 +98,20 @@ def email(raw: str) -> str:
     if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", raw):
         raise ValueError(f"has {raw!r}, which is no e-mail address")
     return raw
+
+
+def operators(raw: str) -> tuple[Operator, ...]:
+    """`name@host` (acts) and `name@host:read` (only looks), separated by commas; nobody twice."""
+    found: dict[str, Operator] = {}
+    for word in words(raw):
+        address, colon, role = word.partition(":")
+        if colon and role != "read":
+            raise ValueError(f"has {word!r}: after the address only `:read` may stand")
+        operator = Operator(email(address).lower(), may_act=not colon)
+        if operator.address in found:
+            raise ValueError(f"names {operator.address} twice: say once whether they act or only look")
+        found[operator.address] = operator
+    return tuple(found.values())
 
 
 def schedule(raw: str) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from portal.settings import Settings, SettingsError
 from portal.settings.addresses import sentinel_address
+from portal.settings.kinds import Operator
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
@@ -162,6 +163,8 @@ MISSPELT = [
     ("REDIS_URL", "redis+sentinel:///service/0"),
     ("MAIL_FROM", "orders"),
     ("OPS_EMAILS", "ops@example.com, boss"),
+    ("OPS_EMAILS", "ops@example.com:write"),
+    ("OPS_EMAILS", "ops@example.com, OPS@example.com:read"),
     ("ALERT_FAILURE_RATE", "10%"),
     ("ALERT_FAILURE_RATE", "1.5"),
     ("SECURITY_ALERT_WEBHOOK", "hooks.example.com"),
@@ -393,7 +396,7 @@ def test_values_are_typed(production: dict[str, str]) -> None:
             "WHMCS_CREATE_CLIENTS": "1",
             "FULFILLMENT_RETRY_SCHEDULE": "1,2.5",
             "FULFILLMENT_MAX_WAITERS": "0",
-            "OPS_EMAILS": "a@example.com, b@example.com",
+            "OPS_EMAILS": "A@example.com, b@example.com:read",
         }
     )
     assert settings.sf_webhook_ip_allowlist == (
@@ -403,7 +406,7 @@ def test_values_are_typed(production: dict[str, str]) -> None:
     assert settings.whmcs_create_clients is True
     assert settings.fulfillment_retry_schedule == (1.0, 2.5)
     assert settings.fulfillment_max_waiters == 0
-    assert settings.ops_emails == ("a@example.com", "b@example.com")
+    assert settings.ops_emails == (Operator("a@example.com", True), Operator("b@example.com", False))
     assert settings.ledger_url == "postgresql+psycopg://portal@db/portal"
 
 
