@@ -10,6 +10,7 @@ from typing import Final, NoReturn, cast
 from flask import Response, g, request
 from flask_limiter import RateLimitExceeded
 
+from portal.ledger.acceptor import Acceptor
 from portal.settings import Settings
 from portal.web.client_address import IpNetwork, allowed
 from portal.web.context import client_address, part, services
@@ -32,6 +33,7 @@ class Receivers:
     nonces: Nonces
     waiting: Waiting
     security: SecurityEvents
+    acceptor: Acceptor
 
 
 @dataclass(frozen=True)
