@@ -102,7 +102,7 @@ def fulfill(sf_order_id: str) -> Response:
             _conclude(call, accepted, answer, preference, now=now)
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.enqueued_at is None:
-            receivers.enqueue(call.sf_order_id)
+            receivers.enqueue(call.sf_order_id, at_once=preference.seconds > 0)
         if waiter is not None and not row.finished and preference.seconds > 0:
             row = waiter.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)

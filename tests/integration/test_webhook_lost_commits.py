@@ -15,7 +15,7 @@ from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import fulfillments as table
 from tests.webhooks.callout import Call
-from tests.webhooks.in_process import PROVISIONED, Portal, application, code, count, finish, post, use_ledger
+from tests.webhooks.in_process import PROVISIONED, Portal, application, code, count, finish, jobs_sent, post, use_ledger
 
 
 def test_a_ledger_that_fails_gives_the_nonce_back(
@@ -63,7 +63,7 @@ def test_a_commit_of_unknown_outcome_is_looked_up(portal: Portal) -> None:
     assert count(Portal(portal.settings, real, portal.redis), table) == 0
     use_ledger(portal, LostAtCommit(real, committed=True))
     assert post(client, call).status_code == 202  # the nonce had been given back, and the order is there
-    assert portal.jobs.sent == [call.order_id]
+    assert jobs_sent(portal) == [call.order_id]
     use_ledger(portal, real)
     assert count(portal, table) == 1
     assert code(post(client, call)) == (401, "nonce_already_used")

@@ -62,6 +62,14 @@ def use_ledger(portal: Portal, ledger: object) -> None:
         vars(acceptor).update(vars(Acceptor(portal.ledger)))
 
 
+def jobs_sent(portal: Portal) -> list[str]:
+    """The orders jobs were sent for; waits for the first, because they are sent behind the answer."""
+    deadline = time.monotonic() + 10
+    while not portal.jobs.sent and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return portal.jobs.sent
+
+
 def post(client: FlaskClient, call: Call, *, prefer: str | None = "respond-async", **changes: Any) -> TestResponse:
     """Send a call with its right headers; `changes` replace parts of it, `without` names headers to leave out."""
     body = changes.pop("body", None)
