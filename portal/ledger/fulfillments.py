@@ -6,7 +6,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -106,6 +106,7 @@ class Fulfillment:
         )
 
 
+_NOTHING = dict.fromkeys(f.name for f in fields(Fulfillment))
 COLUMNS = tuple(fulfillments.c[f.name] for f in fields(Fulfillment))
 
 
@@ -199,27 +200,13 @@ def _insert(
     requested_by: str | None,
     history_complete: bool = True,
 ) -> None:
-    values = {
-        "sf_order_id": sf_order_id,
-        "state": State.QUEUED,
-        "attempt": 1,
-        "tries": 0,
-        "due_at": now,
-        "fence": 0,
-        "history_complete": history_complete and installation.history_complete(connection),
-        "duplicate_possible": False,
-        "add_attempts": 0,
-        "add_open": False,
-        "accept_attempts": 0,
-        "accept_open": False,
-        "active": False,
-        "audits": 0,
-        "service_ids": [],
-        "requested_at": requested_at,
-        "requested_by": requested_by,
-        "created_at": now,
-        "updated_at": now,
-    }
+    values = new_row(
+        sf_order_id,
+        now=now,
+        requested_at=requested_at,
+        requested_by=requested_by,
+        history_complete=history_complete and installation.history_complete(connection),
+    )
     inserted = connection.execute(
         insert(connection, fulfillments)
         .values(values)
@@ -231,12 +218,46 @@ def _insert(
     show(connection, sf_order_id, State.QUEUED, now=now)
 
 
+def new_row(
+    sf_order_id: str, *, now: float, requested_at: float, requested_by: str | None, history_complete: bool
+) -> dict[str, Any]:
+    """The columns of an order that was never asked for before; what isn't here is its column's default."""
+    return {
+        "sf_order_id": sf_order_id,
+        "state": State.QUEUED,
+        "attempt": 1,
+        "tries": 0,
+        "due_at": now,
+        "fence": 0,
+        "history_complete": history_complete,
+        "duplicate_possible": False,
+        "add_attempts": 0,
+        "add_open": False,
+        "accept_attempts": 0,
+        "accept_open": False,
+        "active": False,
+        "confirmed": False,
+        "hints": 0,
+        "audits": 0,
+        "service_ids": [],
+        "requested_at": requested_at,
+        "requested_by": requested_by,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
+    """What reading a `new_row` back would give."""
+    return Fulfillment(**{**_NOTHING, **row})
+
+
 def show(
     connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: ErrorCode | None = None
 ) -> None:
     """Let the customer see the state a fulfillment has come to, in the transaction that brought it there.
 
-    The one place where `orders.status` follows `fulfillments.state`.
+    `orders.status` follows `fulfillments.state` here and, for many at once, in portal.ledger.acceptor.
     """
     orders.set_status(connection, sf_order_id, customer_status(state), now=now, error_code=error_code)
 

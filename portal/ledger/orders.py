@@ -322,6 +322,19 @@ def set_status(
         put_mail(connection, order, template, now=now)
 
 
+def set_status_of_all(
+    connection: Connection, sf_order_ids: Sequence[str], status: CustomerStatus, *, now: float
+) -> None:
+    """As `set_status` for each of them, for a status that no e-mail goes with, other than Provisioned."""
+    assert status is not CustomerStatus.PROVISIONED
+    assert (status, None) not in _MAILS
+    connection.execute(
+        orders.update()
+        .where(orders.c.sf_order_id.in_(sf_order_ids), orders.c.status != CustomerStatus.CANCELLED.value)
+        .values(status=status.value, error_code=None, updated_at=now)
+    )
+
+
 def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:
     """A provisioned order was cancelled in WHMCS; False when the customer knows already, or nobody has the order."""
     done = connection.execute(

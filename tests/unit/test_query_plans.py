@@ -33,6 +33,7 @@ from portal.domain.protocol import Facts
 from portal.fulfillment import audit
 from portal.fulfillment.run import RunContext
 from portal.ledger import (
+    acceptor,
     audits,
     bulk,
     circuits,
@@ -57,6 +58,7 @@ from portal.ledger import (
     sessions,
     workers,
 )
+from portal.ledger.accepting import Delivery
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated, upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -244,6 +246,8 @@ def _doors(c: Connection) -> None:
     deliveries.keep_answer(c, "key", 200, {})
     deliveries.record(c, "nonce", now=NOW, keep=9)
     deliveries.recorded(c, "nonce")
+    new = Delivery("801000000000008AAA", "new key", "sf:new", 9.0, NOW, resync_at=NOW)
+    assert acceptor.accept_new(c, [(new, NOW)]) != [None]
 
 
 def _fulfillments(c: Connection) -> None:
@@ -369,6 +373,10 @@ def _after_the_end(ledger: Ledger, settings: Any) -> None:
     audit._settle(context, row)
 
 
+def _scans(step: str) -> bool:
+    return step.startswith("SCAN") and "VIRTUAL TABLE" not in step  # json_each: what the statement was given
+
+
 def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     upgrade(ledger)
@@ -396,7 +404,7 @@ def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
                 plans[statement] = [row[3] for row in rows]
     ledger.dispose()
     del plans["SELECT version_num FROM alembic_version"]  # a table of one row
-    scans = {statement: plan for statement, plan in plans.items() if any(step.startswith("SCAN") for step in plan)}
+    scans = {statement: plan for statement, plan in plans.items() if any(_scans(step) for step in plan)}
     assert not scans, "\n".join(f"{statement}\n   {plan}" for statement, plan in scans.items())
     sorts = {s: plan for s, plan in plans.items() if any("TEMP B-TREE FOR ORDER" in step for step in plan)}
     assert not sorts, "\n".join(f"{statement}\n   {plan}" for statement, plan in sorts.items())
