@@ -29,7 +29,7 @@ from portal.domain.model import UpstreamError
 from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
 from portal.ledger import audits, circuits, fulfillments, housekeeping, installation, orders, queueing, totals, workers
-from portal.logs import set_up_logging
+from portal.logs import log_what_nobody_catches, set_up_logging
 from portal.ops.alerts import certificates
 from portal.ops.alerts.evaluate import EVERY, evaluate
 from portal.services import Services, build_services
@@ -324,6 +324,7 @@ def _revive_own_valkey(services: Services) -> None:
 def main() -> int:
     """The process. Returns its exit code."""
     set_up_logging()
+    log_what_nobody_catches()
     stopping = threading.Event()
 
     def stop(_signum: int, _frame: FrameType | None) -> None:

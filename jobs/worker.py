@@ -34,7 +34,7 @@ from jobs import fulfill, relay
 from jobs.process import WorkerProcess, new_worker_id, nothing
 from portal.errors import PortalError
 from portal.ledger import queueing
-from portal.logs import set_up_logging
+from portal.logs import log_what_nobody_catches, set_up_logging
 from portal.queue.jobs import FULFILLMENTS
 from portal.queue.redis import connect_redis
 from portal.services import Services, build_services
@@ -312,6 +312,7 @@ class Supervisor:
 def main(fault_point: Callable[[str], None] = nothing) -> int:
     """The process. Returns its exit code."""
     set_up_logging()
+    log_what_nobody_catches()
     try:
         services = build_services(Settings.from_environ(os.environ))
         Supervisor(services, fault_point).run()

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from portal import logs
 from portal.domain.model import (
     CustomerStatus,
     ErrorCode,
@@ -117,6 +118,7 @@ class Run:
         if step in self._done:
             return
         self.current = step
+        logs.bind(step=step.value)
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
         begun = self.context.now()
         self.later(lambda c: self._begin_step(c, step, now=begun))

@@ -71,6 +71,7 @@ class Fulfillment:
     salesforce_written_at: float | None
     requested_at: float
     requested_by: str | None
+    origin: JsonObject | None
     created_at: float
     updated_at: float
     finished_at: float | None
@@ -130,6 +131,7 @@ def request_fulfillment(
     now: float,
     requested_at: float,
     requested_by: str | None = None,
+    origin: JsonObject | None = None,
     new_click: bool = True,
 ) -> Fulfillment:
     """Make sure the order has a fulfillment, and return it.
@@ -137,16 +139,18 @@ def request_fulfillment(
     The first request inserts it. A new click on a Failed one starts a new attempt, which resumes what was begun, and
     so it does on one that needs a decision before anything was sent to WHMCS: what was wrong may be mended. One that
     waits is tried at once, with all its tries before it. Anything else is returned as it is.
-    `requested_at`: the signed moment.
+    `requested_at`: the signed moment. origin: which click it is, for logs and traces; nothing depends on it.
     """
     row = get(connection, sf_order_id)
     if row is None:
-        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by)
+        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin)
         row = get(connection, sf_order_id)
         assert row is not None
         return row
     if new_click and (row.state == State.FAILED or row.undecided_before_whmcs):
-        return start_again(connection, row, now=now, requested_at=requested_at, requested_by=requested_by)
+        return start_again(
+            connection, row, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin
+        )
     if new_click and hurry(connection, sf_order_id, now=now):
         return get(connection, sf_order_id) or row
     return row
@@ -196,6 +200,7 @@ def _insert(
     now: float,
     requested_at: float,
     requested_by: str | None,
+    origin: JsonObject | None = None,
     history_complete: bool = True,
 ) -> None:
     values = {
@@ -216,6 +221,7 @@ def _insert(
         "service_ids": [],
         "requested_at": requested_at,
         "requested_by": requested_by,
+        "origin": origin,
         "created_at": now,
         "updated_at": now,
     }
@@ -247,6 +253,7 @@ def start_again(
     now: float,
     requested_at: float | None = None,
     requested_by: str | None = None,
+    origin: JsonObject | None = None,
     **changes: Any,
 ) -> Fulfillment:
     """A new attempt of a finished fulfillment: it resumes at what the ledger knows, never from nothing.
@@ -273,6 +280,7 @@ def start_again(
             salesforce_status=None,  # what it shows since this click isn't known yet
             requested_at=now if requested_at is None else requested_at,
             requested_by=requested_by,
+            origin=origin,
             updated_at=now,
             finished_at=None,
             audit_due_at=None,

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 from flask import Blueprint, Response, request
 from flask_limiter import RateLimitExceeded
 
+from portal import logs
 from portal.domain.model import ErrorCode, State
 from portal.ledger import deliveries, fulfillments, outbox
 from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, accept, find_accepted
@@ -87,13 +88,12 @@ def fulfill(sf_order_id: str) -> Response:
         _key_reused()
 
     with receivers.here().waiting.waiter(call.sf_order_id) as waiter:  # before the commit: no wake-up is missed
+        logs.bind(sfOrderId=call.sf_order_id, idempotencyKey=call.idempotency_key)
         accepted = _accept(call, preference, now=now)
         key, row = accepted.key, accepted.row
         log.info(
             "Salesforce order fulfillment request received",
             extra={
-                "sfOrderId": call.sf_order_id,
-                "idempotencyKey": call.idempotency_key,
                 "attempt": row.attempt,
                 "state": row.state,
                 "again": not key.new,
@@ -194,6 +194,7 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
         nonce_seconds=nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000),
         requested_at=call.sent_at,
         requested_by=call.requested_by,
+        origin={"requestId": logs.bound_now().get("requestId"), "idempotencyKey": call.idempotency_key},
         # Planned before the answer, because this process may die before it gives one.
         resync_at=None if preference.asynchronous else now + preference.seconds + CORRECTION_SECONDS,
     )
