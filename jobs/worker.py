@@ -115,6 +115,7 @@ def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], No
     connection: Redis = connect_redis(services.settings, blocking=True)
     for number in itertools.count(1):
         if SlotWorker.stopping:
+            services.traces.close()
             return
         try:
             queue = Queue(FULFILLMENTS, connection=connection, serializer=JSONSerializer)
@@ -123,6 +124,7 @@ def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], No
             worker = SlotWorker([queue], connection=connection, serializer=JSONSerializer, name=name)
             worker.log_job_description = False
             worker.work(logging_level="WARNING", max_jobs=JOBS_PER_CHILD)
+            services.traces.close()
             return
         except redis_library.exceptions.RedisError:
             time.sleep(random.uniform(0.2, 1.0))  # RQ's bookkeeping met a Redis that is away

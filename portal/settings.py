@@ -195,6 +195,9 @@ class Settings:
     security_alert_cooldown_seconds: int = _setting(kind.whole(0, 86_400), 900, doc="pause between two digests")
     metrics_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="addresses that may read /metrics")
     metrics_token: str | None = _setting(kind.text, secret=True, doc="bearer token that may read /metrics")
+    otel_exporter_otlp_endpoint: str | None = _setting(
+        kind.web_url, doc="an OpenTelemetry collector that takes OTLP over HTTP (`http://…:4318`): gets traces"
+    )
     retention_days: int = _setting(
         kind.whole(1, 36_500), 400, doc="not used yet: days for which finished orders' details are kept"
     )
@@ -282,6 +285,8 @@ class Settings:
                 f"{self.sf_private_key_path}"
             )
         told = bool(self.alert_emails or self.security_alert_webhook)
+        if self.otel_exporter_otlp_endpoint and not kind.installed("opentelemetry.exporter.otlp.proto.http"):
+            faults.append("OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-traces.txt: install them")
         faults += kind.half_alerting(environ, told=told, mail=bool(self.smtp_url))
         if len(self.portal_pricebook_id) not in (15, 18) or not self.portal_pricebook_id.isalnum():
             faults.append("PORTAL_PRICEBOOK_ID must be a Salesforce id of 15 or 18 characters")
@@ -318,7 +323,7 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
     """
     known = {name for setting in fields(Settings) for name in _names(setting)}
     faults = []
-    for name in sorted(set(environ) - known):
+    for name in sorted(each for each in set(environ) - known if not each.startswith("OTEL_")):  # its library's own
         meant = difflib.get_close_matches(name, known - set(environ), n=1, cutoff=0.85)
         if meant:
             faults.append(f"{name} is no setting: did you mean {meant[0]}?")

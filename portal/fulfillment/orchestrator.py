@@ -65,12 +65,13 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     if row is None:
         return None
     origin = row.origin or {}
-    with logs.bound(
+    bound = logs.bound(
         sfOrderId=sf_order_id,
         attempt=row.attempt,
         requestId=origin.get("requestId"),
         idempotencyKey=origin.get("idempotencyKey"),
-    ):
+    )
+    with bound, context.span(row):
         return _run(Run(context, row, done), row)
 
 

@@ -87,9 +87,12 @@ def fulfill(sf_order_id: str) -> Response:
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
 
-    with receivers.here().waiting.waiter(call.sf_order_id) as waiter:  # before the commit: no wake-up is missed
+    with (
+        portal.traces.delivery(call.sf_order_id) as traceparent,
+        receivers.here().waiting.waiter(call.sf_order_id) as waiter,  # before the commit: no wake-up is missed
+    ):
         logs.bind(sfOrderId=call.sf_order_id, idempotencyKey=call.idempotency_key)
-        accepted = _accept(call, preference, now=now)
+        accepted = _accept(call, preference, traceparent, now=now)
         key, row = accepted.key, accepted.row
         log.info(
             "Salesforce order fulfillment request received",
@@ -180,13 +183,16 @@ def _verified(path_id: str, *, now: float) -> FulfillCall:
     return verdict
 
 
-def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepted:
+def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, *, now: float) -> Accepted:
     """Nonce, key and fulfillment into the ledger, all or nothing.
 
     Raises Problem, LedgerUnavailable where nothing was accepted, CommitUnknown where that can't be told.
     """
     portal = services()
     store = receivers.here().nonces
+    origin = {"requestId": logs.bound_now().get("requestId"), "idempotencyKey": call.idempotency_key}
+    if traceparent is not None:
+        origin["traceparent"] = traceparent
     delivery = Delivery(
         sf_order_id=call.sf_order_id,
         idempotency_key=call.idempotency_key,
@@ -194,7 +200,7 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
         nonce_seconds=nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000),
         requested_at=call.sent_at,
         requested_by=call.requested_by,
-        origin={"requestId": logs.bound_now().get("requestId"), "idempotencyKey": call.idempotency_key},
+        origin=origin,
         # Planned before the answer, because this process may die before it gives one.
         resync_at=None if preference.asynchronous else now + preference.seconds + CORRECTION_SECONDS,
     )

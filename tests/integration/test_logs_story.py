@@ -12,6 +12,7 @@ import pytest
 from tests.fulfilling import check_nothing_told, customer, log_lines, logged, queue_of
 from tests.stack import Stack
 
+
 def every_line(stack: Stack) -> list[dict[str, Any]]:
     """Every line of the portal's processes; each is one JSON object."""
     lines = []
