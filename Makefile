@@ -88,7 +88,7 @@ $(VENV)/.run: requirements.txt sandbox/requirements.txt | $(BIN)/python
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r sandbox/requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements.txt sandbox/requirements.txt | $(BIN)/python
+$(VENV)/.dev: requirements-dev.txt requirements-traces.txt requirements.txt sandbox/requirements.txt | $(BIN)/python
 	@echo "Installing what the tests and the checks need …"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run

@@ -9,12 +9,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
 from portal.domain.model import UpstreamError
 from portal.errors import PortalError
 from portal.fulfillment.run import RunContext
-from portal.ledger import workers
+from portal.ledger import runs, workers
+from portal.ledger.fulfillments import Fulfillment
 from portal.services import Services
 
 log = logging.getLogger("jobs.process")
@@ -76,6 +78,7 @@ class WorkerProcess:
             worker_id=worker_id,
             whmcs_slot=services.in_flight.slot,
             fault_point=stop_point,
+            span=self._span,
         )
         services.send_checks.add(self._check_lease)
 
@@ -112,6 +115,15 @@ class WorkerProcess:
                 return False
             time.sleep(0.05)
         return True
+
+    def _span(self, row: Fulfillment) -> AbstractContextManager[object]:
+        """The trace of one run: the delivery's where this is the first one of its click."""
+        traces = self.services.traces
+        if not traces.on:
+            return nullcontext()
+        with self.services.ledger.read() as connection:
+            first = not runs.begun(connection, row.sf_order_id, row.attempt)
+        return traces.run(row.sf_order_id, row.attempt, (row.origin or {}).get("traceparent"), first=first)
 
     def _check_lease(self, _deadline: float) -> None:
         """Right before bytes leave: whoever missed its heartbeats may have been taken over already.

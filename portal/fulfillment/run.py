@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from portal import logs
 from portal.domain.model import (
     CustomerStatus,
     ErrorCode,
@@ -76,6 +77,7 @@ class RunContext:
     whmcs_slot: Callable[[], AbstractContextManager[None]]  # one of WHMCS_MAX_IN_FLIGHT; held again it costs nothing
     fault_point: Callable[[str], None]  # where a crash test may stop this process; does nothing in production
     known_products: dict[str, tuple[float, WhmcsProduct]] = field(default_factory=dict)  # product id → when read, what
+    span: Callable[[Fulfillment], AbstractContextManager[object]] = lambda _row: nullcontext()  # around each run
 
 
 class Run:
@@ -117,6 +119,7 @@ class Run:
         if step in self._done:
             return
         self.current = step
+        logs.bind(step=step.value)
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
         begun = self.context.now()
         self.later(lambda c: self._begin_step(c, step, now=begun))

@@ -115,6 +115,7 @@ def _insert(connection: Connection, batch: Sequence[Dated]) -> dict[int, Accepte
             now=now,
             requested_at=delivery.requested_at,
             requested_by=delivery.requested_by,
+            origin=delivery.origin,
             history_complete=history_complete,
         )
         for delivery, now in batch

@@ -71,6 +71,7 @@ class Fulfillment:
     salesforce_written_at: float | None
     requested_at: float
     requested_by: str | None
+    origin: JsonObject | None
     created_at: float
     updated_at: float
     finished_at: float | None
@@ -132,6 +133,7 @@ def request_fulfillment(
     now: float,
     requested_at: float,
     requested_by: str | None = None,
+    origin: JsonObject | None = None,
     new_click: bool = True,
 ) -> Fulfillment:
     """Make sure the order has a fulfillment, and return it.
@@ -139,16 +141,18 @@ def request_fulfillment(
     The first request inserts it. A new click on a Failed one starts a new attempt, which resumes what was begun, and
     so it does on one that needs a decision before anything was sent to WHMCS: what was wrong may be mended. One that
     waits is tried at once, with all its tries before it. Anything else is returned as it is.
-    `requested_at`: the signed moment.
+    `requested_at`: the signed moment. origin: which click it is, for logs and traces; nothing depends on it.
     """
     row = get(connection, sf_order_id)
     if row is None:
-        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by)
+        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin)
         row = get(connection, sf_order_id)
         assert row is not None
         return row
     if new_click and (row.state == State.FAILED or row.undecided_before_whmcs):
-        return start_again(connection, row, now=now, requested_at=requested_at, requested_by=requested_by)
+        return start_again(
+            connection, row, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin
+        )
     if new_click and hurry(connection, sf_order_id, now=now):
         return get(connection, sf_order_id) or row
     return row
@@ -198,6 +202,7 @@ def _insert(
     now: float,
     requested_at: float,
     requested_by: str | None,
+    origin: JsonObject | None = None,
     history_complete: bool = True,
 ) -> None:
     values = new_row(
@@ -205,6 +210,7 @@ def _insert(
         now=now,
         requested_at=requested_at,
         requested_by=requested_by,
+        origin=origin,
         history_complete=history_complete and installation.history_complete(connection),
     )
     inserted = connection.execute(
@@ -219,7 +225,13 @@ def _insert(
 
 
 def new_row(
-    sf_order_id: str, *, now: float, requested_at: float, requested_by: str | None, history_complete: bool
+    sf_order_id: str,
+    *,
+    now: float,
+    requested_at: float,
+    requested_by: str | None,
+    history_complete: bool,
+    origin: JsonObject | None = None,
 ) -> dict[str, Any]:
     """The columns of an order that was never asked for before; what isn't here is its column's default."""
     return {
@@ -242,6 +254,7 @@ def new_row(
         "service_ids": [],
         "requested_at": requested_at,
         "requested_by": requested_by,
+        "origin": origin,
         "created_at": now,
         "updated_at": now,
     }
@@ -269,6 +282,7 @@ def start_again(
     now: float,
     requested_at: float | None = None,
     requested_by: str | None = None,
+    origin: JsonObject | None = None,
     **changes: Any,
 ) -> Fulfillment:
     """A new attempt of a finished fulfillment: it resumes at what the ledger knows, never from nothing.
@@ -295,6 +309,7 @@ def start_again(
             salesforce_status=None,  # what it shows since this click isn't known yet
             requested_at=now if requested_at is None else requested_at,
             requested_by=requested_by,
+            origin=origin,
             updated_at=now,
             finished_at=None,
             handled_at=None,

@@ -30,6 +30,7 @@ def build(services: Services, lifecycle: Lifecycle) -> Receivers:
     security = SecurityEvents(services.ledger, settings, clock=services.now)
     lifecycle.on_stop(waiting.stop)
     lifecycle.on_end(security.close)
+    lifecycle.on_end(services.traces.close)
     nonces = Nonces(
         services.redis,
         tolerance=settings.webhook_timestamp_tolerance / 1000,

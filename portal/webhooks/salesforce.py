@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 from flask import Blueprint, Response, request
 from flask_limiter import RateLimitExceeded
 
+from portal import logs
 from portal.domain.model import ErrorCode, State
 from portal.ledger import deliveries, fulfillments, outbox
 from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, find_accepted
@@ -84,14 +85,16 @@ def fulfill(sf_order_id: str) -> Response:
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
 
-    with receivers.here().waiting.waiter(call.sf_order_id) as waiter:  # before the commit: no wake-up is missed
-        accepted = _accept(call, preference, now=now)
+    with (
+        portal.traces.delivery(call.sf_order_id) as traceparent,
+        receivers.here().waiting.waiter(call.sf_order_id) as waiter,  # before the commit: no wake-up is missed
+    ):
+        logs.bind(sfOrderId=call.sf_order_id, idempotencyKey=call.idempotency_key)
+        accepted = _accept(call, preference, traceparent, now=now)
         key, row = accepted.key, accepted.row
         log.info(
             "Salesforce order fulfillment request received",
             extra={
-                "sfOrderId": call.sf_order_id,
-                "idempotencyKey": call.idempotency_key,
                 "attempt": row.attempt,
                 "state": row.state,
                 "again": not key.new,
@@ -178,13 +181,16 @@ def _verified(path_id: str, *, now: float) -> FulfillCall:
     return verdict
 
 
-def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepted:
+def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, *, now: float) -> Accepted:
     """Nonce, key and fulfillment into the ledger, all or nothing.
 
     Raises Problem, LedgerUnavailable where nothing was accepted, CommitUnknown where that can't be told.
     """
     portal = services()
     store = receivers.here().nonces
+    origin = {"requestId": logs.bound_now().get("requestId"), "idempotencyKey": call.idempotency_key}
+    if traceparent is not None:
+        origin["traceparent"] = traceparent
     delivery = Delivery(
         sf_order_id=call.sf_order_id,
         idempotency_key=call.idempotency_key,
@@ -192,6 +198,7 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
         nonce_seconds=nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000),
         requested_at=call.sent_at,
         requested_by=call.requested_by,
+        origin=origin,
         # Planned before the answer, because this process may die before it gives one.
         resync_at=None if preference.asynchronous else _planned_resync(preference, now=now),
     )
