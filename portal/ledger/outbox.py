@@ -239,3 +239,12 @@ def release(connection: Connection, worker_id: str, kind: str, message_ids: list
         .where(_O.id.in_(message_ids), _O.claimed_by == worker_id, _O.kind == kind)
         .values(claimed_by=None, claimed_until=None)
     )
+
+
+def forget_sign_in_links(connection: Connection, *, before: float, limit: int) -> int:
+    """Delete sign-in mails that were sent, or given up, and were due before that moment; returns how many."""
+    count = 0
+    for state in ("sent", "dead"):
+        old = sa.select(_O.id).where(_O.kind == SIGN_IN, _O.state == state, _O.due_at < before).limit(limit)
+        count += connection.execute(sa.delete(outbox).where(_O.id.in_(old))).rowcount
+    return count

@@ -299,6 +299,7 @@ sessions = sa.Table(
 )
 sa.Index("ix_sessions_email", sessions.c.email)
 sa.Index("ix_sessions_expires_at", sessions.c.expires_at)
+sa.Index("ix_sessions_account_id", sessions.c.account_id)
 
 used_links = sa.Table(
     "used_links",

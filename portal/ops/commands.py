@@ -13,6 +13,7 @@ from portal.domain.seen import LIVE_SERVICE
 from portal.errors import PortalError
 from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade
+from portal.ops.account_commands import account_group
 from portal.ops.check_order import check_order
 from portal.ops.doctor.command import doctor
 from portal.ops.group import Group as _Group
@@ -28,7 +29,16 @@ installation_group = _Group("installation", help="Which Salesforce and WHMCS thi
 
 def register_commands(app: Flask) -> None:
     """Add the commands to `flask`; they work, or say why not, in an app without settings, too."""
-    for command in (db, fulfillment_commands, installation_group, ledger_group, doctor, init_env, check_order):
+    for command in (
+        db,
+        fulfillment_commands,
+        installation_group,
+        ledger_group,
+        account_group,
+        doctor,
+        init_env,
+        check_order,
+    ):
         app.cli.add_command(command)
 
 

@@ -34,6 +34,7 @@ from portal.fulfillment import audit
 from portal.fulfillment.run import RunContext
 from portal.ledger import (
     acceptor,
+    accounts,
     audits,
     bulk,
     circuits,
@@ -147,6 +148,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _doors(c)
         _fulfillments(c)
         counters.add(c, "counter", "label", 1)
+        _one_account(c)
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
         assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
@@ -236,6 +238,33 @@ def _customers(c: Connection) -> None:
     sessions.end_all(c, now=NOW)
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
     sessions.link_used(c, "link")
+
+
+def _one_account(c: Connection) -> None:
+    outbox.put(c, outbox.SIGN_IN, "sign-in", {"address": "a@example.com"}, now=NOW)
+    accounts.export(c, ACCOUNT, now=NOW)
+    with pytest.raises(accounts.AccountBusy, match="open orders"):
+        accounts.forget(c, ACCOUNT, now=NOW, actor="ada", why="x")
+    other = "001000000000002AAA"
+    orders.insert_placed_here(
+        c,
+        reference="P-9",
+        checkout_key="P-9",
+        account_id=other,
+        email="b@example.com",
+        items=[],
+        currency=None,
+        total="1.00",
+        now=NOW,
+    )
+    orders.settle_placed(c, "P-9", "801000000000008AAA", now=NOW)
+    fulfillments.request_fulfillment(c, "801000000000008AAA", now=NOW, requested_at=NOW)
+    ended = {"state": State.FAILED, "plan": {"clientId": "8"}, "client_id": "8"}
+    c.execute(
+        sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000008AAA").values(ended)
+    )
+    orders.set_status(c, "801000000000008AAA", CustomerStatus.FAILED, now=NOW)
+    accounts.forget(c, other, now=NOW, actor="ada", why="x")
 
 
 def _doors(c: Connection) -> None:
