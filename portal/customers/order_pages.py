@@ -30,7 +30,7 @@ from werkzeug.wrappers import Response
 
 from portal.customers import limits
 from portal.customers.lead_time import LeadTime
-from portal.customers.progress import Progress, tag_of, tell
+from portal.customers.progress import Progress, tag_of, tell, word_of
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
@@ -123,6 +123,16 @@ def _ask_who(_: NotSignedIn) -> Response:
 
 # --- the list -----------------------------------------------------------------------------------------------
 
+#: What the list can be filtered by, as its address says it: the status, and whether the order waits for its customer.
+_FILTERS: Final[dict[str, tuple[CustomerStatus, bool | None]]] = {
+    "pending-review": (CustomerStatus.PENDING_REVIEW, None),
+    "activating": (CustomerStatus.ACTIVATING, None),
+    "needs-you": (CustomerStatus.FAILED, True),
+    "provisioned": (CustomerStatus.PROVISIONED, None),
+    "failed": (CustomerStatus.FAILED, False),
+    "cancelled": (CustomerStatus.CANCELLED, None),
+}
+
 
 @pages.get("/orders")
 def index() -> Response | str:
@@ -131,27 +141,28 @@ def index() -> Response | str:
     if account is None:
         return to_sign_in()
     chosen = request.args.get("status", "")
-    status = next((each for each in CustomerStatus if _slug(each) == chosen), None)
-    if chosen and status is None:
+    if chosen and chosen not in _FILTERS:
         abort(404)
+    status, needs_customer = _FILTERS.get(chosen, (None, None))
     with services().ledger.read() as connection:
         found = orders.page_of_account(
-            connection, account.account_id, limit=PAGE_SIZE + 1, status=status, before=_asked_cursor()
+            connection,
+            account.account_id,
+            limit=PAGE_SIZE + 1,
+            status=status,
+            needs_customer=needs_customer,
+            before=_asked_cursor(),
         )
     more = len(found) > PAGE_SIZE
     found = found[:PAGE_SIZE]
     return render_template(
         "orders.html",
         orders=[(order, *tag_of(order)) for order in found],
-        filters=[(_slug(each), each.value) for each in CustomerStatus],
+        filters=[(slug, word_of(each, needs_customer=bool(waits))) for slug, (each, waits) in _FILTERS.items()],
         chosen=chosen,
         cursor=_cursor(found[-1]) if more else "",
         first_page="before" not in request.args,
     )
-
-
-def _slug(status: CustomerStatus) -> str:
-    return status.value.lower().replace(" ", "-")
 
 
 def _cursor(order: Order) -> str:

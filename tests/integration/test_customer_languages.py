@@ -12,6 +12,8 @@ from portal.ledger import languages as kept
 from portal.mail.composer import Composer
 from portal.services import Services
 from portal.web import languages
+from sandbox.visitor import Visitor
+from tests.customers import email_of, last_mail, mails_to, place_order, sign_in
 from tests.customers_in_process import base_url, browser, call, new_order, signed_in
 from tests.stack import Stack
 
@@ -150,6 +152,21 @@ def test_a_mail_of_an_order_is_in_the_language_it_was_placed_in_until_one_is_cho
         kept.choose(connection, account, "de", now=2.0)
         kept.note(connection, account, "es", now=3.0)
         assert kept.of_account(connection, account) == ("de", True)
+
+
+def test_the_workers_write_in_the_accounts_language(app: Flask, stack: Stack) -> None:
+    services = services_of(app)
+    with Visitor() as alan:
+        sign_in(stack, alan, "alan")
+        with services.ledger.write() as connection:
+            kept.choose(connection, stack.ids["account:alan"], "de", now=services.now())
+        since = last_mail(stack)
+        reference = place_order(stack, alan, "support")
+        with languages.speaking("de"):
+            subject = languages.gettext("We have your order %(reference)s", reference=reference)
+        assert subject != f"We have your order {reference}"
+        mails = mails_to(stack, email_of("alan"), subject=reference, wait=30, since=since)
+        assert [each["subject"] for each in mails] == [subject]
 
 
 @pytest.mark.parametrize("language", languages.LANGUAGES)
