@@ -38,7 +38,7 @@ def mo(language: str) -> Path:
 
 def source() -> Catalog:
     """Every text of the source, with the files it is said in."""
-    mapping, options = parse_mapping_cfg(io.StringIO((ROOT / "babel.cfg").read_text("utf-8")))
+    mapping, options = parse_mapping_cfg(io.StringIO((ROOT / "babel.cfg").read_text("utf-8")))  # type: ignore[no-untyped-call]
     catalog = Catalog(project="order-portal", charset="utf-8")
     found = extract_from_dir(ROOT, mapping, options, keywords=DEFAULT_KEYWORDS, comment_tags=("Translators:",))
     for file, _, message, comments, context in sorted(found, key=lambda each: (each[0], each[1])):

@@ -156,10 +156,13 @@ def test_a_mail_of_an_order_is_in_the_language_it_was_placed_in_until_one_is_cho
 
 def test_the_workers_write_in_the_accounts_language(app: Flask, stack: Stack) -> None:
     services = services_of(app)
+    account = stack.ids["account:alan"]
     with Visitor() as alan:
+        with services.ledger.write() as connection:
+            kept.choose(connection, account, "en", now=services.now())
         sign_in(stack, alan, "alan")
         with services.ledger.write() as connection:
-            kept.choose(connection, stack.ids["account:alan"], "de", now=services.now())
+            kept.choose(connection, account, "de", now=services.now())
         since = last_mail(stack)
         reference = place_order(stack, alan, "support")
         with languages.speaking("de"):
