@@ -9,7 +9,7 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults bench house coverage clean
+.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -17,6 +17,9 @@ help: ## list these targets
 
 demo: $(VENV)/.run ## start everything with a pretend Salesforce, WHMCS and mailbox (RESET=1: from scratch)
 	@exec $(BIN)/python -m sandbox.demo $(if $(filter-out 0,$(RESET)),--reset)
+
+env: $(VENV)/.run ## write a first .env: makes its secrets, asks for the rest, ends with `flask doctor`
+	@exec $(BIN)/python -m flask init-env
 
 smoke: $(VENV)/.run ## one customer's order through the whole demo, checked on every side; ends with a JSON line
 	@exec $(BIN)/python -m sandbox.smoke

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 
 from jobs.process import WorkerProcess
 from portal.clients.salesforce.errors import MENDABLE_CODES
-from portal.domain.model import JsonObject, UpstreamError
+from portal.domain.model import CustomerStatus, JsonObject, UpstreamError
 from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
 from portal.ledger import events, fulfillments, outbox
@@ -37,6 +37,7 @@ BATCH = 200  # what one composite call to Salesforce takes
 CLAIM_SECONDS = 60.0
 LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesforce is in trouble
 LONGEST_AFTER_REFUSAL = 900.0  # the same where it was refused, and of mails and alerts
+REQUESTED = 2000  # orders that were clicked and not heard: as many as one page of an answer holds
 REFUSALS = 6  # so often a message that can never be taken is tried
 REVIVE_EVERY = 10.0  # seconds
 GONE_AFTER = 86_400.0  # seconds for which a record that isn't found may come back
@@ -49,6 +50,7 @@ class Told:
     fields: JsonObject
     standing: Standing
     attempt: int
+    repeats_failed: bool = False  # Salesforce has taken before that this attempt Failed
 
 
 def run(services: Services, worker_id: str) -> None:
@@ -133,10 +135,35 @@ class Relay:
                 if fields is None:
                     self._sent(connection, messages)
                 else:
-                    told.append((sf_order_id, Told(fields, standing, row.attempt if row else 0)))
+                    attempt = row.attempt if row else 0
+                    failed = fields["Provisioning_Status__c"] == CustomerStatus.FAILED
+                    repeats = failed and row is not None and row.salesforce_status == CustomerStatus.FAILED
+                    told.append((sf_order_id, Told(fields, standing, attempt, repeats)))
+        told = self._without_clicks(told, by_order)
         outcomes = self._update([(sf_order_id, each.fields) for sf_order_id, each in told])
         for (sf_order_id, each), outcome in zip(told, outcomes, strict=True):
             self._settle(by_order[sf_order_id], outcome, each)
+
+    def _without_clicks(
+        self, told: list[tuple[str, Told]], by_order: dict[str, list[Message]]
+    ) -> list[tuple[str, Told]]:
+        """Those that may be told. A Failed that Salesforce knows already may not cover up a click that got lost: where
+        the order is Requested again, it is started again instead.
+        """
+        again = [sf_order_id for sf_order_id, each in told if each.repeats_failed]
+        if not again:
+            return told
+        try:
+            clicked = set(self._services.salesforce.requested_orders(limit=REQUESTED)) & set(again)
+        except UpstreamError as error:
+            for sf_order_id in again:
+                self._settle(by_order[sf_order_id], error)
+            return [each for each in told if each[0] not in again]
+        for sf_order_id in clicked:
+            with self._services.ledger.write() as connection:
+                fulfillments.request_unheard(connection, sf_order_id, now=self._services.now())
+                self._sent(connection, by_order[sf_order_id])
+        return [each for each in told if each[0] not in clicked]
 
     def _update(self, updates: list[tuple[str, JsonObject]]) -> list[UpstreamError | None]:
         """One call for all; for each, None or what was wrong with it."""

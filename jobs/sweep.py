@@ -25,12 +25,21 @@ from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import UpstreamError
-from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
-from portal.ledger import audits, circuits, fulfillments, housekeeping, installation, orders, queueing, workers
+from portal.ledger import (
+    audits,
+    circuits,
+    fulfillments,
+    housekeeping,
+    installation,
+    orders,
+    queueing,
+    restored,
+    workers,
+)
 from portal.logs import set_up_logging
-from portal.services import Services, build_services
-from portal.settings import Settings, SettingsError
+from portal.services import Services, start_services
+from portal.settings import SettingsError
 
 log = logging.getLogger("jobs.sweep")
 
@@ -42,7 +51,7 @@ HANGING_SECONDS = 15.0  # a sweep whose round takes longer lets another one act
 LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
 EPOCH = "portal:epoch"
 EPOCH_SECONDS = 10.0
-DOUBT_SECONDS = 30 * 86_400.0  # how long a restored ledger takes no history for complete
+TIDY_SECONDS = 1.0  # how long housekeeping goes on before other chores have their turn
 SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every job with it
 
 
@@ -174,9 +183,9 @@ class Sweep:
         with services.ledger.write() as connection:
             epoch = installation.next_epoch(connection, now=now)
             if remembered >= epoch:
-                installation.note_restored(connection, now=now, doubt_seconds=DOUBT_SECONDS)
-                until = now + SEND_WINDOW + services.settings.whmcs_max_request_seconds
-                doubted = queueing.doubt_unfinished(connection, now=now, until=until)
+                doubted = restored.mark(
+                    connection, now=now, max_request_seconds=services.settings.whmcs_max_request_seconds
+                )
                 installation.put(connection, "epoch", remembered + 1, now=now)
                 epoch = remembered + 1
                 log.error(
@@ -184,6 +193,7 @@ class Sweep:
                     extra={"unfinishedOrders": doubted},
                 )
         services.redis.set(EPOCH, epoch)
+        services.require_one_host()
         self._next_epoch = time.monotonic() + EPOCH_SECONDS
 
     def _find_lost_jobs(self) -> None:
@@ -237,6 +247,7 @@ class Chores:
             (self._tidy, 60.0),
         ]
         self._next: dict[Callable[[], None], float] = {}
+        self._tidying: housekeeping.Round | None = None  # the pass over the ledger that is under way
 
     def run(self, stopping: threading.Event) -> None:
         """Do the chores until told to stop."""
@@ -285,9 +296,21 @@ class Chores:
         sync_changes(self._services)
 
     def _tidy(self) -> None:
-        """Rows nothing needs any more."""
-        with self._services.ledger.write() as connection:
-            housekeeping.tidy(connection, now=self._services.now())
+        """Rows nothing needs any more: some of them, so that placing orders doesn't wait; the next ones soon."""
+        services = self._services
+        if self._tidying is None:
+            self._tidying = housekeeping.Round(
+                now=services.now(), retention=services.settings.retention_days * 86_400.0
+            )
+        until = time.monotonic() + TIDY_SECONDS
+        more = True
+        while more and time.monotonic() < until:
+            with services.ledger.write() as connection:
+                more = self._tidying.batch(connection)
+        if more:
+            self._next[self._tidy] = 0.0
+        else:
+            self._tidying = None
 
 
 def _revive_own_valkey(services: Services) -> None:
@@ -308,9 +331,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        services = build_services(Settings.from_environ(os.environ))
-        services.require_migrated()
-        services.require_same_installation(ask_salesforce=True)
+        services = start_services(os.environ, ask_salesforce=True)
         sweep = Sweep(services)
         sweep.start()
     except (SettingsError, PortalError) as error:

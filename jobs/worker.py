@@ -37,7 +37,7 @@ from portal.ledger import queueing
 from portal.logs import set_up_logging
 from portal.queue.jobs import FULFILLMENTS
 from portal.queue.redis import connect_redis
-from portal.services import Services, build_services
+from portal.services import Services, start_services
 from portal.settings import Settings, SettingsError
 
 log = logging.getLogger("jobs.worker")
@@ -166,8 +166,6 @@ class Supervisor:
         """Start everybody, replace whoever dies; on SIGTERM or SIGINT stop all and return."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        self._services.require_migrated()
-        self._services.require_same_installation(ask_salesforce=True)
         self._services.ledger.dispose()
         gc.freeze()
         for _ in range(self._services.settings.fulfillment_slots):
@@ -313,7 +311,7 @@ def main(fault_point: Callable[[str], None] = nothing) -> int:
     """The process. Returns its exit code."""
     set_up_logging()
     try:
-        services = build_services(Settings.from_environ(os.environ))
+        services = start_services(os.environ, ask_salesforce=True)
         Supervisor(services, fault_point).run()
     except (SettingsError, PortalError) as error:
         print(f"The worker can't start:\n{error}", file=sys.stderr, flush=True)

@@ -11,15 +11,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from portal import setting_kinds as kind
 from portal.setting_kinds import IpNetwork
+
+#: What gunicorn.conf.py reads besides: how the web server listens.
+SERVER_VARIABLES: Final = ("WEB_BIND", "WEB_CONCURRENCY", "WEB_THREADS", "WEB_ACCESS_LOG", "WEB_LOG_LEVEL")
 
 
 class SettingsError(Exception):
@@ -55,13 +54,13 @@ class Settings:
         kind.path, Path("var"), doc="where development keeps its SQLite ledger and its embedded Valkey"
     )
     database_url: str | None = _setting(
-        kind.url("postgresql", "postgresql+psycopg", "sqlite"),
+        kind.database_url,
         needed="production",
         secret=True,
         doc="the ledger; development without it uses SQLite under PORTAL_VAR_DIR",
     )
     redis_url: str | None = _setting(
-        kind.url("redis", "rediss", "unix", "redis+sentinel"),
+        kind.redis_url,
         needed="production",
         secret=True,
         doc="the queue and the nonces; development without it starts an embedded Valkey",
@@ -160,9 +159,12 @@ class Settings:
     fulfillment_slots: int = _setting(kind.whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
     # Mail and alerts
     smtp_url: str | None = _setting(
-        kind.url("smtp", "smtps"), secret=True, doc="smtp://user:password@host:port (smtps:// for TLS from the start)"
+        kind.smtp_url,
+        needed="production",
+        secret=True,
+        doc="smtp://user:password@host:port (smtps:// for TLS from the start)",
     )
-    mail_from: str = _setting(kind.email, "orders@localhost", doc="sender of the portal's e-mails")
+    mail_from: str = _setting(kind.email, "orders@localhost", needed="production", doc="sender of the portal's e-mails")
     ops_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who may sign in as an operator")
     alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who gets alerts by e-mail")
     alert_failure_rate: float = _setting(
@@ -183,7 +185,9 @@ class Settings:
     metrics_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="addresses that may read /metrics")
     metrics_token: str | None = _setting(kind.text, secret=True, doc="bearer token that may read /metrics")
     retention_days: int = _setting(
-        kind.whole(1, 36_500), 400, doc="not used yet: days for which finished orders' details are kept"
+        kind.whole(1, 36_500),
+        400,
+        doc="days for which the details of ended orders are kept: deliveries, steps, messages, events without a person",
     )
     # Limits of the receivers, as flask-limiter writes them
     webhook_rate_limit: str = _setting(kind.rate, "6000/minute", doc="signed requests of one address")
@@ -213,9 +217,29 @@ class Settings:
         doc="sign-in links asked for by all clients together: each may cost Salesforce a query; more get a page that "
         "says so",
     )
+    # What customers are told
+    tax_note: str = _setting(
+        kind.text, "", doc="what your prices say about tax, below every sum (`Prices don't include VAT`)"
+    )
+    review_time_note: str = _setting(
+        kind.text, "", doc="when you review orders, beside BRAND_REVIEW_TIME (`We review on working days, 9 to 17 CET`)"
+    )
+    withdrawal: bool = _setting(
+        kind.boolean,
+        False,
+        doc="1: customers may withdraw from the contract on their order's page, also once it is set up",
+    )
+    accessibility_note: str = _setting(
+        kind.text, "", doc="your accessibility statement: its own page, linked from every page's foot"
+    )
     # Brand
-    brand_name: str = _setting(kind.text, "Northwind Hosting", doc="the company customers see")
-    brand_logo_url: str | None = _setting(kind.web_url, doc="its logo")
+    brand_name: str = _setting(kind.text, "Northwind Hosting", needed="production", doc="the company customers see")
+    brand_logo_url: str | None = _setting(kind.web_url, doc="its logo's address")
+    brand_logo_file: Path | None = _setting(
+        kind.image_file,
+        doc="its logo as a file on each host (SVG, PNG, WebP or JPEG, 256 KB at most); goes before the URL",
+    )
+    brand_address: str = _setting(kind.text, "", doc="its postal address, on printed orders")
     brand_accent: str = _setting(kind.colour, "#0b5fff", doc="its colour")
     brand_currency: str = _setting(
         kind.text, "USD", doc="the currency of prices, where Salesforce has only one and so names none"
@@ -223,7 +247,9 @@ class Settings:
     brand_review_time: str = _setting(
         kind.text, "one working day", doc="how long your review of an order usually takes, in words customers read"
     )
-    brand_support_email: str = _setting(kind.email, "support@localhost", doc="where customers may ask")
+    brand_support_email: str = _setting(
+        kind.email, "support@localhost", needed="production", doc="where customers may ask"
+    )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -233,12 +259,17 @@ class Settings:
         for setting in fields(cls):
             _read(setting, environ, values, faults)
         faults.extend(misspelt(environ))
-        if not faults:
-            settings = cls(**values)
-            faults = settings._contradictions(environ)
-            if not faults:
-                return settings
-        raise SettingsError(faults)
+        # Where one variable is at fault by itself, what it would contradict needn't be said as well.
+        told = {fault.partition(" ")[0].removesuffix("_FILE") for fault in faults}
+        settings = cls(**values)
+        faults += [
+            fault
+            for fault in settings._contradictions()
+            if fault.partition(" ")[0].removesuffix("_PREVIOUS") not in told
+        ]
+        if faults:
+            raise SettingsError(faults)
+        return settings
 
     @property
     def production(self) -> bool:
@@ -250,7 +281,7 @@ class Settings:
         """DATABASE_URL in SQLAlchemy's terms, or development's SQLite file."""
         if self.database_url is None:
             return f"sqlite:///{self.portal_var_dir.resolve() / 'ledger.sqlite3'}"
-        return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return kind.sqlalchemy_url(self.database_url)
 
     @property
     def salesforce_audience(self) -> str:
@@ -261,9 +292,10 @@ class Settings:
         sandbox = host == "test.salesforce.com" or ".sandbox." in host
         return "https://test.salesforce.com" if sandbox else "https://login.salesforce.com"
 
-    def _contradictions(self, environ: Mapping[str, str]) -> list[str]:
+    def _contradictions(self) -> list[str]:
+        """What is wrong with several settings together, or in production alone; each begins with a setting's name."""
         faults = []
-        if not _holds_rsa_key(self.sf_private_key_path):
+        if not kind.holds_rsa_key(self.sf_private_key_path):
             faults.append(
                 "SF_PRIVATE_KEY_PATH must name an unencrypted RSA private key in PEM form, which this file isn't: "
                 f"{self.sf_private_key_path}"
@@ -284,27 +316,41 @@ class Settings:
                     faults.append(f"{label} must have at least 32 bytes in production")
         if self.sf_webhook_secret and self.whmcs_webhook_secret and self.sf_webhook_secret == self.whmcs_webhook_secret:
             faults.append("WHMCS_WEBHOOK_SECRET must differ from SF_WEBHOOK_SECRET: each receiver has its own secret")
-        if self.production and not self.portal_base_url.startswith("https://") and not _loopback(self.portal_base_url):
+        if (
+            self.production
+            and not self.portal_base_url.startswith("https://")
+            and not kind.loopback(self.portal_base_url)
+        ):
             faults.append("PORTAL_BASE_URL must start with https:// in production")
+        if self.production:
+            faults += self._placeholders()
         return faults
 
-
-def _holds_rsa_key(path: Path) -> bool:
-    try:
-        return isinstance(load_pem_private_key(path.read_bytes(), None), RSAPrivateKey)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return False
+    def _placeholders(self) -> list[str]:
+        """What a customer would read, and nobody has set."""
+        faults = []
+        if self.brand_name == "Northwind Hosting":
+            faults.append("BRAND_NAME is the demo's: name your company")
+        for name, address in (("BRAND_SUPPORT_EMAIL", self.brand_support_email), ("MAIL_FROM", self.mail_from)):
+            if "." not in address.rpartition("@")[2]:
+                faults.append(f"{name} must be an address that customers can write to, which {address} isn't")
+        return faults
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
     """A sentence for each name that is almost a setting's: a lost letter in an allowlist's must not let everybody in.
 
-    Each begins with the name.
+    Each begins with the name. A setting that is set, under its name or as a file, is what nobody else can have meant.
     """
-    known = {name for setting in fields(Settings) for name in _names(setting)}
+    known = {name: not environ.get(name) for name in SERVER_VARIABLES}  # whether it is still to be set
+    for setting in fields(Settings):
+        names = _names(setting)
+        known |= dict.fromkeys(names, not any(environ.get(name) for name in names))
+    unset = [name for name, missing in known.items() if missing]
     faults = []
-    for name in sorted(set(environ) - known):
-        meant = difflib.get_close_matches(name, known - set(environ), n=1, cutoff=0.85)
+    for name in sorted(set(environ) - set(known)):
+        meant = difflib.get_close_matches(name, unset, n=1, cutoff=0.85)
+        meant = meant or [each for each in unset if kind.two_slips_apart(name, each)]
         if meant:
             faults.append(f"{name} is no setting: did you mean {meant[0]}?")
     return faults
@@ -313,11 +359,6 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
 def _names(setting: Field[Any]) -> list[str]:
     name = setting.name.upper()
     return [name, f"{name}_FILE"] if setting.metadata["secret"] else [name]
-
-
-def _loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 def _read(setting: Field[Any], environ: Mapping[str, str], values: dict[str, Any], faults: list[str]) -> None:

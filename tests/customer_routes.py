@@ -16,6 +16,7 @@ from tests.customers_in_process import Case
 PUBLIC = {
     "static",
     "brand_stylesheet",
+    "brand_logo",
     "checkout.catalogue_page",
     "checkout.add",
     "checkout.basket_page",
@@ -35,7 +36,15 @@ PUBLIC = {
 
 
 #: Routes of whoever is signed in, about their own account.
-OWN = {"sign_in.account", "orders.index", "checkout.review", "checkout.place_order"}
+OWN = {
+    "sign_in.account",
+    "orders.index",
+    "orders.rows",
+    "checkout.review",
+    "checkout.place_order",
+    "checkout.add_payment_method",
+    "checkout.payment_method_added",
+}
 
 
 #: Routes of one order, with what its owner gets there.

@@ -114,6 +114,13 @@ def salesforce_id(stack: Stack, reference: str) -> str:
     return str(order["sf_order_id"])
 
 
+def take_payment_methods(stack: Stack, client: int) -> None:
+    """Leave this WHMCS client without any, whatever other tests gave it."""
+    for method in stack.whmcs.get("state", objects="paymethods")["paymethods"]:
+        if str(method["userid"]) == str(client):
+            stack.whmcs.post("seed", {"delete": [{"kind": "paymethods", "id": method["id"]}]})
+
+
 def poll_address(page: Page) -> str:
     """Where an order's page asks whether something changed; "" once it no longer does."""
     element = next(iter(page.with_attribute("hx-get")), None)

@@ -51,6 +51,14 @@ SETTINGS = {
 }
 
 
+#: What a portal in production needs beyond what the demo's has.
+PRODUCTION = {
+    "PORTAL_ENV": "production",
+    "BRAND_NAME": "Northwind",
+    "BRAND_SUPPORT_EMAIL": "support@northwind.example",
+}
+
+
 @dataclass(frozen=True)
 class Answer:
     """An HTTP answer, whole."""

@@ -7,19 +7,21 @@ import re
 import secrets
 from typing import Final
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
+from portal.customers import limits
 from portal.customers.basket import Basket, LineFault
 from portal.customers.catalogue import Catalogue, CatalogueCache, CatalogueUnavailable
+from portal.customers.client_area import PAYMENT_METHODS, PaymentMethods, way_in
 from portal.customers.placing import place_soon
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
 from portal.ledger import languages, orders
-from portal.ledger.orders import Item, Order
+from portal.ledger.orders import Order
 from portal.web.context import part, services
-from portal.web.languages import current
+from portal.web.languages import current, gettext
 from portal.web.signing import digest
 
 log = logging.getLogger("portal.checkout")
@@ -28,6 +30,9 @@ pages = Blueprint("checkout", __name__)
 
 #: How long the checkout waits for Salesforce before it shows the order's page anyway.
 PLACING_WAIT_SECONDS: Final = 2.0
+
+#: Open orders of an account that are looked through for a domain ordered twice.
+MOST_OPEN: Final = 200
 
 #: No 0/O, 1/I/L, U: a reference is read out over the phone.
 _LETTERS: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -108,7 +113,7 @@ def review() -> Response | str | tuple[str, int]:
     return _review(changed=False)
 
 
-def _review(*, changed: bool) -> Response | str | tuple[str, int]:
+def _review(*, changed: bool, unanswered: bool = False) -> Response | str | tuple[str, int]:
     account = visitor().account
     if account is None:
         return to_sign_in()
@@ -120,7 +125,63 @@ def _review(*, changed: bool) -> Response | str | tuple[str, int]:
         return redirect(url_for("orders.placed", reference=placed.reference), 303)
     if not basket:
         return redirect(url_for("checkout.basket_page"), 303)
-    return render_template("review.html", basket=basket, changed=changed)
+    return render_template(
+        "review.html",
+        basket=basket,
+        changed=changed,
+        unpaid=part(PaymentMethods).missing_client(account) is not None,
+        twice=_ordered_elsewhere(basket, account.account_id),
+        unanswered=unanswered,
+    )
+
+
+def _ordered_elsewhere(basket: Basket, account_id: str) -> list[tuple[str, Order]]:
+    """Domains and hostnames of the basket that an open order of the account has, too, with that order."""
+    names = {name for item in basket.items if (name := item["domain"] or item["hostname"])}
+    if not names:
+        return []
+    with services().ledger.read() as connection:
+        known = orders.open_of_account(connection, account_id, limit=MOST_OPEN)
+    found: dict[str, Order] = {}
+    for order in known:
+        for item in order.items:
+            name = item["domain"] or item["hostname"]
+            if name in names:
+                found.setdefault(name, order)
+    return sorted(found.items())
+
+
+@pages.post("/checkout/payment-method")
+def add_payment_method() -> Response:
+    """Into the client area's payment methods, signed in there already; the basket waits here."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in(url_for("checkout.review"))
+    client_id = part(PaymentMethods).missing_client(account)
+    if client_id is None:  # there is one by now
+        return redirect(url_for("checkout.review"), 303)
+    target = way_in(client_id, PAYMENT_METHODS, who=account.account_id)
+    if target is None:
+        flash(gettext("We can’t open your account just now. Please try again in a few minutes."))
+    return redirect(target or url_for("checkout.review"), 303)
+
+
+@pages.post("/checkout/payment-method/added")
+def payment_method_added() -> Response:
+    """Back from there: look again."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in(url_for("checkout.review"))
+    if not limits.too_often("whmcs-button", account.account_id, most=10, seconds=60):
+        part(PaymentMethods).forget(account.account_id)
+        if part(PaymentMethods).missing_client(account):
+            flash(
+                gettext(
+                    "We can’t see a payment method on your account yet. "
+                    "If you’ve just added one, try again in a minute."
+                )
+            )
+    return redirect(url_for("checkout.review"), 303)
 
 
 @pages.post("/checkout")
@@ -136,6 +197,8 @@ def place_order() -> Response | str | tuple[str, int]:
         basket = Basket(session, catalogue)
         if not basket or key != basket.key or request.form.get("reviewed") != basket.fingerprint or basket.gone:
             return _review(changed=True)
+        if "again" not in request.form and _ordered_elsewhere(basket, account.account_id):
+            return _review(changed=False, unanswered=True)
         placed = _insert(basket, key)
     # Only the basket that was placed is emptied: a form sent again later mustn't take the next one.
     if session.get("basket_key") == key:
@@ -154,18 +217,6 @@ def _insert(basket: Basket, key: str) -> Order:
     account = visitor().account
     assert account is not None
     here = services()
-    items = [
-        Item(
-            name=line.product.name,
-            quantity=line.quantity,
-            unitPrice=line.product.price,
-            cycle=line.product.cycle,
-            domain=line.domain,
-            hostname=line.hostname,
-            entryId=line.product.entry_id,
-        )
-        for line in basket
-    ]
     now = here.now()
     reference = new_reference()
     checkout_key = _checkout_key(key, account.account_id)
@@ -177,7 +228,7 @@ def _insert(basket: Basket, key: str) -> Order:
                 checkout_key=checkout_key,
                 account_id=account.account_id,
                 email=account.email,
-                items=items,
+                items=basket.items,
                 currency=basket.currency,
                 total=str(basket.total),
                 now=now,
@@ -214,8 +265,10 @@ def _checkout_key(key: str, account_id: str) -> str:
 
 
 def _current_catalogue() -> Catalogue:
-    """Raises CatalogueUnavailable, which `_away` answers."""
-    return part(CatalogueCache).current()
+    """What this visitor may order: one order has one currency. Raises CatalogueUnavailable, which `_away` answers."""
+    account = visitor().account
+    preferred = services().settings.brand_currency
+    return part(CatalogueCache).current().priced_in(account.currency if account else None, preferred=preferred)
 
 
 @pages.errorhandler(CatalogueUnavailable)

@@ -1,4 +1,4 @@
-"""A customer's orders: the list, one order's page, its fragment for polling, its JSON, and what can be done about it.
+"""A customer's orders: one order's page, its fragment for polling, its JSON, and what can be done about it.
 
 Whoever may not see an order gets the answer of one that doesn't exist. Nothing here asks Salesforce or WHMCS to show an
 order: pages are made of the ledger alone. The two buttons that lead into WHMCS do ask it.
@@ -6,7 +6,6 @@ order: pages are made of the ledger alone. The two buttons that lead into WHMCS 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import re
@@ -28,9 +27,9 @@ from flask import (
 from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
-from portal.customers import limits
+from portal.customers import client_area, limits
 from portal.customers.lead_time import LeadTime
-from portal.customers.progress import Progress, tag_of, tell, word_of
+from portal.customers.progress import Progress, tell
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
@@ -48,7 +47,6 @@ log = logging.getLogger("portal.customers")
 
 pages = Blueprint("orders", __name__)
 
-PAGE_SIZE: Final = 20
 #: What an order can be called: nothing else reaches the database.
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 POLL_SECONDS: Final = 5
@@ -119,74 +117,6 @@ def _ask_who(_: NotSignedIn) -> Response:
             {"WWW-Authenticate": 'Cookie realm="order portal", form-action="/sign-in", cookie-name=portal_session'},
         ).response()
     return to_sign_in()
-
-
-# --- the list -----------------------------------------------------------------------------------------------
-
-#: What the list can be filtered by, as its address says it: the status, and whether the order waits for its customer.
-_FILTERS: Final[dict[str, tuple[CustomerStatus, bool | None]]] = {
-    "pending-review": (CustomerStatus.PENDING_REVIEW, None),
-    "activating": (CustomerStatus.ACTIVATING, None),
-    "needs-you": (CustomerStatus.FAILED, True),
-    "provisioned": (CustomerStatus.PROVISIONED, None),
-    "failed": (CustomerStatus.FAILED, False),
-    "cancelled": (CustomerStatus.CANCELLED, None),
-}
-
-
-@pages.get("/orders")
-def index() -> Response | str:
-    """The account's orders, newest first; `status` filters, `before` is where the last page ended."""
-    account = visitor().account
-    if account is None:
-        return to_sign_in()
-    chosen = request.args.get("status", "")
-    if chosen and chosen not in _FILTERS:
-        abort(404)
-    status, needs_customer = _FILTERS.get(chosen, (None, None))
-    with services().ledger.read() as connection:
-        found = orders.page_of_account(
-            connection,
-            account.account_id,
-            limit=PAGE_SIZE + 1,
-            status=status,
-            needs_customer=needs_customer,
-            before=_asked_cursor(),
-        )
-    more = len(found) > PAGE_SIZE
-    found = found[:PAGE_SIZE]
-    return render_template(
-        "orders.html",
-        orders=[(order, *tag_of(order)) for order in found],
-        filters=[(slug, word_of(each, needs_customer=bool(waits))) for slug, (each, waits) in _FILTERS.items()],
-        chosen=chosen,
-        cursor=_cursor(found[-1]) if more else "",
-        first_page="before" not in request.args,
-    )
-
-
-def _cursor(order: Order) -> str:
-    return base64.urlsafe_b64encode(f"{order.created_at!r} {order.reference}".encode()).decode().rstrip("=")
-
-
-def _asked_cursor() -> tuple[float, str] | None:
-    text = request.args.get("before", "")
-    cursor = read_cursor(text)
-    if text and cursor is None:
-        abort(404)
-    return cursor
-
-
-def read_cursor(text: str) -> tuple[float, str] | None:
-    """Moment (seconds since 1970) and reference of the order a page ended with; None for what is no cursor."""
-    try:
-        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
-    except ValueError:  # binascii's, and of what isn't ASCII
-        return None
-    moment, _, reference = decoded.partition(" ")
-    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", moment, re.ASCII) or not _REFERENCE.fullmatch(reference):
-        return None
-    return float(moment), reference
 
 
 # --- one order ----------------------------------------------------------------------------------------------
@@ -285,11 +215,11 @@ def withdraw(reference: str) -> Response:
 @pages.post("/orders/<reference>/payment-method")
 def add_payment_method(reference: str) -> Response:
     """Into the client area's payment methods, signed in there already."""
-    return _into_client_area(reference, "clientarea:payment_methods")
+    return _into_client_area(reference, client_area.PAYMENT_METHODS)
 
 
-@pages.post("/orders/<reference>/client-area")
-def client_area(reference: str) -> Response:
+@pages.post("/orders/<reference>/client-area", endpoint="client_area")
+def manage_services(reference: str) -> Response:
     """Into the client area, signed in there already."""
     return _into_client_area(reference, "clientarea:services")
 
@@ -302,12 +232,8 @@ def _into_client_area(reference: str, destination: str) -> Response:
         return to_sign_in(url_for("orders.show", reference=reference))
     client_id = what.fulfillment.client_id if what.fulfillment else None
     target = services().settings.whmcs_client_area_url
-    if client_id is not None and not _pressed_too_often(what.order):
-        try:
-            with part(Waiters).place():
-                target = services().whmcs.sso_link(client_id, destination)
-        except (UpstreamError, NoPlace) as error:
-            log.warning("No sign-in link from WHMCS", extra={"reference": what.order.reference, "error": str(error)})
+    if client_id is not None:
+        target = client_area.way_in(client_id, destination, who=what.order.reference)
     if target is None:
         flash(gettext("We can’t open your account just now. Please try again in a few minutes."))
         target = url_for("orders.show", reference=reference)

@@ -110,6 +110,7 @@ def _new_order(services: Services, order: Order) -> NewOrder:
         account_id=order.account_id,
         pricebook_id=services.settings.portal_pricebook_id,
         effective_date=datetime.fromtimestamp(order.created_at, UTC).date(),
+        currency=order.currency,
         items=tuple(
             NewOrderItem(
                 pricebook_entry_id=item["entryId"] or "",

@@ -101,7 +101,7 @@ def use_link(token: str) -> AnyResponse | tuple[str, int]:
     if link is None:
         return render_template("sign_in_link_over.html"), 410
     response = make_response(redirect(session.pop("next", None) or url_for("orders.index"), 303))
-    sign_in(response, email=link.email, contact_id=link.contact_id, account_id=link.account_id)
+    sign_in(response, link)
     language.settle(link.account_id)
     session.pop("asked_for", None)
     return response

@@ -7,7 +7,7 @@ that one order, in a cookie of its own, so that it neither ends nor widens a sig
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from portal.ledger.orders import Order
 from portal.ledger.sessions import Session
 from portal.web.context import services
 from portal.web.languages import heard
-from portal.web.signing import digest
+from portal.web.signing import SignInLink, digest
 
 ACCOUNT_COOKIE: Final = "portal_session"
 ORDER_COOKIE: Final = "portal_order_"
@@ -73,10 +73,11 @@ def _read_cookies() -> Visitor:
     return Visitor(account, singles)
 
 
-def sign_in(response: Response, *, email: str, contact_id: str | None, account_id: str) -> Session:
+def sign_in(response: Response, link: SignInLink) -> Session:
     """Sign this browser in to an account for ACCOUNT_SECONDS; its earlier session ends."""
     previous = request.cookies.get(ACCOUNT_COOKIE)
-    session, secret = _new_session(email, contact_id, account_id, None, ACCOUNT_SECONDS)
+    session, secret = _new_session(link.email, link.contact_id, link.account_id, None, ACCOUNT_SECONDS)
+    session = replace(session, currency=link.currency, client_id=link.client_id)
     with services().ledger.write() as connection:
         if previous:
             sessions.end(connection, digest("session", previous))
@@ -120,7 +121,11 @@ def secure() -> bool:
 
 
 def _new_session(
-    email: str, contact_id: str | None, account_id: str, order_reference: str | None, seconds: int
+    email: str,
+    contact_id: str | None,
+    account_id: str,
+    order_reference: str | None,
+    seconds: int,
 ) -> tuple[Session, str]:
     secret = secrets.token_urlsafe(32)
     now = services().now()

@@ -56,10 +56,17 @@ def resume(connection: Connection, *, actor: str, why: str, now: float) -> None:
     events.record(connection, "unpaused", now=now, actor=actor, detail={"why": why})
 
 
-def note_restored(connection: Connection, *, now: float, doubt_seconds: float) -> None:
+def note_restored(
+    connection: Connection,
+    *,
+    now: float,
+    doubt_seconds: float,
+    actor: str | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
     """This ledger was restored from a backup: for some time it can't vouch for what it doesn't know."""
     put(connection, "doubt_until", now + doubt_seconds, now=now)
-    events.record(connection, "ledger_restored", now=now)
+    events.record(connection, "ledger_restored", now=now, actor=actor, detail=detail)
 
 
 def next_epoch(connection: Connection, *, now: float) -> int:

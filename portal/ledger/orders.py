@@ -145,6 +145,24 @@ def page_of_account(
     return [order for order in map(_order, connection.execute(query)) if order is not None]
 
 
+def open_of_account(connection: Connection, account_id: str, *, limit: int) -> list[Order]:
+    """The account's newest orders that are being worked on, or wait for a payment method."""
+    wanted = sa.or_(
+        orders.c.status.in_([CustomerStatus.PENDING_REVIEW.value, CustomerStatus.ACTIVATING.value]),
+        sa.and_(
+            orders.c.status == CustomerStatus.FAILED.value,
+            orders.c.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value,
+        ),
+    )
+    query = (
+        sa.select(*_COLUMNS)
+        .where(orders.c.account_id == account_id, wanted)
+        .order_by(orders.c.created_at.desc(), orders.c.reference.desc())
+        .limit(limit)
+    )
+    return [order for order in map(_order, connection.execute(query)) if order is not None]
+
+
 def withdrawn(connection: Connection, sf_order_id: str) -> bool:
     """Whether the customer (or WHMCS) has cancelled this order: it must not be fulfilled any more."""
     status = connection.execute(sa.select(orders.c.status).where(orders.c.sf_order_id == sf_order_id)).scalar()

@@ -36,6 +36,7 @@ orders = sa.Table(
     sa.Column("currency", sa.String(3)),
     sa.Column("total", sa.String(30)),  # decimal text
     sa.Column("error_code", sa.String(40)),
+    sa.Column("withdrawal_asked_at", Moment),  # its customer withdrew from the contract after it had been set up
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
 )
@@ -256,6 +257,8 @@ sessions = sa.Table(
     sa.Column("contact_id", sa.String(18)),
     sa.Column("account_id", sa.String(18), nullable=False),
     sa.Column("order_reference", sa.String(40)),  # set: this session sees that one order only
+    sa.Column("client_id", sa.String(32)),  # the account's in WHMCS, where Salesforce knew it
+    sa.Column("currency", sa.String(3)),  # the account's, where Salesforce has several
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
 )
@@ -267,6 +270,7 @@ used_links = sa.Table(
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),  # digest of the link's token
     sa.Column("used_at", Moment, nullable=False),
+    sa.Column("browser", sa.String(64)),  # digest of what its form cookie holds: whose button it was
     sa.Column("expires_at", Moment, nullable=False),
 )
 sa.Index("ix_used_links_expires_at", used_links.c.expires_at)

@@ -28,6 +28,8 @@ class Session:
     order_reference: str | None
     created_at: float
     expires_at: float
+    currency: str | None = None
+    client_id: str | None = None
     language: str | None = None
 
 
@@ -56,6 +58,8 @@ def insert(connection: Connection, session: Session) -> None:
             order_reference=session.order_reference,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            currency=session.currency,
+            client_id=session.client_id,
         )
     )
 
@@ -75,6 +79,11 @@ def end_everywhere(connection: Connection, email: str) -> None:
     connection.execute(sessions.delete().where(sessions.c.email == email))
 
 
+def end_all(connection: Connection, *, now: float) -> None:
+    """Sign everybody out."""
+    connection.execute(sessions.delete().where(sessions.c.expires_at > now))
+
+
 def use_link(connection: Connection, link_id: str, *, now: float, expires_at: float) -> bool:
     """Note that a sign-in link is used; False when it was before (of two at once, one wins)."""
     try:
@@ -90,7 +99,7 @@ def link_used(connection: Connection, link_id: str) -> bool:
     return connection.execute(sa.select(used_links.c.id).where(used_links.c.id == link_id)).first() is not None
 
 
-def forget_expired(connection: Connection, *, now: float, limit: int = 500) -> int:
+def forget_expired(connection: Connection, *, now: float, limit: int) -> int:
     """Delete ended sessions and used links that have expired anyway, a bounded number; how many there were."""
     forgotten = 0
     for table in (sessions, used_links):

@@ -64,7 +64,7 @@ def last_heartbeats(connection: Connection) -> dict[str, float]:
     return {kind: float(moment) for kind, moment in connection.execute(query)}
 
 
-def forget_dead(connection: Connection, *, kind: str, started_before: float, limit: int = 100) -> int:
+def forget_dead(connection: Connection, *, kind: str, started_before: float, limit: int) -> int:
     """Delete old rows of the dead, so that the table stays small."""
     doomed = (
         sa.select(workers.c.worker_id)

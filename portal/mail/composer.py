@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from portal.domain.names import to_shown
 from portal.settings import Settings
 from portal.web import theme
-from portal.web.formatting import cycle_words, money, review_time
+from portal.web.formatting import cycle_words, line_total, money, recurring, review_time
 from portal.web.languages import ENGLISH, current, direction, gettext, language_of, ngettext, speaking
 from portal.web.signing import Links
 
@@ -44,7 +45,13 @@ class Composer:
         )
         self._templates.policies["ext.i18n.trimmed"] = True
         self._templates.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
-        self._templates.filters |= {"money": money, "cycle": cycle_words}
+        self._templates.filters |= {
+            "money": money,
+            "cycle": cycle_words,
+            "recurring": recurring,
+            "line_total": line_total,
+            "shown": to_shown,
+        }
 
     def compose(self, payload: Mapping[str, Any], *, now: float, language: str = ENGLISH) -> EmailMessage:
         """The message of {"to", "template", "context", "message_id"}; mails about an order also hold "account_id".
@@ -60,8 +67,11 @@ class Composer:
             "support": settings.brand_support_email,
             "accent": (self._accent, theme.ink_on(self._accent)),
             "base_url": settings.portal_base_url,
+            "tax_note": settings.tax_note,
             **payload.get("context", {}),
         }
+        if "items" in context:  # an org with one currency names none
+            context["currency"] = context.get("currency") or settings.brand_currency
         if template in _WITH_ORDER_LINK:
             context["order_url"] = self._links.order(
                 reference=context["reference"], account_id=str(payload["account_id"]), now=now

@@ -66,7 +66,12 @@ class Mailer:
             {
                 "account": contact.account_name,
                 "url": self._links.sign_in(
-                    email=address, contact_id=contact.id, account_id=contact.account_id, now=now
+                    email=address,
+                    contact_id=contact.id,
+                    account_id=contact.account_id,
+                    now=now,
+                    currency=contact.currency,
+                    client_id=contact.whmcs_client_id,
                 ),
             }
             for contact in accounts.values()

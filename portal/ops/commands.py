@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import getpass
-from typing import Any, NoReturn
 
 import click
-from flask import Flask, current_app
-from flask.cli import AppGroup
+from flask import Flask
 
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import State
@@ -17,20 +15,11 @@ from portal.ledger import decisions, events, fulfillments, installation, runs
 from portal.ledger.migrate import upgrade
 from portal.ops.check_order import check_order
 from portal.ops.doctor.command import doctor
-from portal.services import Services
-from portal.web.context import portal_of
-
-
-class _Group(AppGroup):
-    """Commands that end with one sentence, not a traceback, where the ledger or another side can't be used."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. Raises ClickException for every PortalError."""
-        try:
-            return super().invoke(ctx)
-        except PortalError as error:
-            _refuse(error)
-
+from portal.ops.group import Group as _Group
+from portal.ops.group import refuse as _refuse
+from portal.ops.group import services as _services
+from portal.ops.init_env import init_env
+from portal.ops.ledger_commands import ledger_group
 
 db = _Group("db", help="The ledger's database.")
 fulfillment_commands = _Group("fulfillments", help="Look at, pause and decide fulfillments.")
@@ -39,20 +28,8 @@ installation_group = _Group("installation", help="Which Salesforce and WHMCS thi
 
 def register_commands(app: Flask) -> None:
     """Add the commands to `flask`; they work, or say why not, in an app without settings, too."""
-    for command in (db, fulfillment_commands, installation_group, doctor, check_order):
+    for command in (db, fulfillment_commands, installation_group, ledger_group, doctor, init_env, check_order):
         app.cli.add_command(command)
-
-
-def _services(*, migrated: bool = True) -> Services:
-    """The portal's services. migrated: refuse where `flask db upgrade` has to come first."""
-    found = portal_of(current_app).services
-    if migrated:
-        found.require_migrated()
-    return found
-
-
-def _refuse(error: Exception) -> NoReturn:
-    raise click.ClickException(str(error))
 
 
 @db.command("upgrade")

@@ -7,11 +7,13 @@ catalogues'. Everything is written in the current language (portal.web.languages
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Any, Final
 
 from babel.dates import format_date, format_time, get_datetime_format
+from babel.lists import format_list
 from babel.numbers import format_currency, get_currency_symbol
 
 from portal.domain.mapping import normalise_cycle
@@ -20,6 +22,10 @@ from portal.web.languages import ENGLISH, current, gettext
 #: How a locale writes days and times where we differ from it: English of no region, which not only Americans read.
 _DAYS: Final = {ENGLISH: "d MMMM y"}
 _TIMES: Final = {ENGLISH: "HH:mm"}
+
+#: Cycles that recur, the shortest first.
+_RECURRING: Final = ("monthly", "quarterly", "semiannually", "annually", "biennially", "triennially")
+_ONCE: Final = ("onetime", "free")
 
 
 def money(amount: str | Decimal | None, currency: str | None) -> str:
@@ -43,6 +49,30 @@ def money(amount: str | Decimal | None, currency: str | None) -> str:
     if symbol[-1:].isalpha():  # the CLDR's currencySpacing, which Babel leaves out: "KWD 1.250", not "KWD1.250"
         text = re.sub(rf"{re.escape(symbol)}(?=\d)", f"{symbol}\u00a0", text, count=1)
     return text.strip()
+
+
+def recurring(items: Iterable[Mapping[str, Any]], currency: str | None) -> str:
+    """What comes after the first payment, by cycle: "$15.00 a month and $120.00 a year"; "" for nothing.
+
+    items: each with unitPrice (decimal text), quantity and cycle (as Salesforce spells it).
+    """
+    sums: dict[str, Decimal] = {}
+    for item in items:
+        cycle = normalise_cycle(item["cycle"]) or (item["cycle"] or "").lower()
+        if cycle and cycle not in _ONCE:
+            sums[cycle] = sums.get(cycle, Decimal(0)) + line_total(item)
+    cycles = sorted(sums, key=lambda cycle: _RECURRING.index(cycle) if cycle in _RECURRING else len(_RECURRING))
+    amounts = [f"{money(sums[cycle], currency)} {cycle_words(cycle)}" for cycle in cycles if sums[cycle]]
+    return format_list(amounts, locale=current())
+
+
+def line_total(item: Mapping[str, Any]) -> Decimal:
+    """Price times quantity of an order's line; what is no number costs nothing."""
+    try:
+        price = Decimal(item["unitPrice"])
+    except (InvalidOperation, TypeError):
+        return Decimal(0)
+    return price * int(item["quantity"]) if price.is_finite() else Decimal(0)
 
 
 def cycle_words(spelling: str | None) -> str:

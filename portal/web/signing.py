@@ -38,6 +38,8 @@ class SignInLink:
     contact_id: str | None
     account_id: str
     expires_at: float
+    currency: str | None = None  # the account's, where Salesforce has several
+    client_id: str | None = None  # the account's in WHMCS, where Salesforce knows it
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,31 @@ class Links:
         self._order = _serializer(keys, "portal.order-link")
         self._seal = MultiFernet([Fernet(_sealing_key(key)) for key in reversed(keys)])
 
-    def sign_in(self, *, email: str, contact_id: str | None, account_id: str, now: float) -> str:
+    def sign_in(
+        self,
+        *,
+        email: str,
+        contact_id: str | None,
+        account_id: str,
+        now: float,
+        currency: str | None = None,
+        client_id: str | None = None,
+    ) -> str:
         """The whole address of a new sign-in link, good for SIGN_IN_SECONDS from `now` (seconds since 1970)."""
         sealed = self._seal.encrypt(email.encode()).decode()
         content = [secrets.token_urlsafe(12), contact_id, account_id, sealed, int(now) + SIGN_IN_SECONDS]
+        content += [currency, client_id]
         token = self._sign_in.dumps(content)
         return f"{self._base_url}{SIGN_IN_PATH}{_text(token)}"
 
     def read_sign_in(self, token: str) -> SignInLink | None:
         """What a sign-in link says, expired or not; None for one we didn't sign."""
         try:
-            nonce, contact_id, account_id, sealed, expires_at = self._sign_in.loads(token)
+            nonce, contact_id, account_id, sealed, expires_at, *rest = self._sign_in.loads(token)
             email = self._seal.decrypt(sealed).decode()
         except (BadData, InvalidToken, ValueError, TypeError):
             return None
-        return SignInLink(digest("link", nonce), email, contact_id, account_id, float(expires_at))
+        return SignInLink(digest("link", nonce), email, contact_id, account_id, float(expires_at), *rest[:2])
 
     def order(self, *, reference: str, account_id: str, now: float) -> str:
         """The whole address of an order link, good for ORDER_SECONDS from `now` (seconds since 1970)."""

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.browser
 LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (390, 1280)]
 
 #: Routes whose answer is no page.
-NO_PAGE = {"static", "brand_stylesheet", "orders.as_json"}
+NO_PAGE = {"static", "brand_stylesheet", "brand_logo", "orders.as_json"}
 
 
 @dataclass
@@ -78,16 +78,16 @@ def filled_basket(tab: Tab, site: Site) -> None:
 
 def broken_line(tab: Tab, site: Site) -> None:
     tab.go("/")
-    card = tab.page.locator(".product").first
+    card = tab.page.locator(".product", has=tab.page.locator("input[name=quantity]")).first
     card.locator("input[name=quantity]").fill("0")
-    for box in card.locator("input[name=domain], input[name=hostname]").all():
-        box.fill("one.example.com")
     card.get_by_role("button").click()
     tab.waits_for("There is a problem")
 
 
 def broken_quantity(tab: Tab, site: Site) -> None:
-    filled_basket(tab, site)
+    card = tab.go("/").page.locator(".product", has=tab.page.locator("input[name=quantity]")).first
+    card.get_by_role("button").click()
+    tab.page.wait_for_url("**/basket")
     tab.page.locator("input[name=quantity]").first.fill("0")
     tab.page.get_by_role("button", name="Update").first.click()
     tab.waits_for("There is a problem")
@@ -205,7 +205,12 @@ PAGES: dict[str, dict[str, Go]] = {
         "too-often": renewed_too_often,
     },
     "sign_in.account": {"account": path("/account"), "stale-form": stale_form},
-    "orders.index": {"orders": path("/orders"), "orders-filtered": path("/orders?status=failed")},
+    "orders.index": {
+        "orders": path("/orders"),
+        "orders-filtered": path("/orders?status=failed"),
+        "orders-searched": path("/orders?q=nothing+like+it"),
+    },
+    "orders.rows": {"orders-after-poll": path("/orders?q=ada-only")},
     "orders.show": {f"order-{name}": order_page(name) for name in SITUATIONS},
     "orders.status": {"order-after-poll": fragment},
     "orders.placed": {"placed": order_page("pending-review", "/placed")},

@@ -78,11 +78,12 @@ def faults(language: str, template: Catalog) -> tuple[list[str], list[str], list
     for key in wanted:
         found = catalog.get(_first(key))
         strings = _strings(found) if found is not None else []
-        if not strings or not all(each.strip() for each in strings):
+        complete = bool(strings) and all(each.strip() for each in strings)
+        if not complete:
             missing.append(f"{language}: {_first(key)}")
         if found is not None and found.fuzzy:
             fuzzy.append(f"{language}: {_first(key)}")
-        if found is not None and strings:
+        if found is not None and complete:
             other += [f"{language}: {why}: {_first(key)}" for why in _wrong(found, strings, catalog.num_plurals)]
     other += [f"{language}: no longer said: {_first(each.id)}" for each in texts(catalog) if each.id not in wanted]
     if not mo(language).exists() or mo(language).read_bytes() != _as_mo(catalog):

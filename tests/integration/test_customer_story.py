@@ -26,6 +26,7 @@ from tests.customers import (
     poll_address,
     salesforce_id,
     sign_in,
+    take_payment_methods,
 )
 from tests.stack import Stack, http
 
@@ -276,6 +277,7 @@ def test_what_is_being_set_up_can_no_longer_be_withdrawn(stack: Stack) -> None:
 
 
 def test_a_missing_payment_method_is_added_and_the_order_goes_on(stack: Stack) -> None:
+    take_payment_methods(stack, 2)
     with Visitor() as grace:
         sign_in(stack, grace, "grace")
         reference = place_order(stack, grace, "support")

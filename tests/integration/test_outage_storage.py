@@ -23,14 +23,14 @@ from tests.fulfilling import (
     until,
     whmcs_orders,
 )
-from tests.stack import Answer, Stack, http
+from tests.stack import PRODUCTION, Answer, Stack, http
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("storage")
     settings = {
-        "PORTAL_ENV": "production",
+        **PRODUCTION,
         "WHMCS_MAX_REQUEST_SECONDS": "2",
         "DATABASE_URL": f"sqlite:///{folder.resolve() / 'ledger.sqlite3'}?timeout=1",
     }

@@ -142,7 +142,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         counters.add(c, "counter", "label", 1)
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
-        housekeeping.tidy(c, now=NOW * 100)
+        assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
     _after_the_end(ledger, settings)
     list(_FromLedger(ledger).collect())
 
@@ -204,6 +204,7 @@ def _customers(c: Connection) -> None:
         for before in (None, (NOW, "P-1")):
             for waits in (None, True, False):
                 orders.page_of_account(c, ACCOUNT, limit=9, status=status, needs_customer=waits, before=before)
+    orders.open_of_account(c, ACCOUNT, limit=9)
     orders.due_placements(c, now=NOW, limit=9)
     orders.claim_placement(c, "P-3", now=NOW)
     orders.postpone_placement(c, "P-3", NOW)
@@ -224,6 +225,7 @@ def _customers(c: Connection) -> None:
     languages.of_account(c, ACCOUNT)
     sessions.end(c, "id")
     sessions.end_everywhere(c, "a@example.com")
+    sessions.end_all(c, now=NOW)
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
     sessions.link_used(c, "link")
 
