@@ -26,7 +26,7 @@ from portal.ledger import orders
 from portal.ledger.orders import Item, Order
 from portal.ledger.sessions import Session
 from portal.web.context import services
-from portal.web.languages import ngettext
+from portal.web.languages import current, ngettext
 
 #: The orders' own blueprint: one guard, one answer to strangers.
 pages = order_pages.pages
@@ -95,7 +95,7 @@ class Found:
     def version(self) -> str:
         """Changes whenever the page would show something else."""
         shown = [(row.order.reference, row.headline, row.names, row.tag) for row in self.rows]
-        return hashlib.blake2s(repr((shown, self.cursor)).encode(), digest_size=6).hexdigest()
+        return hashlib.blake2s(repr((current(), shown, self.cursor)).encode(), digest_size=6).hexdigest()
 
 
 @pages.get("/orders")
