@@ -9,7 +9,7 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update bench house coverage clean
+.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -67,6 +67,9 @@ i18n-check: $(VENV)/.dev ## every text customers read, in every language; ends w
 
 i18n-update: $(VENV)/.dev ## bring the translators' catalogues up to date with the source, and say what is left to do
 	@exec $(BIN)/python -m tests.i18n.catalogues
+
+test-alerts: $(VENV)/.dev ## what operators are told, received by real HTTP and SMTP listeners; and Prometheus' rules
+	@exec $(BIN)/python -m pytest tests/integration/test_alerts.py tests/integration/test_webhook_alerts.py tests/unit/test_monitoring.py
 
 bench: $(VENV)/.dev ## how many deliveries a second are accepted; ends with a JSON line
 	@exec $(BIN)/python -m bench.accept

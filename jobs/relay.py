@@ -27,8 +27,9 @@ from portal.errors import PortalError
 from portal.ledger import events, fulfillments, outbox
 from portal.ledger.outbox import Message
 from portal.mail.mailer import Mailer
+from portal.ops.alerts import sender
+from portal.ops.alerts.evaluate import EVERY, evaluate
 from portal.services import Services
-from portal.webhooks.alerts import send_alert
 
 log = logging.getLogger("jobs.relay")
 
@@ -39,6 +40,7 @@ LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesf
 LONGEST_AFTER_REFUSAL = 900.0  # the same where it was refused, and of mails and alerts
 REQUESTED = 2000  # orders that were clicked and not heard: as many as one page of an answer holds
 REFUSALS = 6  # so often a message that can never be taken is tried
+LATE_SECONDS = 5.0  # after which the sweep carries an alert that no relay has carried
 REVIVE_EVERY = 10.0  # seconds
 GONE_AFTER = 86_400.0  # seconds for which a record that isn't found may come back
 
@@ -100,6 +102,8 @@ class Relay:
         self._services = services
         self._worker_id = worker_id
         self._mailer = Mailer(services)
+        self._alert = partial(sender.send, services)
+        self._next_look = 0.0
         self._revived_at = float("-inf")
 
     # --- write-backs ---
@@ -189,7 +193,18 @@ class Relay:
 
     def mail(self) -> int:
         """Send one due mail to a customer and one due alert."""
-        return self._send({"mail": self._mailer.send, "alert": partial(send_alert, self._services)})
+        if time.monotonic() >= self._next_look:  # the sweep looks, too: it may be what there is to tell of
+            self._next_look = time.monotonic() + EVERY
+            evaluate(self._services)
+        return self._send({"mail": self._mailer.send, "alert": self._alert})
+
+    def late_alerts(self) -> int:
+        """Carry an alert that nobody has carried for LATE_SECONDS: that no worker runs may be what it says."""
+        with self._services.ledger.read() as connection:
+            due = outbox.longest_overdue(connection, "alert")
+        if due is None or self._services.now() - due < LATE_SECONDS:
+            return 0
+        return self._send({"alert": self._alert})
 
     def sign_in(self) -> int:
         """Answer one ask for a sign-in link, unless mails to customers are due: those go first."""
@@ -237,7 +252,13 @@ class Relay:
                     self._refused(connection, message, error)
             elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
                 for message in messages:  # it changed while it was told: say it again
-                    outbox.again(connection, message.id, due_at=services.now(), error="the order changed meanwhile")
+                    outbox.again(
+                        connection,
+                        message.id,
+                        now=services.now(),
+                        due_at=services.now(),
+                        error="the order changed meanwhile",
+                    )
             else:
                 self._sent(connection, messages)
                 if told is not None:
@@ -282,11 +303,19 @@ class Relay:
         if error.code == "circuit_open":
             pause = error.retry_after or 1.0
         else:
-            refused = error.permanent or error.setup is not None or message.kind != "salesforce"
-            longest = LONGEST_AFTER_REFUSAL if refused else LONGEST_PAUSE
+            seldom = error.refused or message.kind != "salesforce"
+            longest = LONGEST_AFTER_REFUSAL if seldom else LONGEST_PAUSE
             pause = min(2.0 ** min(message.tries, 16), longest) * random.uniform(0.8, 1.2)
         due_at = now + max(pause, error.retry_after or 0.0)
-        outbox.again(connection, message.id, due_at=due_at, error=str(error), code=error.code)
+        outbox.again(
+            connection,
+            message.id,
+            now=now,
+            due_at=due_at,
+            error=str(error),
+            code=error.code,
+            refused=error.refused,
+        )
 
     def _revive(self, connection: Connection, message: Message) -> None:
         """This one got through: what was refused for its last reason, or for a fault of the set-up, is due now."""

@@ -21,6 +21,7 @@ from types import FrameType
 from redis import RedisError
 
 from jobs.process import HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
+from jobs.relay import Relay
 from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
 from portal.domain.ids import salesforce_id_18
@@ -28,6 +29,7 @@ from portal.domain.model import UpstreamError
 from portal.errors import PortalError
 from portal.ledger import (
     audits,
+    bulk,
     circuits,
     fulfillments,
     housekeeping,
@@ -35,9 +37,12 @@ from portal.ledger import (
     orders,
     queueing,
     restored,
+    totals,
     workers,
 )
 from portal.logs import set_up_logging
+from portal.ops.alerts import certificates
+from portal.ops.alerts.evaluate import EVERY, evaluate
 from portal.services import Services, start_services
 from portal.settings import SettingsError
 
@@ -49,6 +54,7 @@ LOST_AFTER = 1.5  # seconds after which a job that is on no queue, and whose ord
 AUDIT_JOB_EVERY = 5.0
 HANGING_SECONDS = 15.0  # a sweep whose round takes longer lets another one act
 LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
+NOTE_EVERY = 5.0  # seconds between two notes of a whole round, for metrics and alerts
 EPOCH = "portal:epoch"
 EPOCH_SECONDS = 10.0
 TIDY_SECONDS = 1.0  # how long housekeeping goes on before other chores have their turn
@@ -68,6 +74,7 @@ class Sweep:
         self._enqueued_audits: dict[str, float] = {}
         self.acting = False
         self._next_epoch = 0.0
+        self._next_note = 0.0
 
     def start(self) -> None:
         """Register in the ledger."""
@@ -89,6 +96,13 @@ class Sweep:
         self._find_lost_jobs()
         self._enqueue_due()
         self._send_audits()
+        self._note_round()
+
+    def _note_round(self) -> None:
+        if time.monotonic() >= self._next_note:
+            self._next_note = time.monotonic() + NOTE_EVERY
+            with self.services.ledger.write() as connection:
+                installation.put(connection, totals.SWEEP_ROUND, True, now=self.services.now())
 
     # --- who is alive, and who leads ---
 
@@ -238,13 +252,17 @@ class Chores:
     def __init__(self, services: Services, sweep: Sweep) -> None:
         self._services = services
         self._sweep = sweep
+        self._relay = Relay(services, sweep.worker_id)
         # What, how often in seconds, and when next on the monotonic clock.
         self._chores: list[tuple[Callable[[], None], float]] = [
+            (self._bulk_acts, 1.0),
             (self._place_orders, 1.0),
             (self._probe_circuits, 1.0),
             (self._find_requested, 60.0),
             (self._learn_changes, 60.0),
             (self._tidy, 60.0),
+            (self._alert, EVERY),
+            (self._look_at_certificates, 3600.0),
         ]
         self._next: dict[Callable[[], None], float] = {}
         self._tidying: housekeeping.Round | None = None  # the pass over the ledger that is under way
@@ -262,6 +280,17 @@ class Chores:
                     log.warning("A chore has to wait", extra={"chore": chore.__name__, "error": str(error)})
                 except Exception:
                     log.exception("A chore failed", extra={"chore": chore.__name__})
+
+    def _bulk_acts(self) -> None:
+        """The next orders of what an operator began for many at once."""
+        services = self._services
+        with services.ledger.read() as connection:
+            if not bulk.any_running(connection):
+                return
+        with services.ledger.write() as connection:
+            to_run = bulk.advance(connection, now=services.now())
+        for sf_order_id in to_run:
+            services.jobs.send(sf_order_id)
 
     def _place_orders(self) -> None:
         """Orders that Salesforce hasn't confirmed yet."""
@@ -294,6 +323,15 @@ class Chores:
     def _learn_changes(self) -> None:
         """Orders that were rejected or cancelled in Salesforce, in bulk."""
         sync_changes(self._services)
+
+    def _alert(self) -> None:
+        """What operators are to be told; it is sent from here where no worker does."""
+        evaluate(self._services)
+        while self._relay.late_alerts():
+            pass
+
+    def _look_at_certificates(self) -> None:
+        certificates.look(self._services)
 
     def _tidy(self) -> None:
         """Rows nothing needs any more: some of them, so that placing orders doesn't wait; the next ones soon."""

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from portal.clients.circuit_breaker import Breaker
 from portal.clients.concurrency import InFlightLimit
 from portal.clients.http import Hooks, SendChecks
+from portal.clients.observed import CallTotals
 from portal.clients.salesforce.client import SalesforceClient
 from portal.clients.smtp import SmtpTransport
 from portal.clients.whmcs.client import WhmcsClient
@@ -154,22 +155,27 @@ def build_services(settings: Settings) -> Services:
     salesforce_breaker = Breaker(
         ledger, "salesforce", now=time.time, recovered=_wake(ErrorCode.SALESFORCE_UNAVAILABLE, settings)
     )
+    salesforce: SalesforceClient = SalesforceClient.from_settings(
+        settings,
+        Hooks(
+            before_call=salesforce_breaker.check,
+            before_send=send_checks,
+            after_call=CallTotals(ledger, salesforce_breaker.heard, now=time.time, quota=lambda: salesforce.api_usage),
+        ),
+    )
     return Services(
         settings=settings,
         ledger=ledger,
         redis=redis,
         jobs=JobQueue(redis),
-        salesforce=SalesforceClient.from_settings(
-            settings,
-            Hooks(before_call=salesforce_breaker.check, before_send=send_checks, after_call=salesforce_breaker.heard),
-        ),
+        salesforce=salesforce,
         whmcs=WhmcsClient.from_settings(
             settings,
             Hooks(
                 before_call=whmcs_breaker.check,
                 slot=in_flight.slot,
                 before_send=send_checks,
-                after_call=whmcs_breaker.heard,
+                after_call=CallTotals(ledger, whmcs_breaker.heard, now=time.time),
             ),
         ),
         smtp=SmtpTransport.from_settings(settings),

@@ -19,7 +19,7 @@ from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.customers.waiters import Waiters
 from portal.domain.names import to_shown
 from portal.services import Services
-from portal.setting_kinds import IMAGES
+from portal.settings.kinds import IMAGES
 from portal.web import formatting, languages, security_headers, theme
 from portal.web.context import portal_of
 

@@ -100,6 +100,7 @@ class Run:
         self.current: Step | None = None
         self._done = done
         self._hints = row.hints
+        self._requested_at = row.requested_at
         self.waiting_code = row.waiting_code
         self._written_at = 0.0
         self.salesforce_written_at = row.salesforce_written_at
@@ -238,6 +239,7 @@ class Run:
             service_ids=self.service_ids,
             audit_due_at=self._first_audit(connection, state, code, now=now),
             hints=self._hints,
+            requested_at=self._requested_at,
             salesforce_status=self.salesforce_status,
         )
         if code is ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
@@ -314,8 +316,11 @@ class Run:
             self.context.salesforce.update_order(self.id, fields)
         except UpstreamError as error:
             log.error("Failed to update order status in Salesforce", extra=extra | {"error": str(error)})
-            due_at, text, code = self.context.now() + (error.retry_after or 2.0), str(error), error.code
-            self.later(lambda c: outbox.again(c, message_id, due_at=due_at, error=text, code=code))
+            now, text, code = self.context.now(), str(error), error.code
+            due_at, refused = now + (error.retry_after or 2.0), error.refused
+            self.later(
+                lambda c: outbox.again(c, message_id, now=now, due_at=due_at, error=text, code=code, refused=refused)
+            )
             return False
         log.info("Order status updated in Salesforce", extra=extra)
         self.salesforce_status = status

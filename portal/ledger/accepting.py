@@ -61,6 +61,7 @@ def accept(connection: Connection, delivery: Delivery, *, now: float) -> Accepte
         keep=delivery.nonce_seconds,
         sf_order_id=delivery.sf_order_id,
         idempotency_key=delivery.idempotency_key,
+        requested_by=delivery.requested_by,
     )
     if not new_nonce:
         raise NonceUsed("this nonce was used before")

@@ -96,6 +96,7 @@ def record(
     keep: float,
     sf_order_id: str | None = None,
     idempotency_key: str | None = None,
+    requested_by: str | None = None,
 ) -> bool:
     """Write one delivery under its nonce_id (portal.webhooks.nonces); False when that nonce was used before.
 
@@ -105,6 +106,7 @@ def record(
         "nonce": nonce_id,
         "sf_order_id": sf_order_id,
         "idempotency_key": idempotency_key,
+        "requested_by": requested_by,
         "received_at": now,
         "expires_at": now + max(keep, DELIVERY_SECONDS),
     }

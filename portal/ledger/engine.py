@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from portal.errors import PortalError
+from portal.ledger import counters
 
 BUSY_SECONDS = 30.0
 
@@ -41,9 +42,6 @@ POSTGRES: Final = {
     "keepalives_count": 2,
     "options": "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=20s",
 }
-#: Seconds for an answer: more than the server itself takes for any statement. A server that is frozen ends nothing, and
-#: its kernel still acknowledges every packet for it.
-ANSWER_SECONDS: Final = 25.0
 
 
 #: SQLSTATEs of a statement that this user may not run, or this server doesn't take: a standby.
@@ -64,6 +62,7 @@ class Ledger:
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        self.gathered = counters.Gathered()  # what is counted outside of transactions, until the next one
         self._pool_size = pool_size
         self._engine: sa.Engine | None = None
         self._pid = os.getpid()
@@ -123,14 +122,20 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         committing = False
+        gathered: counters.Amounts = {}
         try:
             with self.engine.connect() as connection:
                 if self.sqlite:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
+                counters.begin(connection)
                 yield connection
+                gathered = self.gathered.take()
+                counters.write(connection, gathered)
                 committing = True
                 connection.commit()
         except (DBAPIError, PoolTimeout) as error:
+            if not committing:
+                self.gathered.give_back(gathered)
             if committing and isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise CommitUnknown("the database went away while committing") from error
             raise _translate(error, self.url) from error

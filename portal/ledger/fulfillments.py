@@ -23,7 +23,7 @@ from portal.domain.model import (
 )
 from portal.domain.protocol import Facts
 from portal.domain.write_back import Standing
-from portal.ledger import events, installation, orders, outbox
+from portal.ledger import events, installation, orders, outbox, totals
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, services
 
@@ -74,6 +74,7 @@ class Fulfillment:
     created_at: float
     updated_at: float
     finished_at: float | None
+    handled_at: float | None
 
     @property
     def finished(self) -> bool:
@@ -219,7 +220,14 @@ def _insert(
         "created_at": now,
         "updated_at": now,
     }
-    connection.execute(insert(connection, fulfillments).values(values).on_conflict_do_nothing())
+    inserted = connection.execute(
+        insert(connection, fulfillments)
+        .values(values)
+        .on_conflict_do_nothing()
+        .execution_options(preserve_rowcount=True)
+    )
+    if inserted.rowcount == 1:
+        totals.moved(connection, None, State.QUEUED)
     show(connection, sf_order_id, State.QUEUED, now=now)
 
 
@@ -246,7 +254,7 @@ def start_again(
 
     Returns the row as it now is (another caller may have been first).
     """
-    connection.execute(
+    done = connection.execute(
         sa.update(fulfillments)
         .where(_F.sf_order_id == row.sf_order_id, _F.state == row.state, _F.attempt == row.attempt)
         .values(
@@ -268,10 +276,13 @@ def start_again(
             requested_by=requested_by,
             updated_at=now,
             finished_at=None,
+            handled_at=None,
             audit_due_at=None,
             **{"history_complete": row.history_complete and installation.history_complete(connection), **changes},
         )
     )
+    if done.rowcount == 1:
+        totals.moved(connection, row.state, State.QUEUED)
     show(connection, row.sf_order_id, State.QUEUED, now=now)
     again = get(connection, row.sf_order_id)
     assert again is not None

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
-from portal.ledger import deliveries, events, payment_hints, sessions, workers
+from portal.ledger import deliveries, events, hourly, operator_sessions, payment_hints, sessions, workers
 from portal.ledger.schema import events as events_table
 from portal.ledger.schema import fulfillments, outbox, steps
 
@@ -80,12 +80,13 @@ class Round:
             deliveries.forget_keys(connection, now=now, limit=BATCH),
             sessions.forget_expired(connection, now=now, limit=BATCH),
             payment_hints.forget_old(connection, now=now, limit=BATCH),
+            operator_sessions.forget_expired(connection, now=now, limit=BATCH),
         ]
         for kind in ("fulfill", "relay", "sweep"):
             counts.append(
                 workers.forget_dead(connection, kind=kind, started_before=now - DEAD_WORKERS_KEPT, limit=BATCH)
             )
-        self.deleted += sum(counts)
+        self.deleted += sum(counts) + hourly.forget_old(connection, now=now)
         return max(counts) >= BATCH
 
     def _page(self, connection: Connection, table: sa.Table) -> bool:

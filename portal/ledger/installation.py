@@ -28,6 +28,12 @@ def get_for_update(connection: Connection, key: str) -> Any:
     return connection.execute(query).scalar_one_or_none()
 
 
+def noted_at(connection: Connection, key: str) -> float | None:
+    """When (seconds since 1970) the value under `key` was put there; None: never."""
+    query = sa.select(installation.c.updated_at).where(installation.c.key == key)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def put(connection: Connection, key: str, value: Any, *, now: float) -> None:
     """Keep a JSON value under `key`."""
     row = {"value": value, "updated_at": now}

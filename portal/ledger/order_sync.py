@@ -71,6 +71,8 @@ def sync(
         if "status" in seen:  # told only as long as nobody has told anything else meanwhile
             update = update.where(orders_table.c.status == known.status.value)
         connection.execute(update.values(updated_at=now, **seen))
+        if "items" in seen and seen["items"] != known.items:
+            orders.index_domains(connection, known.reference, seen["items"])
 
 
 def _insert(connection: Connection, reference: str, sf_order_id: str, seen: dict[str, Any], *, now: float) -> None:
@@ -87,6 +89,7 @@ def _insert(connection: Connection, reference: str, sf_order_id: str, seen: dict
         )
         .on_conflict_do_nothing()  # another process has learnt of it in the same moment
     )
+    orders.index_domains(connection, reference, seen.get("items", []))
 
 
 def _first_status(connection: Connection, sf_order_id: str) -> CustomerStatus:

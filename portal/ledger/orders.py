@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode
 from portal.errors import PortalError
 from portal.ledger import outbox
-from portal.ledger.schema import fulfillments, orders
+from portal.ledger.engine import insert
+from portal.ledger.schema import fulfillments, order_domains, orders
 
 PLACING: Final = "placing"  # Salesforce hasn't confirmed it yet
 PLACED: Final = "placed"
@@ -205,6 +206,15 @@ def insert_placed_here(
         )
     except IntegrityError as error:
         raise AlreadyPlaced("this checkout has become an order already") from error
+    index_domains(connection, reference, items)
+
+
+def index_domains(connection: Connection, reference: str, items: Sequence[Item]) -> None:
+    """Let the order be found by its items' domains and hostnames."""
+    names = {(item["domain"] or item["hostname"] or "").lower()[:255] for item in items} - {""}
+    if names:
+        rows = [{"domain": name, "reference": reference} for name in sorted(names)]
+        connection.execute(insert(connection, order_domains).values(rows).on_conflict_do_nothing())
 
 
 def due_placements(connection: Connection, *, now: float, limit: int) -> list[str]:

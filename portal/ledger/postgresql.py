@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 
-from portal.ledger.engine import ANSWER_SECONDS
-
 RV = TypeVar("RV")
+
+#: Seconds for an answer: more than the server itself takes for any statement. A server that is frozen ends nothing, and
+#: its kernel still acknowledges every packet for it.
+ANSWER_SECONDS: Final = 25.0
 
 
 class BoundedConnection(psycopg.Connection[Any]):

@@ -23,7 +23,7 @@ from portal.domain.model import (
     StepState,
 )
 from portal.domain.protocol import Facts
-from portal.ledger import counters, installation
+from portal.ledger import hourly, installation, totals
 from portal.ledger.engine import insert
 from portal.ledger.fulfillments import Fulfillment, get, show
 from portal.ledger.schema import fulfillments, services, steps, workers
@@ -51,16 +51,16 @@ def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: floa
     """
     if installation.paused(connection):
         return None
-    claimed = connection.execute(
-        sa.update(fulfillments)
-        .where(
-            _F.sf_order_id == sf_order_id,
-            _F.state.in_((State.QUEUED, State.WAITING)),
-            _F.due_at <= now,
+    for state in (State.QUEUED, State.WAITING):
+        claimed = connection.execute(
+            sa.update(fulfillments)
+            .where(_F.sf_order_id == sf_order_id, _F.state == state, _F.due_at <= now)
+            .values(state=State.RUNNING, owner=worker_id, fence=_F.fence + 1, updated_at=now)
         )
-        .values(state=State.RUNNING, owner=worker_id, fence=_F.fence + 1, updated_at=now)
-    )
-    if claimed.rowcount != 1:
+        if claimed.rowcount == 1:
+            totals.moved(connection, state, State.RUNNING)
+            break
+    else:
         return None
     # Locked, so that a takeover that declares us dead comes either before (we see it) or after (it sees our order).
     query = sa.select(workers.c.dead).where(workers.c.worker_id == worker_id)
@@ -75,6 +75,8 @@ def update(connection: Connection, lease: Lease, *, now: float, **values: Any) -
     done = connection.execute(sa.update(fulfillments).where(*_held(lease)).values(updated_at=now, **values))
     if done.rowcount != 1:
         raise LeaseLost("another worker owns this order now")
+    if "state" in values:
+        totals.moved(connection, State.RUNNING, values["state"])  # whoever holds a lease under its name runs it
 
 
 def finish(
@@ -88,11 +90,13 @@ def finish(
     service_ids: Sequence[str],
     audit_due_at: float | None,
     hints: int,
+    requested_at: float,
     **values: Any,
 ) -> None:
     """End a run: the fulfillment's state, what its customer sees, and what is counted. Raises LeaseLost.
 
     hints: how many the run had seen. One that came meanwhile brings the next audit on at once.
+    requested_at: the signed moment of the click, from which on the attempt's duration counts.
     """
     update(
         connection,
@@ -114,7 +118,8 @@ def finish(
     )
     _index_services(connection, lease.sf_order_id, service_ids)
     show(connection, lease.sf_order_id, state, now=now, error_code=error_code)
-    counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
+    totals.attempt_ended(connection, success=state is State.PROVISIONED, seconds=now - requested_at)
+    hourly.note(connection, state, now - requested_at, now=now)
 
 
 def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
@@ -182,7 +187,14 @@ def begin_step(connection: Connection, sf_order_id: str, attempt: int, fence: in
 
 def end_step(connection: Connection, step_id: int, state: StepState, detail: JsonObject | None, *, now: float) -> None:
     """Record a step's outcome. To be called in the transaction of a fenced write."""
-    connection.execute(sa.update(steps).where(steps.c.id == step_id).values(state=state, ended_at=now, detail=detail))
+    ended = connection.execute(
+        sa.update(steps)
+        .where(steps.c.id == step_id)
+        .values(state=state, ended_at=now, detail=detail)
+        .returning(steps.c.name, steps.c.started_at)
+    ).one_or_none()
+    if ended is not None:
+        totals.step_ended(connection, Step(ended.name), seconds=now - ended.started_at)
 
 
 def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[str]:
@@ -193,11 +205,11 @@ def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[st
     return set(connection.execute(query).scalars())
 
 
-def steps_of(connection: Connection, sf_order_id: str, limit: int = 200) -> list[StepRow]:
-    """The recorded steps of an order, in their order; the newest `limit` of them."""
+def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
+    """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
     query = (
         sa.select(*(steps.c[f.name] for f in fields(StepRow)))
-        .where(steps.c.sf_order_id == sf_order_id)
+        .where(steps.c.sf_order_id == sf_order_id, *([] if before is None else [steps.c.id < before]))
         .order_by(steps.c.attempt.desc(), steps.c.id.desc())
         .limit(limit)
     )

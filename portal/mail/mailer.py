@@ -27,7 +27,7 @@ class Mailer:
         self._composer = Composer(services.settings)
 
     def send(self, payload: Mapping[str, Any]) -> None:
-        """Send one: {"template": "sign_in", "address"}, or what `Composer.compose` takes.
+        """Send one: {"template": "sign_in" or "operator_sign_in", "address"}, or what `Composer.compose` takes.
 
         Raises UpstreamError: `permanent` ones needn't be tried again. Of an address Salesforce doesn't know, no mail.
         """
@@ -37,18 +37,37 @@ class Mailer:
                 log.info("A sign-in link was asked for an address Salesforce doesn't know")
                 return
             payload = sign_in
+        elif payload["template"] == "operator_sign_in":
+            operator = self._operator_payload(str(payload["address"]))
+            if operator is None:
+                log.info("A link into /ops was asked for an address that isn't in OPS_EMAILS")
+                return
+            payload = operator
         language = self._language(payload)
         self._services.smtp.send(self._composer.compose(payload, now=self._services.now(), language=language))
         log.info("Mail sent", extra={"template": payload["template"], "messageId": payload["message_id"]})
 
     def _language(self, payload: Mapping[str, Any]) -> str:
-        """The account's; else the one the mail was asked for in."""
+        """The account's; else the one the mail was asked for in. Operators' mails are English."""
+        if "account_id" not in payload:
+            return ENGLISH
         with self._services.ledger.read() as connection:
             found = languages.of_account(connection, str(payload["account_id"]))
         asked_in = payload.get("language")
         if found is not None and (found.chosen or asked_in is None):
             return found.language
         return str(asked_in or ENGLISH)
+
+    def _operator_payload(self, address: str) -> dict[str, Any] | None:
+        """A link into /ops for an address of OPS_EMAILS; None for every other."""
+        if address not in {each.address for each in self._services.settings.ops_emails}:
+            return None
+        return {
+            "to": address,
+            "template": "operator_sign_in",
+            "context": {"url": self._links.operator(address, now=self._services.now())},
+            "message_id": f"operator.{secrets.token_hex(12)}",
+        }
 
     def _sign_in_payload(self, address: str, language: str) -> dict[str, Any] | None:
         """A link for each account the address is a Contact of; None for an address that is none.

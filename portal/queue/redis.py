@@ -17,8 +17,8 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from portal.errors import PortalError
 from portal.queue.embedded import ensure_valkey
 from portal.queue.patience import TRIP_SECONDS, have_patience
-from portal.setting_kinds import SentinelAddress, sentinel_address
 from portal.settings import Settings
+from portal.settings.addresses import SentinelAddress, sentinel_address
 
 #: Seconds for which a starting process waits for a Redis that isn't there yet: both may have been started together.
 START_SECONDS: Final = 5.0

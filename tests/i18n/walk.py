@@ -250,8 +250,8 @@ def mails(app: Flask, language: str) -> Iterator[Seen]:
 
 
 def templates() -> list[str]:
-    """The names of all mails."""
-    return sorted(path.stem for path in TEMPLATES.glob("*.txt") if not path.name.startswith("_"))
+    """The names of all mails to customers; operators' are English."""
+    return sorted(path.stem for path in TEMPLATES.glob("*.txt") if not path.name.startswith(("_", "operator_")))
 
 
 def pages_of(app: Flask) -> set[str]:

@@ -34,21 +34,26 @@ from portal.fulfillment import audit
 from portal.fulfillment.run import RunContext
 from portal.ledger import (
     audits,
+    bulk,
     circuits,
     counters,
     decisions,
     deliveries,
     events,
     fulfillments,
+    hourly,
     housekeeping,
     installation,
     languages,
+    operator_sessions,
+    order_record,
     order_sync,
     orders,
     outbox,
     payment_hints,
     queueing,
     runs,
+    search,
     sessions,
     workers,
 )
@@ -56,7 +61,7 @@ from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated, upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import metadata
-from portal.ops.metrics import _FromLedger
+from portal.ops.metrics import FromLedger
 from portal.webhooks import security_events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,8 +148,10 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
         assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
+    with ledger.write() as c:
+        _operators(c)
     _after_the_end(ledger, settings)
-    list(_FromLedger(ledger).collect())
+    list(FromLedger(ledger, now=lambda: NOW).collect())
 
 
 def _workers_and_messages(c: Connection) -> None:
@@ -177,7 +184,7 @@ def _workers_and_messages(c: Connection) -> None:
     outbox.put_off(c, message, due_at=NOW)
     outbox.drop(c, message, now=NOW)
     outbox.sent(c, message, now=NOW)
-    outbox.again(c, message, due_at=NOW, error="x")
+    outbox.again(c, message, now=NOW, due_at=NOW, error="x", refused=True)
     outbox.dead(c, message, error="x")
 
 
@@ -287,6 +294,7 @@ def _fulfillments(c: Connection) -> None:
         service_ids=["5"],
         audit_due_at=NOW,
         hints=again.hints,
+        requested_at=NOW,
     )
     fulfillments.by_service(c, "5")
     fulfillments.request_forgotten(c, OTHER, now=NOW, provisioned=True)
@@ -304,6 +312,53 @@ def _fulfillments(c: Connection) -> None:
     audits.claim_audit(c, audited, due_again_at=NOW)
     audits.settle(c, audited, due_at=NOW, audits=1)
     audits.doubt(c, audited, ErrorCode.OUTCOME_UNCERTAIN, "x", now=NOW)
+
+
+def _operators(c: Connection) -> None:
+    operator_sessions.insert(c, "id", "olga@example.com", now=NOW, expires_at=NOW + 9)
+    operator_sessions.email_of(c, "id", now=NOW)
+    operator_sessions.end(c, "id")
+    for wanted in (
+        search.Filter(),
+        search.Filter(State.FAILED),
+        search.Filter(State.FAILED, "OUTCOME_UNCERTAIN", NOW - 9, NOW + 9),
+        search.Filter(State.WAITING, "WHMCS_UNAVAILABLE"),
+        search.Filter(code="OUTCOME_UNCERTAIN", until=NOW),
+    ):
+        for before in (None, (NOW, ORDER)):
+            search.page(c, wanted, limit=9, before=before)
+        search.count(c, wanted, most=9)
+    search.oldest(c, State.WAITING, limit=9)
+    for most in (0, 9):
+        for state in State:
+            search.count_up_to(c, state, most=most)
+    item = orders.Item(
+        name="Hosting", quantity=1, unitPrice="1", cycle=None, domain="www.example.com", hostname=None, entryId=None
+    )
+    orders.index_domains(c, "P-1", [item])
+    for text in (ORDER, "P-1", "00000100", "7", "a@example.com", "www.example.com", "key", "#5"):
+        search.find(c, text)
+    order_record.clicks(c, ORDER)
+    message = outbox.put(c, "mail", "P-1", {"template": "received"}, now=NOW)
+    assert message is not None
+    order_record.messages(c, "mail", ["P-1"])
+    order_record.mail_again(c, message, ["P-1"], now=NOW, name="again")
+    order_record.unsent(c, "mail", most=9)
+    hourly.last(c, 24, now=NOW)
+    row = {"state": State.FAILED, "plan": {"lines": [{}]}, "elected_whmcs_id": "7"}
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == ORDER).values(row))
+    decisions.mark_handled(c, ORDER, now=NOW, actor="olga", why="x")
+    decisions.retry_from(c, ORDER, Step.WHMCS_ACCEPT, now=NOW, actor="olga", why="x")
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == ORDER).values(row))
+    for act in ("write_back", "retry"):
+        number = bulk.freeze(c, act, search.Filter(State.FAILED), shown={}, actor="olga", why="x", now=NOW)
+        bulk.some_orders(c, number, limit=9)
+        bulk.begin(c, number, actor="olga", now=NOW)
+        bulk.any_running(c)
+        bulk.advance(c, now=NOW)
+        bulk.get(c, number)
+    end = {"state": State.PROVISIONED}
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == ORDER).values(end))
 
 
 def _after_the_end(ledger: Ledger, settings: Any) -> None:

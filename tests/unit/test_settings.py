@@ -10,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from portal.setting_kinds import sentinel_address
 from portal.settings import Settings, SettingsError
+from portal.settings.addresses import sentinel_address
+from portal.settings.kinds import Operator
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
@@ -162,6 +163,8 @@ MISSPELT = [
     ("REDIS_URL", "redis+sentinel:///service/0"),
     ("MAIL_FROM", "orders"),
     ("OPS_EMAILS", "ops@example.com, boss"),
+    ("OPS_EMAILS", "ops@example.com:write"),
+    ("OPS_EMAILS", "ops@example.com, OPS@example.com:read"),
     ("ALERT_FAILURE_RATE", "10%"),
     ("ALERT_FAILURE_RATE", "1.5"),
     ("SECURITY_ALERT_WEBHOOK", "hooks.example.com"),
@@ -350,6 +353,7 @@ def test_every_secret_may_come_from_a_file(production: dict[str, str], tmp_path:
         "SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x",
     }.get(name, "from-a-file-0123456789abcdef0123456789\n")
     production["WHMCS_WEBHOOK_SECRET"] = f"whmcs-{LONG}"
+    production["SECURITY_ALERT_WEBHOOK"] = "https://hooks.example.com/x"
     production.pop(name, None)
     path = tmp_path / "secret"
     path.write_text(f"{value}\n")
@@ -392,7 +396,7 @@ def test_values_are_typed(production: dict[str, str]) -> None:
             "WHMCS_CREATE_CLIENTS": "1",
             "FULFILLMENT_RETRY_SCHEDULE": "1,2.5",
             "FULFILLMENT_MAX_WAITERS": "0",
-            "OPS_EMAILS": "a@example.com, b@example.com",
+            "OPS_EMAILS": "A@example.com, b@example.com:read",
         }
     )
     assert settings.sf_webhook_ip_allowlist == (
@@ -402,7 +406,7 @@ def test_values_are_typed(production: dict[str, str]) -> None:
     assert settings.whmcs_create_clients is True
     assert settings.fulfillment_retry_schedule == (1.0, 2.5)
     assert settings.fulfillment_max_waiters == 0
-    assert settings.ops_emails == ("a@example.com", "b@example.com")
+    assert settings.ops_emails == (Operator("a@example.com", True), Operator("b@example.com", False))
     assert settings.ledger_url == "postgresql+psycopg://portal@db/portal"
 
 
@@ -420,3 +424,26 @@ def test_the_audience_follows_the_login_address(environ: dict[str, str], login: 
     assert Settings.from_environ(environ | {"SF_LOGIN_URL": login, "SF_AUDIENCE": "https://x"}).salesforce_audience == (
         "https://x"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"ALERT_EMAILS": "ops@example.com", "SMTP_URL": ""}, "ALERT_EMAILS is set although SMTP_URL isn't"),
+        ({"SECURITY_ALERT_SECRET": "x"}, "SECURITY_ALERT_SECRET is set although SECURITY_ALERT_WEBHOOK isn't"),
+        ({"ALERT_FAILURE_RATE": "0.2"}, "ALERT_FAILURE_RATE is set, but nobody would be told"),
+        ({"ALERT_AFTER_SECONDS": "5"}, "ALERT_AFTER_SECONDS is set, but nobody would be told"),
+        ({"SF_CERTIFICATE_PATH": __file__}, "SF_CERTIFICATE_PATH must name a file with a certificate"),
+    ],
+)
+def test_half_configured_alerting_stops_the_start(environ: dict[str, str], changes: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ(environ | changes)
+    assert [each for each in caught.value.faults if each.startswith(fault)], caught.value.faults
+
+
+def test_alerting_that_is_whole_starts(environ: dict[str, str]) -> None:
+    mails = {"ALERT_EMAILS": "ops@example.com", "SMTP_URL": "smtp://mail.example.com", "ALERT_FAILURE_RATE": "0.2"}
+    assert Settings.from_environ(environ | mails).alert_failure_rate == 0.2
+    hook = {"SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x", "ALERT_STUCK_SECONDS": "60"}
+    assert Settings.from_environ(environ | hook).alert_stuck_seconds == 60.0

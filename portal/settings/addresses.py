@@ -1,53 +1,14 @@
-"""The kinds of settings: how one variable's text becomes a value. Each raises ValueError with what it wants instead."""
+"""Addresses of servers, as libpq, Redis and mail servers take them: checked at the start, not at the first order."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def text(raw: str) -> str:
-    """Any text."""
-    return raw
-
-
-def url(*schemes: str) -> Callable[[str], str]:
-    """An address of one of these schemes."""
-
-    def parse(raw: str) -> str:
-        try:
-            parts = urlsplit(raw)
-        except ValueError:  # its own text repeats the address
-            raise ValueError("must be an address, which this isn't") from None
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
-            raise ValueError(f"must be an address that starts with {' or '.join(s + '://' for s in schemes)}")
-        return raw
-
-    return parse
-
-
-def web_url(raw: str) -> str:
-    """An http(s) address, without the slash at its end."""
-    value = url("http", "https")(raw).rstrip("/")
-    parts = urlsplit(value)
-    _hosts(parts, usual_port=0)
-    if not parts.hostname or parts.username or parts.query or parts.fragment or "," in parts.netloc:
-        raise ValueError("must be a plain http:// or https:// address without user, query or fragment")
-    return value
-
-
-# --- addresses of servers ------------------------------------------------------------------------------------------
+from portal.settings.kinds import boolean
 
 #: What libpq takes for these; a misspelt one would only be found out when a connection is made.
 _LIBPQ: Final = {
@@ -205,166 +166,26 @@ def _refuse_unknown(options: dict[str, str], known: set[str]) -> None:
         raise ValueError(f"has something behind its ? that nothing here understands{hint}; {_ENCODE}")
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """A whole number from `low` to `high`."""
-
-    def parse(raw: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", raw) or not low <= int(raw) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(raw)
-
-    return parse
-
-
-def decimal(low: float, high: float) -> Callable[[str], float]:
-    """A number from `low` to `high`, with six decimal places at most."""
-
-    def parse(raw: str) -> float:
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", raw) or not low <= float(raw) <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
-        return float(raw)
-
-    return parse
-
-
-def choice(*words: str) -> Callable[[str], str]:
-    """One of these words."""
+def url(*schemes: str) -> Callable[[str], str]:
+    """An address of one of these schemes."""
 
     def parse(raw: str) -> str:
-        if raw not in words:
-            raise ValueError(f"must be one of: {', '.join(words)}")
+        try:
+            parts = urlsplit(raw)
+        except ValueError:  # its own text repeats the address
+            raise ValueError("must be an address, which this isn't") from None
+        if parts.scheme not in schemes or not (parts.netloc or parts.path):
+            raise ValueError(f"must be an address that starts with {' or '.join(s + '://' for s in schemes)}")
         return raw
 
     return parse
 
 
-def boolean(raw: str) -> bool:
-    """1 or 0, or the words for it."""
-    if raw.lower() in ("1", "true", "yes", "on"):
-        return True
-    if raw.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be 1 or 0")
-
-
-def words(raw: str) -> tuple[str, ...]:
-    """Texts separated by commas; spaces around them don't count."""
-    return tuple(word.strip() for word in raw.split(",") if word.strip())
-
-
-def networks(raw: str) -> tuple[IpNetwork, ...]:
-    """IP addresses and CIDR blocks separated by commas."""
-    networks = []
-    for word in words(raw):
-        try:
-            networks.append(ipaddress.ip_network(word))
-        except ValueError as error:
-            raise ValueError(f"has {word!r}, which is no IP address or CIDR block ({error})") from None
-    return tuple(networks)
-
-
-def emails(raw: str) -> tuple[str, ...]:
-    """E-mail addresses separated by commas."""
-    addresses = words(raw)
-    for address in addresses:
-        email(address)
-    return addresses
-
-
-def email(raw: str) -> str:
-    """One e-mail address: whether it exists only a mail can tell."""
-    if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", raw):
-        raise ValueError(f"has {raw!r}, which is no e-mail address")
-    return raw
-
-
-def schedule(raw: str) -> tuple[float, ...]:
-    """Seconds separated by commas, at least one."""
-    pauses = words(raw)
-    if not pauses or not all(re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", pause) for pause in pauses):
-        raise ValueError("must be seconds separated by commas, such as 5,30,120")
-    return tuple(float(pause) for pause in pauses)
-
-
-def rate(raw: str) -> str:
-    """A rate as flask-limiter writes it."""
-    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", raw):
-        raise ValueError("must be a rate such as 600/minute (per second, minute, hour or day)")
-    return raw
-
-
-def colour(raw: str) -> str:
-    """A colour as #rrggbb."""
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", raw):
-        raise ValueError("must be a colour such as #0b5fff")
-    return raw
-
-
-def readable_file(raw: str) -> Path:
-    """The path of a file that can be read."""
-    path = Path(raw)
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise ValueError(f"names a file that can't be read ({error.strerror}): {raw}") from None
-    return path
-
-
-#: What browsers show, by the end of a file's name.
-IMAGES = {
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-}
-MOST_IMAGE_BYTES = 256 * 1024
-
-
-def image_file(raw: str) -> Path:
-    """The path of an image that can be read."""
-    path = readable_file(raw)
-    if path.suffix.lower() not in IMAGES:
-        raise ValueError(f"must name an SVG, PNG, WebP or JPEG file: {raw}")
-    if path.stat().st_size > MOST_IMAGE_BYTES:
-        raise ValueError(f"names a file of more than {MOST_IMAGE_BYTES // 1024} KB: {raw}")
-    return path
-
-
-def path(raw: str) -> Path:
-    """A path, whether there is something or not."""
-    return Path(raw)
-
-
-def holds_rsa_key(path: Path) -> bool:
-    """Whether a file is the PEM of an RSA private key without a passphrase."""
-    try:
-        return isinstance(load_pem_private_key(path.read_bytes(), None), RSAPrivateKey)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
-        return False
-
-
-def loopback(url: str) -> bool:
-    """Whether a web address is one of this machine alone."""
-    host = urlsplit(url).hostname or ""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
-
-
-def two_slips_apart(name: str, other: str) -> bool:
-    """Whether two slips of a finger (a letter lost, added, exchanged or swapped) lead from one name to the other; one,
-    where the names are too short to be told from another program's.
-    """
-    allowed = 1 if len(other) < 8 else 2
-    if abs(len(name) - len(other)) > allowed or not set(name) & set(other):
-        return False
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(name, 1):
-        last, before, row = before, row, [i]
-        for j, wanted in enumerate(other, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
-            if i > 1 and j > 1 and letter == other[j - 2] and name[i - 2] == wanted:
-                cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
-    return row[-1] <= allowed
+def web_url(raw: str) -> str:
+    """An http(s) address, without the slash at its end."""
+    value = url("http", "https")(raw).rstrip("/")
+    parts = urlsplit(value)
+    _hosts(parts, usual_port=0)
+    if not parts.hostname or parts.username or parts.query or parts.fragment or "," in parts.netloc:
+        raise ValueError("must be a plain http:// or https:// address without user, query or fragment")
+    return value

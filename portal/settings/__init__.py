@@ -6,16 +6,17 @@ Each field below is one environment variable of the same name in capitals. A sec
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from portal import setting_kinds as kind
-from portal.setting_kinds import IpNetwork
+from portal.settings import addresses, checks
+from portal.settings import kinds as kind
+from portal.settings.kinds import IpNetwork
+from portal.settings.reading import almost, read, setting
 
 #: What gunicorn.conf.py reads besides: how the web server listens.
 SERVER_VARIABLES: Final = ("WEB_BIND", "WEB_CONCURRENCY", "WEB_THREADS", "WEB_ACCESS_LOG", "WEB_LOG_LEVEL")
@@ -29,225 +30,243 @@ class SettingsError(Exception):
         self.faults = faults
 
 
-def _setting(
-    parse: Callable[[str], Any], default: Any = None, *, secret: bool = False, needed: str = "", doc: str
-) -> Any:
-    """One variable. needed: "" optional, "always", or "production". Its default stands when it is unset or empty."""
-    return field(default=default, metadata={"parse": parse, "secret": secret, "needed": needed, "doc": doc})
-
-
 @dataclass(frozen=True)
 class Settings:
     """See docs/setup.md for what each is for. Optional ones without a default are None or empty."""
 
     # Where it runs
-    portal_env: str = _setting(
+    portal_env: str = setting(
         kind.choice("production", "development"), "production", doc="`production` or `development`"
     )
-    portal_base_url: str = _setting(
-        kind.web_url,
+    portal_base_url: str = setting(
+        addresses.web_url,
         "http://127.0.0.1:8000",
         needed="production",
         doc="the address customers use, with its path prefix if any; every link is built from it",
     )
-    portal_var_dir: Path = _setting(
+    portal_var_dir: Path = setting(
         kind.path, Path("var"), doc="where development keeps its SQLite ledger and its embedded Valkey"
     )
-    database_url: str | None = _setting(
-        kind.database_url,
+    database_url: str | None = setting(
+        addresses.database_url,
         needed="production",
         secret=True,
         doc="the ledger; development without it uses SQLite under PORTAL_VAR_DIR",
     )
-    redis_url: str | None = _setting(
-        kind.redis_url,
+    redis_url: str | None = setting(
+        addresses.redis_url,
         needed="production",
         secret=True,
         doc="the queue and the nonces; development without it starts an embedded Valkey",
     )
-    secret_key: str | None = _setting(
+    secret_key: str | None = setting(
         kind.text, secret=True, needed="production", doc="signs sessions and links; at least 32 characters"
     )
-    secret_key_previous: str | None = _setting(
+    secret_key_previous: str | None = setting(
         kind.text, secret=True, doc="the SECRET_KEY before the last rotation: still verifies"
     )
-    trusted_proxies: tuple[IpNetwork, ...] = _setting(
+    trusted_proxies: tuple[IpNetwork, ...] = setting(
         kind.networks, (), doc="addresses (CIDR) of proxies whose X-Forwarded-For or Forwarded header is believed"
     )
     # Salesforce
-    sf_login_url: str = _setting(
-        kind.web_url, "", needed="always", doc="where a token is asked for: `https://login.salesforce.com` or My Domain"
+    sf_login_url: str = setting(
+        addresses.web_url,
+        "",
+        needed="always",
+        doc="where a token is asked for: `https://login.salesforce.com` or My Domain",
     )
-    sf_audience: str | None = _setting(
+    sf_audience: str | None = setting(
         kind.text, doc="the JWT's audience; derived from SF_LOGIN_URL where unset (login or test.salesforce.com)"
     )
-    sf_client_id: str = _setting(kind.text, "", needed="always", doc="the External Client App's consumer key")
-    sf_username: str = _setting(kind.text, "", needed="always", doc="the API user")
-    sf_private_key_path: Path = _setting(
+    sf_client_id: str = setting(kind.text, "", needed="always", doc="the External Client App's consumer key")
+    sf_username: str = setting(kind.text, "", needed="always", doc="the API user")
+    sf_private_key_path: Path = setting(
         kind.readable_file, Path(), needed="always", doc="PEM file of the private key that signs the JWT"
     )
-    sf_api_version: str = _setting(kind.text, "67.0", doc="REST API version")
-    sf_webhook_secret: str = _setting(
+    sf_certificate_path: Path | None = setting(
+        kind.certificate_file, doc="PEM file of that key's certificate, as Salesforce has it: its end is told in time"
+    )
+    sf_api_version: str = setting(kind.text, "67.0", doc="REST API version")
+    sf_webhook_secret: str = setting(
         kind.text,
         "",
         secret=True,
         needed="always",
         doc="signs Salesforce's calls to us; at least 32 bytes in production",
     )
-    sf_webhook_secret_previous: str | None = _setting(
+    sf_webhook_secret_previous: str | None = setting(
         kind.text, secret=True, doc="the secret before the last rotation: still verifies"
     )
-    sf_webhook_ip_allowlist: tuple[IpNetwork, ...] = _setting(
+    sf_webhook_ip_allowlist: tuple[IpNetwork, ...] = setting(
         kind.networks, (), doc="addresses (CIDR) Salesforce may call from; empty: any"
     )
-    sf_unfulfillable_statuses: tuple[str, ...] = _setting(
+    sf_unfulfillable_statuses: tuple[str, ...] = setting(
         kind.words, ("Draft", "Cancelled", "Rejected"), doc="Order.Status values that are never fulfilled"
     )
-    webhook_timestamp_tolerance: int = _setting(
+    webhook_timestamp_tolerance: int = setting(
         kind.whole(1000, 86_400_000), 300_000, doc="milliseconds a signed timestamp may be off, both ways"
     )
-    portal_pricebook_id: str = _setting(kind.text, "", needed="always", doc="the Pricebook2 the catalogue is made of")
+    portal_pricebook_id: str = setting(kind.text, "", needed="always", doc="the Pricebook2 the catalogue is made of")
     # WHMCS
-    whmcs_api_url: str = _setting(kind.web_url, "", needed="always", doc="…/includes/api.php")
-    whmcs_api_identifier: str = _setting(kind.text, "", secret=True, needed="always", doc="API credentials' identifier")
-    whmcs_api_secret: str = _setting(kind.text, "", secret=True, needed="always", doc="API credentials' secret")
-    whmcs_api_access_key: str | None = _setting(
+    whmcs_api_url: str = setting(addresses.web_url, "", needed="always", doc="…/includes/api.php")
+    whmcs_api_identifier: str = setting(kind.text, "", secret=True, needed="always", doc="API credentials' identifier")
+    whmcs_api_secret: str = setting(kind.text, "", secret=True, needed="always", doc="API credentials' secret")
+    whmcs_api_access_key: str | None = setting(
         kind.text, secret=True, doc="the access key of WHMCS' configuration.php, instead of an IP allowlist there"
     )
-    whmcs_payment_method: str | None = _setting(
+    whmcs_payment_method: str | None = setting(
         kind.text, doc="system name of the gateway orders are placed with (`mailin`); unset: the client's own default"
     )
-    whmcs_invoice_gateways: tuple[str, ...] = _setting(
+    whmcs_invoice_gateways: tuple[str, ...] = setting(
         kind.words, (), doc="gateways that need no stored payment method (bank transfer)"
     )
-    whmcs_marker_custom_field: str | None = _setting(
+    whmcs_marker_custom_field: str | None = setting(
         kind.text, doc="name of a product custom field that also carries the order's reference (sfOrderId=…)"
     )
-    whmcs_max_request_seconds: float = _setting(
+    whmcs_max_request_seconds: float = setting(
         kind.decimal(0.5, 3600), 120.0, doc="the longest a request can still take effect in WHMCS after it was sent"
     )
-    whmcs_max_in_flight: int = _setting(kind.whole(1, 1000), 8, doc="WHMCS calls at the same time, over all workers")
-    whmcs_create_clients: bool = _setting(
+    whmcs_max_in_flight: int = setting(kind.whole(1, 1000), 8, doc="WHMCS calls at the same time, over all workers")
+    whmcs_create_clients: bool = setting(
         kind.boolean, False, doc="1: an account without a WHMCS client gets one (AddClient)"
     )
-    whmcs_price_source: str = _setting(
+    whmcs_price_source: str = setting(
         kind.choice("whmcs", "salesforce"), "whmcs", doc="whose prices count; `salesforce` sends priceoverride"
     )
-    whmcs_client_area_url: str | None = _setting(kind.web_url, doc="the client area, linked from a provisioned order")
-    whmcs_webhook_secret: str | None = _setting(
+    whmcs_client_area_url: str | None = setting(
+        addresses.web_url, doc="the client area, linked from a provisioned order"
+    )
+    whmcs_admin_url: str | None = setting(
+        addresses.web_url, doc="WHMCS' admin area, linked from `/ops`; unset: `admin` beside `includes`"
+    )
+    whmcs_webhook_secret: str | None = setting(
         kind.text, secret=True, doc="signs WHMCS' calls to us; without it that receiver doesn't exist"
     )
-    whmcs_webhook_secret_previous: str | None = _setting(kind.text, secret=True, doc="as for Salesforce")
-    whmcs_webhook_ip_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="as for Salesforce")
+    whmcs_webhook_secret_previous: str | None = setting(kind.text, secret=True, doc="as for Salesforce")
+    whmcs_webhook_ip_allowlist: tuple[IpNetwork, ...] = setting(kind.networks, (), doc="as for Salesforce")
     # Fulfillment
-    fulfillment_wait_seconds: float = _setting(
+    fulfillment_wait_seconds: float = setting(
         kind.decimal(0, 120), 25.0, doc="how long a webhook request waits for the outcome at most"
     )
-    fulfillment_max_waiters: int | None = _setting(
+    fulfillment_max_waiters: int | None = setting(
         kind.whole(0, 10_000), doc="webhook requests that may wait at once in one web process; default: its threads - 4"
     )
-    fulfillment_retry_schedule: tuple[float, ...] = _setting(
+    fulfillment_retry_schedule: tuple[float, ...] = setting(
         kind.schedule,
         (5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0),
         doc="seconds before each retry of a transient failure; after the last the order is Failed",
     )
-    whmcs_audit_schedule: tuple[float, ...] = _setting(
+    whmcs_audit_schedule: tuple[float, ...] = setting(
         kind.schedule,
         (3600.0, 86_400.0, 604_800.0, 2_592_000.0),
         doc="seconds after which a provisioned order is looked at in WHMCS again; the last one repeats",
     )
-    fulfillment_slots: int = _setting(kind.whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
+    fulfillment_slots: int = setting(kind.whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
     # Mail and alerts
-    smtp_url: str | None = _setting(
-        kind.smtp_url,
+    smtp_url: str | None = setting(
+        addresses.smtp_url,
         needed="production",
         secret=True,
         doc="smtp://user:password@host:port (smtps:// for TLS from the start)",
     )
-    mail_from: str = _setting(kind.email, "orders@localhost", needed="production", doc="sender of the portal's e-mails")
-    ops_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who may sign in as an operator")
-    alert_emails: tuple[str, ...] = _setting(kind.emails, (), doc="not used yet: who gets alerts by e-mail")
-    alert_failure_rate: float = _setting(
-        kind.decimal(0, 1), 0.1, doc="not used yet: share of failed fulfillments that alerts"
+    mail_from: str = setting(kind.email, "orders@localhost", needed="production", doc="sender of the portal's e-mails")
+    ops_emails: tuple[kind.Operator, ...] = setting(
+        kind.operators,
+        (),
+        doc="who may sign in to `/ops`: `name@host` may act, `name@host:read` only looks; without it nobody may",
     )
-    alert_window_seconds: int = _setting(
-        kind.whole(10, 86_400), 3600, doc="not used yet: over how many seconds that share is taken"
+    alert_emails: tuple[str, ...] = setting(kind.emails, (), doc="who gets alerts by e-mail; needs SMTP_URL")
+    alert_failure_rate: float = setting(kind.decimal(0, 1), 0.1, doc="share of failed attempts above which is alerted")
+    alert_window_seconds: int = setting(kind.whole(10, 86_400), 3600, doc="over how many seconds that share is taken")
+    alert_minimum_attempts: int = setting(
+        kind.whole(1, 1_000_000), 10, doc="of fewer attempts in that time the share says nothing"
     )
-    security_alert_webhook: str | None = _setting(
-        kind.web_url, secret=True, doc="gets a digest of security events that exceed a rate"
+    alert_after_seconds: float = setting(
+        kind.decimal(0, 86_400),
+        120.0,
+        doc="how long an outage, a refusal or a silence must last before it is told, and be over before that is",
     )
-    security_alert_secret: str | None = _setting(
-        kind.text, secret=True, doc="signs that digest; unset: a key derived from SECRET_KEY"
+    alert_stuck_seconds: float = setting(
+        kind.decimal(1, 31_536_000), 3600.0, doc="age of an unfinished order that is told as stuck"
     )
-    security_alert_events: int = _setting(kind.whole(1, 1_000_000), 20, doc="security events that make a digest …")
-    security_alert_window_seconds: int = _setting(kind.whole(1, 86_400), 300, doc="… when they come within so long")
-    security_alert_cooldown_seconds: int = _setting(kind.whole(0, 86_400), 900, doc="pause between two digests")
-    metrics_allowlist: tuple[IpNetwork, ...] = _setting(kind.networks, (), doc="addresses that may read /metrics")
-    metrics_token: str | None = _setting(kind.text, secret=True, doc="bearer token that may read /metrics")
-    retention_days: int = _setting(
+    alert_certificate_days: int = setting(
+        kind.whole(1, 365), 21, doc="days before a certificate expires from which on that is told"
+    )
+    security_alert_webhook: str | None = setting(
+        addresses.web_url, secret=True, doc="gets alerts, and a digest of security events that exceed a rate"
+    )
+    security_alert_secret: str | None = setting(
+        kind.text, secret=True, doc="signs what that address gets; unset: a key derived from SECRET_KEY"
+    )
+    security_alert_events: int = setting(kind.whole(1, 1_000_000), 20, doc="security events that make a digest …")
+    security_alert_window_seconds: int = setting(kind.whole(1, 86_400), 300, doc="… when they come within so long")
+    security_alert_cooldown_seconds: int = setting(kind.whole(0, 86_400), 900, doc="pause between two digests")
+    metrics_allowlist: tuple[IpNetwork, ...] = setting(kind.networks, (), doc="addresses that may read /metrics")
+    metrics_token: str | None = setting(kind.text, secret=True, doc="bearer token that may read /metrics")
+    retention_days: int = setting(
         kind.whole(1, 36_500),
         400,
         doc="days for which the details of ended orders are kept: deliveries, steps, messages, events without a person",
     )
     # Limits of the receivers, as flask-limiter writes them
-    webhook_rate_limit: str = _setting(kind.rate, "6000/minute", doc="signed requests of one address")
-    webhook_global_limit: str = _setting(kind.rate, "12000/minute", doc="signed requests of all addresses together")
-    webhook_forgery_limit: str = _setting(kind.rate, "600/minute", doc="forged requests of one address before 429s")
+    webhook_rate_limit: str = setting(kind.rate, "6000/minute", doc="signed requests of one address")
+    webhook_global_limit: str = setting(kind.rate, "12000/minute", doc="signed requests of all addresses together")
+    webhook_forgery_limit: str = setting(kind.rate, "600/minute", doc="forged requests of one address before 429s")
     # Catalogue
-    catalogue_domain_families: tuple[str, ...] = _setting(
+    catalogue_domain_families: tuple[str, ...] = setting(
         kind.words,
         ("Hosting", "Web Hosting", "Domain", "Domains", "SSL"),
         doc="Product2.Family values whose products need a domain name",
     )
-    catalogue_hostname_families: tuple[str, ...] = _setting(
+    catalogue_hostname_families: tuple[str, ...] = setting(
         kind.words,
         ("Server", "Servers", "VPS", "Dedicated Server"),
         doc="Product2.Family values whose products need a hostname",
     )
     # Limits of the customers' pages
-    sign_in_mails_per_hour: int = _setting(
+    sign_in_mails_per_hour: int = setting(
         kind.whole(1, 100_000), 5, doc="sign-in links mailed to one address; of more nobody is told"
     )
-    sign_in_asks_per_hour: int = _setting(
+    sign_in_asks_per_hour: int = setting(
         kind.whole(1, 1_000_000), 30, doc="sign-in links asked for by one client; more get a page that says so"
     )
-    sign_in_total_per_hour: int = _setting(
+    sign_in_total_per_hour: int = setting(
         kind.whole(1, 1_000_000),
         600,
         doc="sign-in links asked for by all clients together: each may cost Salesforce a query; more get a page that "
         "says so",
     )
     # What customers are told
-    tax_note: str = _setting(
+    tax_note: str = setting(
         kind.text, "", doc="what your prices say about tax, below every sum (`Prices don't include VAT`)"
     )
-    review_time_note: str = _setting(
+    review_time_note: str = setting(
         kind.text, "", doc="when you review orders, beside BRAND_REVIEW_TIME (`We review on working days, 9 to 17 CET`)"
     )
-    withdrawal: bool = _setting(
+    withdrawal: bool = setting(
         kind.boolean,
         False,
         doc="1: customers may withdraw from the contract on their order's page, also once it is set up",
     )
-    accessibility_note: str = _setting(
+    accessibility_note: str = setting(
         kind.text, "", doc="your accessibility statement: its own page, linked from every page's foot"
     )
     # Brand
-    brand_name: str = _setting(kind.text, "Northwind Hosting", needed="production", doc="the company customers see")
-    brand_logo_url: str | None = _setting(kind.web_url, doc="its logo's address")
-    brand_logo_file: Path | None = _setting(
+    brand_name: str = setting(kind.text, "Northwind Hosting", needed="production", doc="the company customers see")
+    brand_logo_url: str | None = setting(addresses.web_url, doc="its logo's address")
+    brand_logo_file: Path | None = setting(
         kind.image_file,
         doc="its logo as a file on each host (SVG, PNG, WebP or JPEG, 256 KB at most); goes before the URL",
     )
-    brand_address: str = _setting(kind.text, "", doc="its postal address, on printed orders")
-    brand_accent: str = _setting(kind.colour, "#0b5fff", doc="its colour")
-    brand_currency: str = _setting(
+    brand_address: str = setting(kind.text, "", doc="its postal address, on printed orders")
+    brand_accent: str = setting(kind.colour, "#0b5fff", doc="its colour")
+    brand_currency: str = setting(
         kind.text, "USD", doc="the currency of prices, where Salesforce has only one and so names none"
     )
-    brand_review_time: str = _setting(
+    brand_review_time: str = setting(
         kind.text, "one working day", doc="how long your review of an order usually takes, in words customers read"
     )
-    brand_support_email: str = _setting(
+    brand_support_email: str = setting(
         kind.email, "support@localhost", needed="production", doc="where customers may ask"
     )
 
@@ -256,15 +275,15 @@ class Settings:
         """Read and check everything. Raises SettingsError with all faults at once."""
         faults: list[str] = []
         values: dict[str, Any] = {}
-        for setting in fields(cls):
-            _read(setting, environ, values, faults)
+        for each in fields(cls):
+            read(each, environ, values, faults)
         faults.extend(misspelt(environ))
         # Where one variable is at fault by itself, what it would contradict needn't be said as well.
         told = {fault.partition(" ")[0].removesuffix("_FILE") for fault in faults}
         settings = cls(**values)
         faults += [
             fault
-            for fault in settings._contradictions()
+            for fault in [*settings._contradictions(), *settings._half_alerting(environ)]
             if fault.partition(" ")[0].removesuffix("_PREVIOUS") not in told
         ]
         if faults:
@@ -281,7 +300,7 @@ class Settings:
         """DATABASE_URL in SQLAlchemy's terms, or development's SQLite file."""
         if self.database_url is None:
             return f"sqlite:///{self.portal_var_dir.resolve() / 'ledger.sqlite3'}"
-        return kind.sqlalchemy_url(self.database_url)
+        return addresses.sqlalchemy_url(self.database_url)
 
     @property
     def salesforce_audience(self) -> str:
@@ -295,7 +314,7 @@ class Settings:
     def _contradictions(self) -> list[str]:
         """What is wrong with several settings together, or in production alone; each begins with a setting's name."""
         faults = []
-        if not kind.holds_rsa_key(self.sf_private_key_path):
+        if not checks.holds_rsa_key(self.sf_private_key_path):
             faults.append(
                 "SF_PRIVATE_KEY_PATH must name an unencrypted RSA private key in PEM form, which this file isn't: "
                 f"{self.sf_private_key_path}"
@@ -319,12 +338,16 @@ class Settings:
         if (
             self.production
             and not self.portal_base_url.startswith("https://")
-            and not kind.loopback(self.portal_base_url)
+            and not checks.loopback(self.portal_base_url)
         ):
             faults.append("PORTAL_BASE_URL must start with https:// in production")
         if self.production:
             faults += self._placeholders()
         return faults
+
+    def _half_alerting(self, environ: Mapping[str, str]) -> list[str]:
+        told = bool(self.alert_emails or self.security_alert_webhook)
+        return checks.half_alerting(environ, told=told, mail=bool(self.smtp_url))
 
     def _placeholders(self) -> list[str]:
         """What a customer would read, and nobody has set."""
@@ -338,52 +361,5 @@ class Settings:
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each name that is almost a setting's: a lost letter in an allowlist's must not let everybody in.
-
-    Each begins with the name. A setting that is set, under its name or as a file, is what nobody else can have meant.
-    """
-    known = {name: not environ.get(name) for name in SERVER_VARIABLES}  # whether it is still to be set
-    for setting in fields(Settings):
-        names = _names(setting)
-        known |= dict.fromkeys(names, not any(environ.get(name) for name in names))
-    unset = [name for name, missing in known.items() if missing]
-    faults = []
-    for name in sorted(set(environ) - set(known)):
-        meant = difflib.get_close_matches(name, unset, n=1, cutoff=0.85)
-        meant = meant or [each for each in unset if kind.two_slips_apart(name, each)]
-        if meant:
-            faults.append(f"{name} is no setting: did you mean {meant[0]}?")
-    return faults
-
-
-def _names(setting: Field[Any]) -> list[str]:
-    name = setting.name.upper()
-    return [name, f"{name}_FILE"] if setting.metadata["secret"] else [name]
-
-
-def _read(setting: Field[Any], environ: Mapping[str, str], values: dict[str, Any], faults: list[str]) -> None:
-    name = setting.name.upper()
-    raw = environ.get(name, "")
-    if setting.metadata["secret"] and environ.get(f"{name}_FILE"):
-        if raw:
-            faults.append(f"{name} and {name}_FILE are both set: keep one")
-            return
-        try:
-            raw = Path(environ[f"{name}_FILE"]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            faults.append(f"{name}_FILE names a file that can't be read: {environ[f'{name}_FILE']}")
-            return
-        raw = raw.removesuffix("\n").removesuffix("\r")
-        if not raw:
-            faults.append(f"{name}_FILE names an empty file: {environ[f'{name}_FILE']}")
-            return
-    if not raw:
-        needed = setting.metadata["needed"]
-        production = environ.get("PORTAL_ENV", "production") != "development"
-        if needed == "always" or needed == "production" and production:
-            faults.append(f"{name} is missing: {setting.metadata['doc']}")
-        return
-    try:
-        values[setting.name] = setting.metadata["parse"](raw)
-    except ValueError as error:
-        faults.append(f"{name} {error}")
+    """A sentence for each name that is almost a setting's; each begins with the name."""
+    return almost(environ, fields(Settings), SERVER_VARIABLES)
