@@ -9,11 +9,11 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults test-alerts bench house coverage clean
+.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.run ## start everything with a pretend Salesforce, WHMCS and mailbox (RESET=1: from scratch)
 	@exec $(BIN)/python -m sandbox.demo $(if $(filter-out 0,$(RESET)),--reset)
@@ -61,6 +61,12 @@ matrix: $(VENV)/.dev ## every upstream call, killed at every moment
 
 doctor-faults: $(VENV)/.dev ## faults planted one at a time, each to be named by `flask doctor`; ends with a JSON line
 	@exec $(BIN)/python -m tests.doctor_faults
+
+i18n-check: $(VENV)/.dev ## every text customers read, in every language; ends with a JSON line
+	@exec $(BIN)/python -m tests.i18n.check
+
+i18n-update: $(VENV)/.dev ## bring the translators' catalogues up to date with the source, and say what is left to do
+	@exec $(BIN)/python -m tests.i18n.catalogues
 
 test-alerts: $(VENV)/.dev ## what operators are told, received by real HTTP and SMTP listeners; and Prometheus' rules
 	@exec $(BIN)/python -m pytest tests/integration/test_alerts.py tests/integration/test_webhook_alerts.py tests/unit/test_monitoring.py

@@ -26,7 +26,7 @@ from portal.ledger import orders
 from portal.ledger.orders import Item, Order
 from portal.ledger.sessions import Session
 from portal.web.context import services
-from portal.web.languages import ngettext
+from portal.web.languages import current, ngettext
 
 #: The orders' own blueprint: one guard, one answer to strangers.
 pages = order_pages.pages
@@ -40,6 +40,16 @@ MOST_WORDS: Final = 100  # characters of a search
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 Cursor = tuple[float, str]
+
+#: What the list can be filtered by, as its address says it: the status, and whether the order waits for its customer.
+_FILTERS: Final[dict[str, tuple[CustomerStatus, bool | None]]] = {
+    "pending-review": (CustomerStatus.PENDING_REVIEW, None),
+    "activating": (CustomerStatus.ACTIVATING, None),
+    "needs-you": (CustomerStatus.FAILED, True),
+    "provisioned": (CustomerStatus.PROVISIONED, None),
+    "failed": (CustomerStatus.FAILED, False),
+    "cancelled": (CustomerStatus.CANCELLED, None),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ class Asked:
     """What the address asks for."""
 
     status: CustomerStatus | None
+    needs_customer: bool | None  # only orders that wait for their customer, or only others
     slug: str
     words: str
     before: Cursor | None
@@ -84,7 +95,7 @@ class Found:
     def version(self) -> str:
         """Changes whenever the page would show something else."""
         shown = [(row.order.reference, row.headline, row.names, row.tag) for row in self.rows]
-        return hashlib.blake2s(repr((shown, self.cursor)).encode(), digest_size=6).hexdigest()
+        return hashlib.blake2s(repr((current(), shown, self.cursor)).encode(), digest_size=6).hexdigest()
 
 
 @pages.get("/orders")
@@ -99,7 +110,7 @@ def index() -> Response | str:
         "orders.html",
         asked=asked,
         found=found,
-        filters=[(_slug(each), word_of(each)) for each in CustomerStatus],
+        filters=[(slug, word_of(each, needs_customer=bool(waits))) for slug, (each, waits) in _FILTERS.items()],
         rows_url=_rows_url(asked, found),
         poll_seconds=POLL_SECONDS,
     )
@@ -125,12 +136,12 @@ def _rows_url(asked: Asked, found: Found) -> str:
 
 def _asked() -> Asked:
     slug = request.args.get("status", "")
-    status = next((each for each in CustomerStatus if _slug(each) == slug), None)
+    status, needs_customer = _FILTERS.get(slug, (None, None))
     before = request.args.get("before", "")
     cursor = read_cursor(before)
     if (slug and status is None) or (before and cursor is None):
         abort(404)
-    return Asked(status, slug, request.args.get("q", "").strip()[:MOST_WORDS], cursor)
+    return Asked(status, needs_customer, slug, request.args.get("q", "").strip()[:MOST_WORDS], cursor)
 
 
 def _found(account: Session, asked: Asked) -> Found:
@@ -138,12 +149,16 @@ def _found(account: Session, asked: Asked) -> Found:
         if asked.words:
             found, cursor = search(connection, account.account_id, asked)
         else:
-            page = orders.page_of_account(
-                connection, account.account_id, limit=PAGE_SIZE + 1, status=asked.status, before=asked.before
-            )
+            page = _page(connection, account.account_id, asked, limit=PAGE_SIZE + 1, before=asked.before)
             found = page[:PAGE_SIZE]
             cursor = _cursor(found[-1]) if len(page) > PAGE_SIZE else ""
     return Found(tuple(_row(order) for order in found), cursor)
+
+
+def _page(connection: Connection, account_id: str, asked: Asked, *, limit: int, before: Cursor | None) -> list[Order]:
+    return orders.page_of_account(
+        connection, account_id, limit=limit, status=asked.status, needs_customer=asked.needs_customer, before=before
+    )
 
 
 def search(connection: Connection, account_id: str, asked: Asked) -> tuple[list[Order], str]:
@@ -152,9 +167,7 @@ def search(connection: Connection, account_id: str, asked: Asked) -> tuple[list[
     found: list[Order] = []
     before, looked_at = asked.before, 0
     while looked_at < MOST_SEARCHED:
-        page = orders.page_of_account(
-            connection, account_id, limit=SEARCHED_AT_ONCE, status=asked.status, before=before
-        )
+        page = _page(connection, account_id, asked, limit=SEARCHED_AT_ONCE, before=before)
         for order in page:
             before = (order.created_at, order.reference)
             text = searched_text(order)
@@ -209,10 +222,6 @@ def _some(words: list[str], most: int = 3) -> str:
 
 def _name_of(item: Item) -> str:
     return item["domain"] or item["hostname"] or ""
-
-
-def _slug(status: CustomerStatus) -> str:
-    return status.value.lower().replace(" ", "-")
 
 
 def _cursor(order: Order) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from portal.domain.model import CustomerStatus, ErrorCode, State, Step, StepState
+from portal.domain.model import CustomerStatus, State, Step, StepState
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
 from portal.ledger.runs import StepRow
@@ -106,7 +106,7 @@ def tell(
         lead_time = gettext("Usually done in %(duration)s.", duration=duration(lead_time_seconds))
     return Progress(
         status=order.status,
-        tag=word_of(order.status, needs_payment_method=_needs_payment_method(order)),
+        tag=word_of(order.status, needs_customer=order.needs_customer),
         tone=message.tone,
         headline=message.headline,
         sentences=message.sentences,
@@ -114,7 +114,7 @@ def tell(
         lead_time=lead_time,
         late=late,
         can_withdraw=order.status is CustomerStatus.PENDING_REVIEW and fulfillment is None,
-        needs_payment_method=_needs_payment_method(order),
+        needs_payment_method=order.needs_customer,
         final=order.final,
         updated_at=max(order.updated_at, fulfillment.updated_at if fulfillment else 0.0),
         locale=current(),
@@ -124,7 +124,7 @@ def tell(
 def tag_of(order: Order) -> tuple[str, str]:
     """The order's tag and tone in a list, where nothing of its fulfillment is read."""
     message = _message(order, None, late=False, review_time="")
-    return word_of(order.status, needs_payment_method=_needs_payment_method(order)), message.tone
+    return word_of(order.status, needs_customer=order.needs_customer), message.tone
 
 
 def duration(seconds: float) -> str:
@@ -134,7 +134,7 @@ def duration(seconds: float) -> str:
     return ngettext("an hour", "%(num)s hours", -int(-seconds // 3600))
 
 
-def word_of(status: CustomerStatus, *, needs_payment_method: bool = False) -> str:
+def word_of(status: CustomerStatus, *, needs_customer: bool = False) -> str:
     """What customers call a status, and one that waits for them: the API's words are the guide's."""
     match status:
         case CustomerStatus.PENDING_REVIEW:
@@ -146,13 +146,7 @@ def word_of(status: CustomerStatus, *, needs_payment_method: bool = False) -> st
         case CustomerStatus.CANCELLED:
             return gettext("Cancelled")
         case CustomerStatus.FAILED:
-            return gettext("Needs you") if needs_payment_method else gettext("Not possible")
-
-
-def _needs_payment_method(order: Order) -> bool:
-    """A refused order has nothing that could go on."""
-    missing = order.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value
-    return order.status is CustomerStatus.FAILED and order.placing != REFUSED and missing
+            return gettext("Needs you") if needs_customer else gettext("Not possible")
 
 
 def _late(order: Order, fulfillment: Fulfillment | None, *, now: float, lead_time_seconds: float | None) -> bool:
@@ -275,7 +269,7 @@ def _failed(order: Order) -> _Message:
                 gettext("Please choose again from our products, or ask us and quote the reference."),
             ),
         )
-    if _needs_payment_method(order):
+    if order.needs_customer:
         return _Message(
             "waiting",
             gettext("Add a payment method to go on"),

@@ -74,6 +74,12 @@ class Order:
         """Whether nothing more happens by itself."""
         return self.status in FINAL_STATUSES
 
+    @property
+    def needs_customer(self) -> bool:
+        """Whether it goes on once its customer has added a payment method; a refused order never does."""
+        missing = self.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value
+        return self.status is CustomerStatus.FAILED and self.placing != REFUSED and missing
+
 
 _COLUMNS = [orders.c[field.name] for field in fields(Order)]
 
@@ -114,12 +120,23 @@ def page_of_account(
     *,
     limit: int,
     status: CustomerStatus | None = None,
+    needs_customer: bool | None = None,
     before: tuple[float, str] | None = None,
 ) -> list[Order]:
-    """The account's newest orders, at most `limit`; `before`: (created_at, reference) of the last one seen."""
+    """The account's newest orders, at most `limit`; `before`: (created_at, reference) of the last one seen.
+
+    needs_customer: only those that wait for their customer (`Order.needs_customer`), or only those that don't.
+    """
     query = sa.select(*_COLUMNS).where(orders.c.account_id == account_id)
     if status is not None:
         query = query.where(orders.c.status == status.value)
+    if needs_customer is not None:
+        waits = sa.and_(
+            sa.func.coalesce(orders.c.error_code, "") == ErrorCode.PAYMENT_METHOD_MISSING.value,
+            orders.c.status == CustomerStatus.FAILED.value,
+            orders.c.placing != REFUSED,
+        )
+        query = query.where(waits if needs_customer else sa.not_(waits))
     if before is not None:
         moment, reference = before
         query = query.where(

@@ -48,7 +48,9 @@ class Mailer:
         log.info("Mail sent", extra={"template": payload["template"], "messageId": payload["message_id"]})
 
     def _language(self, payload: Mapping[str, Any]) -> str:
-        """The account's; else the one the mail was asked for in."""
+        """The account's; else the one the mail was asked for in. Operators' mails are English."""
+        if "account_id" not in payload:
+            return ENGLISH
         with self._services.ledger.read() as connection:
             found = languages.of_account(connection, str(payload["account_id"]))
         asked_in = payload.get("language")

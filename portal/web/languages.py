@@ -98,10 +98,15 @@ def register(app: Flask) -> None:
 
 def _of_request() -> str:
     """The account's choice, else this browser's, else the first language it asks for that there is."""
-    if (request.blueprint or "").partition(".")[0] == "ops":
+    if _operators():
         return ENGLISH
     chosen = known(g.get("account_language")) or known(request.cookies.get(COOKIE))
     return regional(chosen) if chosen else asked_for()
+
+
+def _operators() -> bool:
+    """Whether the page is the operators': theirs are English."""
+    return (request.blueprint or "").startswith(("ops", "rq"))
 
 
 def known(locale: str | None) -> str | None:
@@ -170,7 +175,7 @@ def keep(response: Response, locale: str, *, path: str, secure: bool) -> None:
 
 def _say_so(response: Response) -> Response:
     """A page of ours says its language, and that another browser may get another one."""
-    if response.mimetype == "text/html" and request.blueprint != "ops":
+    if response.mimetype == "text/html" and not _operators():
         response.headers.setdefault("Content-Language", language_of(current()))
         response.vary.update(("Cookie", "Accept-Language"))
     return response

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.ledger import languages as kept
+from portal.ledger.schema import account_languages
 from portal.mail.composer import Composer
 from portal.services import Services
 from portal.web import languages
+from sandbox.visitor import Visitor
+from tests.customers import email_of, last_mail, mails_to, place_order, sign_in
 from tests.customers_in_process import base_url, browser, call, new_order, signed_in
 from tests.stack import Stack
 
@@ -19,6 +23,16 @@ from tests.stack import Stack
 def services_of(app: Flask) -> Services:
     found: Services = app.extensions["portal"].services
     return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(app: Flask, stack: Stack) -> Iterator[None]:
+    """Other tests read this account's mails, too."""
+    yield
+    with services_of(app).ledger.write() as connection:
+        connection.execute(
+            account_languages.delete().where(account_languages.c.account_id == stack.ids["account:alan"])
+        )
 
 
 def language_of(client: FlaskClient, path: str, accept: str = "") -> str:
@@ -143,13 +157,31 @@ def test_a_region_says_how_times_are_written(app: Flask, stack: Stack) -> None:
 
 def test_a_mail_of_an_order_is_in_the_language_it_was_placed_in_until_one_is_chosen(app: Flask, stack: Stack) -> None:
     services = services_of(app)
-    account = stack.ids["account:grace"]
+    account = "001000000000009AAA"  # nobody's: mails of others' tests are English
     with services.ledger.write() as connection:
         kept.note(connection, account, "fr", now=1.0)
         assert kept.of_account(connection, account) == ("fr", False)
         kept.choose(connection, account, "de", now=2.0)
         kept.note(connection, account, "es", now=3.0)
         assert kept.of_account(connection, account) == ("de", True)
+
+
+def test_the_workers_write_in_the_accounts_language(app: Flask, stack: Stack) -> None:
+    services = services_of(app)
+    account = stack.ids["account:alan"]
+    with Visitor() as alan:
+        with services.ledger.write() as connection:
+            kept.choose(connection, account, "en", now=services.now())
+        sign_in(stack, alan, "alan")
+        with services.ledger.write() as connection:
+            kept.choose(connection, account, "de", now=services.now())
+        since = last_mail(stack)
+        reference = place_order(stack, alan, "support")
+        with languages.speaking("de"):
+            subject = languages.gettext("We have your order %(reference)s", reference=reference)
+        assert subject != f"We have your order {reference}"
+        mails = mails_to(stack, email_of("alan"), subject=reference, wait=30, since=since)
+        assert [each["subject"] for each in mails] == [subject]
 
 
 @pytest.mark.parametrize("language", languages.LANGUAGES)

@@ -213,7 +213,8 @@ def _customers(c: Connection) -> None:
     orders.set_live_again(c, "801000000000003AAA", now=NOW)
     for status in (None, CustomerStatus.PENDING_REVIEW):
         for before in (None, (NOW, "P-1")):
-            orders.page_of_account(c, ACCOUNT, limit=9, status=status, before=before)
+            for waits in (None, True, False):
+                orders.page_of_account(c, ACCOUNT, limit=9, status=status, needs_customer=waits, before=before)
     orders.open_of_account(c, ACCOUNT, limit=9)
     orders.due_placements(c, now=NOW, limit=9)
     orders.claim_placement(c, "P-3", now=NOW)
