@@ -20,7 +20,7 @@ from portal.customers.waiters import Waiters
 from portal.domain.names import to_shown
 from portal.services import Services
 from portal.settings.kinds import IMAGES
-from portal.web import formatting, languages, security_headers, theme
+from portal.web import compression, formatting, languages, security_headers, theme
 from portal.web.context import portal_of
 
 _BLUEPRINTS = (sign_in.pages, checkout.pages, order_list.pages, language.pages)
@@ -88,6 +88,10 @@ def register(app: Flask) -> None:
             "support": settings.brand_support_email,
             "currency": settings.brand_currency,
             "tax_note": settings.tax_note,
+            "review_note": settings.review_time_note,
+            "address": settings.brand_address,
+            "accessibility_note": settings.accessibility_note,
+            "withdrawal": settings.withdrawal,
         },
         "review_time": lambda: formatting.review_time(settings.brand_review_time),
         "htmx": {"url": security_headers.HTMX_URL, "integrity": security_headers.HTMX_INTEGRITY},
@@ -95,6 +99,7 @@ def register(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_of_every_page)
     app.after_request(language.remember)
+    compression.register(app)
 
 
 class _Logo(NamedTuple):
