@@ -250,7 +250,13 @@ class Stack:
             "SANDBOX_WHMCS_SECRET": "whmcs_api_secret",
             "SANDBOX_WHMCS_WEBHOOK_SECRET": "whmcs_webhook_secret",
         }
-        return self._bare_environ() | {f"{name}_FILE": str(self.secret_path(file)) for name, file in files.items()}
+        named = {"Portal": "portal", "Salesforce": "salesforce", "WHMCS": "whmcs", "Mailbox": "mailbox"}
+        neighbours = {name: self.urls[key] for name, key in named.items() if key in self.urls}
+        return (
+            self._bare_environ()
+            | {f"{name}_FILE": str(self.secret_path(file)) for name, file in files.items()}
+            | {"SANDBOX_NEIGHBOURS": json.dumps(neighbours)}
+        )
 
     def _product_environ(self) -> dict[str, str]:
         own = {

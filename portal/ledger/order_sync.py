@@ -74,7 +74,9 @@ def sync(
         update = orders_table.update().where(orders_table.c.reference == known.reference)
         if "status" in seen:  # told only as long as nobody has told anything else meanwhile
             update = update.where(orders_table.c.status == known.status.value)
-        connection.execute(update.values(updated_at=now, **seen))
+        changed = connection.execute(update.values(updated_at=now, **seen)).rowcount
+        if changed and seen.get("status") == CustomerStatus.CANCELLED.value != known.status.value:
+            orders.put_cancelled_mail(connection, snapshot.id, now=now)
         if "items" in seen and seen["items"] != known.items:
             orders.index_domains(connection, known.reference, seen["items"])
 

@@ -57,6 +57,7 @@ from portal.ledger import (
     runs,
     search,
     sessions,
+    withdrawals,
     workers,
 )
 from portal.ledger.accepting import Delivery
@@ -223,6 +224,7 @@ def _customers(c: Connection) -> None:
     orders.withdraw(c, "P-3", now=NOW)
     orders.withdraw(c, "P-2", now=NOW)
     orders.withdrawn(c, ORDER)
+    withdrawals.ask_withdrawal(c, "P-2", merchant="m@example.com", email="a@example.com", now=NOW)
     order_sync.sync(c, snapshot("801000000000009AAA", None), now=NOW)
     order_sync.sync(c, snapshot(ORDER, "P-1"), now=NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
     order_sync.sync(
@@ -238,7 +240,8 @@ def _customers(c: Connection) -> None:
     sessions.end_everywhere(c, "a@example.com")
     sessions.end_all(c, now=NOW)
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
-    sessions.link_used(c, "link")
+    sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
+    sessions.link_used(c, "link", now=NOW)
 
 
 def _one_account(c: Connection) -> None:
