@@ -14,11 +14,7 @@ import sqlalchemy as sa
 from portal.ledger import postgresql
 from portal.ledger.engine import Ledger, LedgerUnavailable
 from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
-<<<<<<< HEAD
-from tests.postgres import Postgres, PostgresStack, sqlalchemy_url
-=======
-from tests.postgres import Postgres
->>>>>>> bf657f0 (A stopping web server resets nobody; the tests run on PostgreSQL with an address' Valkey (make test-postgres))
+from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import PRODUCTION, Stack, http
 
 
