@@ -9,7 +9,7 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench house coverage clean
+.PHONY: help demo env smoke test test-unit test-postgres test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -29,6 +29,15 @@ test: $(VENV)/.dev ## every test, JOBS=2 files at a time (browser tests and exam
 
 test-unit: $(VENV)/.dev ## the tests that start no process and take no minutes
 	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not long' tests/unit
+
+# What says most of the two databases' differences in a few minutes, beside a tenth of the crash matrix.
+FAST = tests/unit/test_fulfillment_ledger.py tests/unit/test_query_plans.py tests/integration/test_ledger_races.py \
+	tests/integration/test_ledger_migrations.py tests/integration/test_fulfillment_story.py \
+	tests/integration/test_fulfillment_protocol.py tests/integration/test_customer_story.py
+
+test-postgres: $(VENV)/.dev ## every test, matrix and chaos too, with PostgreSQL and a Valkey by its address (PART=fast: some)
+	@PORTAL_TEST_DATABASE=postgresql $(if $(filter fast,$(PART)),PORTAL_TEST_MATRIX=1/10) exec $(BIN)/python -m pytest \
+		-n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(filter fast,$(PART)),$(FAST) tests/crash/test_matrix.py)
 
 test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
 	@PORTAL_TEST_NO_SKIPS=1 exec $(BIN)/python -m pytest tests/browser

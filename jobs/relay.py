@@ -63,7 +63,8 @@ def run(services: Services, worker_id: str) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    WorkerProcess(services, worker_id).start("relay")
+    if not WorkerProcess(services, worker_id, stopping=stopping.is_set).start("relay"):
+        return
     relay_ = Relay(services, worker_id)
     threads = [
         threading.Thread(target=_repeat, args=(stopping, relay_.write_back), name="write-backs", daemon=True),

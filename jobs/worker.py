@@ -110,7 +110,8 @@ class SlotWorker(SimpleWorker):
 def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], None]) -> None:
     """A child's life: run jobs until told to stop."""
     process = WorkerProcess(services, worker_id, fault_point, stopping=lambda: SlotWorker.stopping)
-    process.start("fulfill")
+    if not process.start("fulfill"):
+        return
     fulfill.work_in(process)
     connection: Redis = connect_redis(services.settings, blocking=True)
     for number in itertools.count(1):

@@ -61,6 +61,7 @@ class Stack:
         self.ports = dict.fromkeys((*USUAL_PORTS, "smtp"), 0) | dict(ports or {})
         self.urls: dict[str, str] = {}
         self.smtp_url = ""
+        self.valkey_port = 0  # Valkey listens there, too, and the portal is told so; 0: on its socket alone
         self.children: dict[str, Child] = {}
         self.environ: dict[str, str] = {}
         self.ids: dict[str, str] = {}  # Salesforce's, by the names of sandbox.seeds
@@ -162,7 +163,9 @@ class Stack:
             [
                 str(get_binary_path()),
                 "--port",
-                "0",
+                str(self.valkey_port),
+                "--bind",
+                "127.0.0.1",
                 "--unixsocket",
                 str(self.valkey_socket),
                 "--unixsocketperm",
@@ -264,7 +267,9 @@ class Stack:
             "PORTAL_BASE_URL": self.urls["portal"],
             "PORTAL_VAR_DIR": str(self.var),
             "DATABASE_URL": f"sqlite:///{self.ledger_path}",
-            "REDIS_URL": f"unix://{self.valkey_socket}",
+            "REDIS_URL": f"redis://127.0.0.1:{self.valkey_port}/0"
+            if self.valkey_port
+            else f"unix://{self.valkey_socket}",
             "SF_LOGIN_URL": self.urls["salesforce"],
             "SF_AUDIENCE": "https://test.salesforce.com",
             "SF_CLIENT_ID": SF_CLIENT_ID,

@@ -43,9 +43,10 @@ def register_commands(app: Flask) -> None:
 
 
 @db.command("upgrade")
-def db_upgrade() -> None:
+@click.option("--before-restart", is_flag=True, help="Only what the version that runs can go on with.")
+def db_upgrade(before_restart: bool) -> None:
     """Bring the ledger's tables to this version, in one transaction."""
-    before, after = upgrade(_services(migrated=False).ledger)
+    before, after = upgrade(_services(migrated=False).ledger, before_restart=before_restart)
     click.echo(f"The ledger is at revision {after}." if before == after else f"Migrated the ledger to {after}.")
 
 
