@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sandbox.processes import ROOT, ProcessFailed
 from sandbox.seeds import CUSTOMERS
-from sandbox.stack import USUAL_PORTS, Stack
+from sandbox.stack import OPERATOR, USUAL_PORTS, Stack
 
 
 class AlreadyRunning(Exception):
@@ -69,6 +69,7 @@ The order portal is up. The other sides are pretend ones, on this machine only.
 
 Next: open {urls["portal"]}, sign in as {CUSTOMERS["ada"].email}, and click the link that lands in the mailbox.
 Order something, then press the button in Salesforce and watch the order's page.
+What operators see is at {urls["portal"]}/ops: sign in as {OPERATOR}, the link lands in the mailbox, too.
 
 Logs are in {shown}/. Ctrl-C ends it; `make demo` finds its data again, `make demo RESET=1` starts afresh.
 """

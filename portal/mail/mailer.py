@@ -49,6 +49,8 @@ class Mailer:
 
     def _language(self, payload: Mapping[str, Any]) -> str:
         """The account's; else the one the mail was asked for in."""
+        if payload["template"] == "operator_sign_in":
+            return ENGLISH  # as the pages it leads to
         with self._services.ledger.read() as connection:
             found = languages.of_account(connection, str(payload["account_id"]))
         asked_in = payload.get("language")
