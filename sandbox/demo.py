@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sandbox.processes import ROOT, ProcessFailed
 from sandbox.seeds import CUSTOMERS
-from sandbox.stack import USUAL_PORTS, Stack
+from sandbox.stack import OPERATOR, USUAL_PORTS, Stack
 
 
 class AlreadyRunning(Exception):
@@ -71,6 +71,8 @@ Next: open {urls["portal"]}, sign in as {CUSTOMERS["ada"].email}, and click the 
 Order something, then press the button in Salesforce and watch the order's page. Each customer is a story of its own:
 
 {personas()}
+
+What operators see is at {urls["portal"]}/ops: sign in as {OPERATOR}, the link lands in the mailbox, too.
 
 Logs are in {shown}/. Ctrl-C ends it; `make demo` finds its data again, `make demo RESET=1` starts afresh.
 """

@@ -35,6 +35,9 @@ SECRETS = ("secret_key", "sf_webhook_secret", "whmcs_webhook_secret", "whmcs_api
 SF_CLIENT_ID = "3MVG9.demo.order.portal.consumer.key"
 SF_USERNAME = "portal.api@northwind.example"
 
+# Who may use /ops there.
+OPERATOR = "operator@northwind.example"
+
 # What the product may know of the shell that started the demo: nothing that could be a setting, but the brand.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
@@ -280,8 +283,8 @@ class Stack:
             "WHMCS_CLIENT_AREA_URL": self.urls["whmcs"],
             "SMTP_URL": self.smtp_url,
             "MAIL_FROM": "orders@northwind.example",
-            "OPS_EMAILS": "operator@northwind.example",
-            "ALERT_EMAILS": "operator@northwind.example",
+            "OPS_EMAILS": OPERATOR,
+            "ALERT_EMAILS": OPERATOR,
             "METRICS_ALLOWLIST": "127.0.0.0/8,::1/128",
         }
         files = {f"{name.upper()}_FILE": str(self.secret_path(name)) for name in SECRETS}

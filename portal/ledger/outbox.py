@@ -132,9 +132,11 @@ def claim(connection: Connection, message_id: int, worker_id: str, *, now: float
     return done.rowcount == 1
 
 
-def sent(connection: Connection, message_id: int, *, now: float) -> None:
-    """The other side took it."""
-    values = {"state": "sent", "sent_at": now, "error": None, "claimed_by": None, "claimed_until": None}
+def sent(connection: Connection, message_id: int, *, now: float, told: dict[str, Any] | None = None) -> None:
+    """The other side took it. told: the fields it took, where they weren't known before: kept to be seen."""
+    values: dict[str, Any] = {"state": "sent", "sent_at": now, "error": None, "claimed_by": None, "claimed_until": None}
+    if told is not None:
+        values["payload"] = {"told": told}
     kind = _settle(connection, message_id, **values)
     if kind is not None:
         counters.add(connection, totals.SENT, kind)

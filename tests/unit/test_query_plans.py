@@ -366,9 +366,6 @@ def _operators(c: Connection) -> None:
             search.page(c, wanted, limit=9, before=before)
         search.count(c, wanted, most=9)
     search.oldest(c, State.WAITING, limit=9)
-    for most in (0, 9):
-        for state in State:
-            search.count_up_to(c, state, most=most)
     item = orders.Item(
         name="Hosting", quantity=1, unitPrice="1", cycle=None, domain="www.example.com", hostname=None, entryId=None
     )
