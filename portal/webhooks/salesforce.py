@@ -202,8 +202,8 @@ def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, 
         # Planned before the answer, because this process may die before it gives one.
         resync_at=None if preference.asynchronous else _planned_resync(preference, now=now),
     )
-    if not store.claim(delivery.nonce_id):
-        _refuse_used_nonce(call, now=now)
+    if not receivers.claim(receivers.SALESFORCE, delivery.nonce_id):
+        _refuse_used_nonce(call, delivery, now=now)
     try:
         return receivers.here().acceptor.accept(delivery, now=now)
     except NonceUsed:
@@ -221,13 +221,15 @@ def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, 
         raise
 
 
-def _refuse_used_nonce(call: FulfillCall, *, now: float) -> NoReturn:
+def _refuse_used_nonce(call: FulfillCall, delivery: Delivery, *, now: float) -> None:
     """A key of another order is what is wrong first: who sends the same again is told the same again."""
     with services().ledger.read() as connection:
         key = deliveries.key_of(connection, call.idempotency_key, now=now)
+        used = deliveries.recorded(connection, delivery.nonce_id)
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
-    receivers.nonce_used(receivers.SALESFORCE)
+    if used:
+        receivers.nonce_used(receivers.SALESFORCE)
 
 
 def _what_became_of(delivery: Delivery, unknown: CommitUnknown) -> Accepted | None:
