@@ -107,19 +107,22 @@ class Fulfillment:
         )
 
 
-_NOTHING = dict.fromkeys(f.name for f in fields(Fulfillment))
-COLUMNS = tuple(fulfillments.c[f.name] for f in fields(Fulfillment))
+_NAMES = tuple(f.name for f in fields(Fulfillment))
+COLUMNS = tuple(fulfillments.c[name] for name in _NAMES)
+
+# Made once: building a statement costs more than running it.
+_BY_ORDER = sa.select(*COLUMNS).where(_F.sf_order_id == sa.bindparam("wanted"))
 
 
 def fulfillment_of(row: Any) -> Fulfillment:
     """A row of COLUMNS as a Fulfillment."""
-    values = dict(zip((f.name for f in fields(Fulfillment)), row, strict=True))
+    values = dict(zip(_NAMES, row, strict=True))
     return Fulfillment(**{**values, "state": State(values["state"]), "service_ids": values["service_ids"] or []})
 
 
 def get(connection: Connection, sf_order_id: str) -> Fulfillment | None:
     """The fulfillment of a Salesforce order (18 characters), if it was ever asked for."""
-    row = connection.execute(sa.select(*COLUMNS).where(_F.sf_order_id == sf_order_id)).one_or_none()
+    row = connection.execute(_BY_ORDER, {"wanted": sf_order_id}).one_or_none()
     return None if row is None else fulfillment_of(row)
 
 
@@ -262,7 +265,7 @@ def new_row(
 
 def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
     """What reading a `new_row` back would give."""
-    return Fulfillment(**{**_NOTHING, **row})
+    return Fulfillment(**{**dict.fromkeys(_NAMES), **row})
 
 
 def show(

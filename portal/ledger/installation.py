@@ -19,7 +19,10 @@ from portal.ledger.schema import installation
 
 def get(connection: Connection, key: str) -> Any:
     """The value kept under `key`, or None."""
-    return connection.execute(sa.select(installation.c.value).where(installation.c.key == key)).scalar_one_or_none()
+    return connection.execute(_VALUE, {"wanted": key}).scalar_one_or_none()
+
+
+_VALUE = sa.select(installation.c.value).where(installation.c.key == sa.bindparam("wanted"))  # made once
 
 
 def get_for_update(connection: Connection, key: str) -> Any:

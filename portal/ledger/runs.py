@@ -211,12 +211,17 @@ def begun(connection: Connection, sf_order_id: str, attempt: int) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+# Made once: every poll of every customer runs it.
+_STEPS_OF = (
+    sa.select(*(steps.c[f.name] for f in fields(StepRow)))
+    .where(steps.c.sf_order_id == sa.bindparam("wanted"))
+    .order_by(steps.c.attempt.desc(), steps.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+
+
 def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
     """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
-    query = (
-        sa.select(*(steps.c[f.name] for f in fields(StepRow)))
-        .where(steps.c.sf_order_id == sf_order_id, *([] if before is None else [steps.c.id < before]))
-        .order_by(steps.c.attempt.desc(), steps.c.id.desc())
-        .limit(limit)
-    )
-    return [StepRow(*row) for row in reversed(connection.execute(query).all())]
+    query = _STEPS_OF if before is None else _STEPS_OF.where(steps.c.id < before)
+    rows = connection.execute(query, {"wanted": sf_order_id, "most": limit}).all()
+    return [StepRow(*row) for row in reversed(rows)]
