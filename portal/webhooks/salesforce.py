@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -85,9 +86,11 @@ def fulfill(sf_order_id: str) -> Response:
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
 
+    # A waiter begins before the commit: no wake-up is missed.
+    waits = receivers.here().waiting.waiter(call.sf_order_id) if preference.seconds > 0 else nullcontext()
     with (
         portal.traces.delivery(call.sf_order_id) as traceparent,
-        receivers.here().waiting.waiter(call.sf_order_id) as waiter,  # before the commit: no wake-up is missed
+        waits as waiter,
     ):
         logs.bind(sfOrderId=call.sf_order_id, idempotencyKey=call.idempotency_key)
         accepted = _accept(call, preference, traceparent, now=now)
@@ -106,7 +109,7 @@ def fulfill(sf_order_id: str) -> Response:
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.enqueued_at is None:
             receivers.enqueue(call.sf_order_id, at_once=preference.seconds > 0)
-        if waiter is not None and not row.finished and preference.seconds > 0:
+        if waiter is not None and not row.finished:
             row = waiter.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
     _conclude(call, accepted, answer, preference, now=now)
