@@ -32,7 +32,7 @@ from portal.webhooks.alerts import send_alert
 
 log = logging.getLogger("jobs.relay")
 
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.5
 BATCH = 200  # what one composite call to Salesforce takes
 CLAIM_SECONDS = 60.0
 LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesforce is in trouble
@@ -61,34 +61,47 @@ def run(services: Services, worker_id: str) -> None:
     signal.signal(signal.SIGTERM, stop)
     WorkerProcess(services, worker_id).start("relay")
     relay_ = Relay(services, worker_id)
-    threads = [
-        threading.Thread(target=_repeat, args=(stopping, relay_.write_back), name="write-backs", daemon=True),
-        threading.Thread(target=_repeat, args=(stopping, relay_.mail), name="mail", daemon=True),
-        threading.Thread(target=_repeat, args=(stopping, relay_.sign_in), name="sign-in", daemon=True),
+    carriers = [
+        _Carrier(stopping, {"salesforce"}, relay_.write_back),
+        _Carrier(stopping, {"mail", "alert"}, relay_.mail),
+        _Carrier(stopping, {outbox.SIGN_IN}, relay_.sign_in),
     ]
-    for thread in threads:
-        thread.start()
-    while not stopping.wait(1.0):
-        pass
-    for thread in threads:
-        thread.join(timeout=5)
+    for carrier in carriers:
+        carrier.start()
+    while not stopping.wait(POLL_SECONDS):
+        # One question for all of them: most of the time there is nothing.
+        due = relay_.due()
+        for carrier in carriers:
+            if carrier.kinds & due:
+                carrier.wake.set()
+    for carrier in carriers:
+        carrier.wake.set()
+        carrier.join(timeout=5)
 
 
-def _repeat(stopping: threading.Event, carry: Callable[[], int]) -> None:
-    """Carry what there is; rest when there is nothing, or when the ledger or the other side is away."""
-    while not stopping.is_set():
-        try:
-            carried = carry()
-        except PortalError as error:
-            log.warning("Can't carry messages now", extra={"error": str(error)})
-            carried = 0
-            stopping.wait(1.0)
-        except Exception:
-            log.exception("Carrying messages failed")
-            carried = 0
-            stopping.wait(5.0)
-        if not carried:
-            stopping.wait(POLL_SECONDS)
+class _Carrier(threading.Thread):
+    """Carries some kinds of messages when it is woken, as long as there are any."""
+
+    def __init__(self, stopping: threading.Event, kinds: set[str], carry: Callable[[], int]) -> None:
+        super().__init__(name=f"carries {'-'.join(sorted(kinds))}", daemon=True)
+        self.kinds = kinds
+        self.wake = threading.Event()
+        self._stopping = stopping
+        self._carry = carry
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self.wake.wait()
+            self.wake.clear()
+            try:
+                while not self._stopping.is_set() and self._carry():
+                    pass
+            except PortalError as error:
+                log.warning("Can't carry messages now", extra={"error": str(error)})
+                self._stopping.wait(1.0)
+            except Exception:
+                log.exception("Carrying messages failed")
+                self._stopping.wait(5.0)
 
 
 class Relay:
@@ -99,6 +112,15 @@ class Relay:
         self._worker_id = worker_id
         self._mailer = Mailer(services)
         self._revived_at = float("-inf")
+
+    def due(self) -> set[str]:
+        """The kinds of messages that are due now; none while the ledger is away."""
+        try:
+            with self._services.ledger.read() as connection:
+                return outbox.kinds_due(connection, now=self._services.now())
+        except PortalError as error:
+            log.warning("Can't look for messages now", extra={"error": str(error)})
+            return set()
 
     # --- write-backs ---
 

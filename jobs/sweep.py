@@ -20,7 +20,7 @@ from types import FrameType
 
 from redis import RedisError
 
-from jobs.process import HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
+from jobs.process import HEARTBEAT_SECONDS, RESTING_HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
 from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
 from portal.domain.ids import salesforce_id_18
@@ -35,6 +35,7 @@ from portal.settings import Settings, SettingsError
 log = logging.getLogger("jobs.sweep")
 
 ROUND_SECONDS = 0.3
+RESTING_SECONDS = 1.0  # the same while no order is to be run
 JOBS_PER_SLOT = 3  # few jobs out: an old one is a lost one
 LOST_AFTER = 1.5  # seconds after which a job that is on no queue, and whose order nobody took, is lost
 AUDIT_JOB_EVERY = 5.0
@@ -56,6 +57,8 @@ class Sweep:
             str, tuple[int, float]
         ] = {}  # worker_id → beat, seconds we have seen it stand there
         self._looked = time.monotonic()
+        self._beaten_at = float("-inf")  # on the monotonic clock
+        self.pause = ROUND_SECONDS  # until the next round
         self._enqueued_audits: dict[str, float] = {}
         self.acting = False
         self._next_epoch = 0.0
@@ -69,6 +72,7 @@ class Sweep:
 
     def round(self) -> None:
         """Everything that is due, once. Raises PortalError or RedisError when it can't be done now."""
+        self.pause = ROUND_SECONDS
         self._beat()
         stale = self._stale_workers()
         self._lead(stale)
@@ -80,21 +84,30 @@ class Sweep:
         self._find_lost_jobs()
         self._enqueue_due()
         self._send_audits()
+        with self.services.ledger.read() as connection:
+            if not queueing.any_unfinished(connection):
+                self.pause = RESTING_SECONDS
 
     # --- who is alive, and who leads ---
 
     def keep_heartbeat(self, stopping: threading.Event) -> None:
         """Beat beside the rounds, which may take long, but not beside one that hangs; for a thread of its own."""
         while not stopping.wait(HEARTBEAT_SECONDS):
-            if time.monotonic() - self._looked > HANGING_SECONDS:
+            now = time.monotonic()
+            if now - self._looked > HANGING_SECONDS or now - self._beaten_at < RESTING_HEARTBEAT_SECONDS:
                 continue
             with contextlib.suppress(PortalError), self.services.ledger.write() as connection:
                 # The next round sees whether we were declared dead.
-                workers.count_heartbeat(connection, self.worker_id, now=self.services.now())
+                if workers.count_heartbeat(connection, self.worker_id, now=self.services.now()):
+                    self._beaten_at = now
 
     def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beaten_at < HEARTBEAT_SECONDS:
+            return
         with self.services.ledger.write() as connection:
             if workers.count_heartbeat(connection, self.worker_id, now=self.services.now()):
+                self._beaten_at = now
                 return
         log.warning("This sweep was declared dead: it starts anew")
         self.worker_id = new_worker_id()
@@ -205,7 +218,7 @@ class Sweep:
         with services.ledger.read() as connection:
             if installation.paused(connection):
                 return
-            slots = sum(1 for worker in workers.alive(connection) if worker.kind == "fulfill")
+            slots = sum(worker.slots for worker in workers.alive(connection) if worker.kind == "fulfill")
             most = JOBS_PER_SLOT * max(slots, 1)
             room = most - services.jobs.count()
             rows = queueing.due(connection, now=services.now(), limit=room) if room > 0 else []
@@ -319,7 +332,7 @@ def main() -> int:
     log.info("Sweep started", extra={"worker_id": sweep.worker_id})
     threading.Thread(target=Chores(services, sweep).run, args=(stopping,), name="chores", daemon=True).start()
     threading.Thread(target=sweep.keep_heartbeat, args=(stopping,), name="heartbeat", daemon=True).start()
-    while not stopping.wait(ROUND_SECONDS):
+    while not stopping.wait(sweep.pause):
         try:
             sweep.round()
         except (PortalError, RedisError) as error:

@@ -50,7 +50,7 @@ def execute(run: Run, decide: Callable[[float], Action]) -> None:
         if action.do is Do.NEED_DECISION:
             raise NeedsDecision(action.why, action.code)
         if action.do in _READS:
-            run.flush()  # the others begin with a transaction of their own
+            run.flush_old()  # the others begin with a transaction of their own
         _ACTIONS[action.do](run, action)
 
 

@@ -60,15 +60,15 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     """
     with context.ledger.write() as connection:
         row = runs.claim(connection, sf_order_id, context.worker_id, now=context.now())
-        done = _still_done(row, runs.steps_done(connection, sf_order_id, row.attempt)) if row else set()
-    if row is None:
-        return None
+        if row is None:
+            return None
+        run = Run(context, row, _still_done(row, runs.steps_done(connection, sf_order_id, row.attempt)))
+        run.begin_with_claim(connection, Step.VALIDATION)
     log.info(
         "Starting fulfillment orchestration",
         extra={"sfOrderId": sf_order_id, "attempt": row.attempt, "fence": row.fence},
     )
     context.fault_point("claimed")
-    run = Run(context, row, done)
     try:
         run.step(Step.VALIDATION, steps.validation)
         run.step(Step.SF_STATUS_UPDATE, steps.sf_status_update)

@@ -46,6 +46,9 @@ WRITE_BACK_CLAIM = 45.0
 #: Seconds after which a service that wasn't active is looked at again: somebody, or its module, may have set it up.
 SERVICE_MAY_FOLLOW = 60.0
 
+#: Seconds for which the beginning and the end of steps may be kept for the run's next transaction, to save one.
+KEPT_AT_MOST = 1.0
+
 #: The same reason is told to Salesforce again once what it shows of the next try is so old, in seconds.
 TELL_AGAIN = 60.0
 
@@ -104,6 +107,8 @@ class Run:
         self._written_at = 0.0
         self.salesforce_written_at = row.salesforce_written_at
         self._step_id: int | None = None
+        self._begun: Step | None = None  # with the claim
+        self._saved_at = context.now()
         self._pending: list[Callable[[Connection], None]] = []
 
     # --- steps ---
@@ -117,15 +122,20 @@ class Run:
             return
         self.current = step
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
-        begun = self.context.now()
-        self.later(lambda c: self._begin_step(c, step, now=begun))
-        if step is Step.VALIDATION:
-            self.flush()  # the other steps write before they ask anybody: their intent goes with it
+        if step is not self._begun:
+            begun = self.context.now()
+            self.later(lambda c: self._begin_step(c, step, now=begun))
         self.context.fault_point(f"{step.value}:begun")
         detail = do(self)
         self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
         ended = self.context.now()
         self.later(lambda c: self._end_step(c, StepState.DONE, detail, now=ended))
+
+    def begin_with_claim(self, connection: Connection, step: Step) -> None:
+        """Record the first step's intent in the transaction that claims the order, which saves one."""
+        if step not in self._done:
+            self._begun = step
+            self._begin_step(connection, step, now=self.context.now())
 
     def _begin_step(self, connection: Connection, step: Step, *, now: float) -> None:
         self._step_id = runs.begin_step(connection, self.id, self.attempt, self.lease.fence, step, now=now)
@@ -146,15 +156,16 @@ class Run:
             write(connection)
         # A transaction that is rolled back ends the run, so nothing kept is lost by forgetting it here.
         self._pending = []
+        self._saved_at = self.context.now()
 
     def save_facts(self, connection: Connection, facts: Facts, **values: Any) -> None:
         """Write the protocol's facts; `self.facts` is to be set once the transaction is through."""
         self.save(connection, **values)
         runs.save_facts(connection, self.lease, facts, now=self.context.now())
 
-    def flush(self) -> None:
-        """Write what was kept for later."""
-        if self._pending:
+    def flush_old(self) -> None:
+        """Write what was kept for later, if that is long enough ago for somebody to wonder where the order is."""
+        if self._pending and not 0 <= self.context.now() - self._saved_at <= KEPT_AT_MOST:
             with self.context.ledger.write() as connection:
                 self.save(connection)
 

@@ -74,6 +74,10 @@ class Ledger:
                 self._pid = os.getpid()
             return self._engine
 
+    def keep_connections(self, count: int) -> None:
+        """Keep so many connections open, for a process with as many threads; before the first one is opened."""
+        self._pool_size = count
+
     def dispose(self) -> None:
         """Close every connection of this process."""
         if self._engine is not None and self._pid == os.getpid():

@@ -21,6 +21,7 @@ from portal.ledger.schema import outbox
 _O = outbox.c
 
 SIGN_IN: Final = "sign_in"
+KINDS: Final = ("salesforce", "mail", "alert", SIGN_IN)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def due(connection: Connection, kind: str, *, now: float, limit: int) -> list[Me
         .limit(limit)
     )
     return [Message(*row) for row in connection.execute(query)]
+
+
+def kinds_due(connection: Connection, *, now: float) -> set[str]:
+    """The kinds of which a message's time has come that nobody is sending."""
+    return {kind for kind in KINDS if due(connection, kind, now=now, limit=1)}
 
 
 def being_sent(connection: Connection, kind: str, subject: str, *, now: float) -> bool:

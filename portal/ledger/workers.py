@@ -21,15 +21,25 @@ class Worker:
     kind: str
     host: str
     pid: int
+    slots: int  # how many orders it runs at once
     heartbeats: int
     started_at: float
 
 
-def register(connection: Connection, worker_id: str, kind: str, host: str, pid: int, *, now: float) -> None:
-    """Enter a worker process that may own fulfillments from now on; `now` is in seconds since 1970."""
+def register(
+    connection: Connection, worker_id: str, kind: str, host: str, pid: int, *, slots: int = 1, now: float
+) -> None:
+    """Enter a worker process that may own fulfillments from now on, `slots` at once; `now` is in seconds since 1970."""
     connection.execute(
         sa.insert(workers).values(
-            worker_id=worker_id, kind=kind, host=host, pid=pid, heartbeats=0, dead=False, started_at=now
+            worker_id=worker_id,
+            kind=kind,
+            host=host,
+            pid=pid,
+            slots=slots,
+            heartbeats=0,
+            dead=False,
+            started_at=now,
         )
     )
 
