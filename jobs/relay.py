@@ -24,7 +24,8 @@ from portal.clients.salesforce.errors import MENDABLE_CODES
 from portal.domain.model import JsonObject, UpstreamError
 from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
-from portal.ledger import events, fulfillments, outbox
+from portal.fulfillment.crowd import CROWD
+from portal.ledger import events, fulfillments, outbox, queueing
 from portal.ledger.outbox import Message
 from portal.mail.mailer import Mailer
 from portal.services import Services
@@ -33,7 +34,9 @@ from portal.webhooks.alerts import send_alert
 log = logging.getLogger("jobs.relay")
 
 POLL_SECONDS = 0.5
+COLLECT_SECONDS = 2.0  # write-backs are collected for so long while many orders wait
 BATCH = 200  # what one composite call to Salesforce takes
+SETTLED_AT_ONCE = 25  # orders in one transaction: others want to write meanwhile
 CLAIM_SECONDS = 60.0
 LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesforce is in trouble
 LONGEST_AFTER_REFUSAL = 900.0  # the same where it was refused, and of mails and alerts
@@ -69,7 +72,6 @@ def run(services: Services, worker_id: str) -> None:
     for carrier in carriers:
         carrier.start()
     while not stopping.wait(POLL_SECONDS):
-        # One question for all of them: most of the time there is nothing.
         due = relay_.due()
         for carrier in carriers:
             if carrier.kinds & due:
@@ -112,12 +114,22 @@ class Relay:
         self._worker_id = worker_id
         self._mailer = Mailer(services)
         self._revived_at = float("-inf")
+        self._wrote_back_at = float("-inf")  # on the monotonic clock
 
     def due(self) -> set[str]:
-        """The kinds of messages that are due now; none while the ledger is away."""
+        """The kinds of messages to be sent now; none while the ledger is away.
+
+        While a crowd of orders waits, write-backs are collected for a moment: many go into one call.
+        """
         try:
             with self._services.ledger.read() as connection:
-                return outbox.kinds_due(connection, now=self._services.now())
+                now = self._services.now()
+                kinds = outbox.kinds_due(connection, now=now)
+                lately = time.monotonic() - self._wrote_back_at < COLLECT_SECONDS
+                if "salesforce" in kinds and lately:
+                    crowd = len(queueing.waiting(connection, now=now, limit=CROWD)) == CROWD
+                    kinds -= {"salesforce"} if crowd else set()
+                return kinds
         except PortalError as error:
             log.warning("Can't look for messages now", extra={"error": str(error)})
             return set()
@@ -126,6 +138,7 @@ class Relay:
 
     def write_back(self) -> int:
         """Tell Salesforce how the due orders stand now, many in one call; of one order once, however many are due."""
+        self._wrote_back_at = time.monotonic()
         messages = self._claim("salesforce", BATCH)
         accounts = [each for each in messages if "account" in each.payload]
         for message in accounts:
@@ -157,8 +170,14 @@ class Relay:
                 else:
                     told.append((sf_order_id, Told(fields, standing, row.attempt if row else 0)))
         outcomes = self._update([(sf_order_id, each.fields) for sf_order_id, each in told])
-        for (sf_order_id, each), outcome in zip(told, outcomes, strict=True):
-            self._settle(by_order[sf_order_id], outcome, each)
+        settled = list(zip(told, outcomes, strict=True))
+        for start in range(0, len(settled), SETTLED_AT_ONCE):
+            some = settled[start : start + SETTLED_AT_ONCE]
+            with services.ledger.write() as connection:
+                for (sf_order_id, each), outcome in some:
+                    self._write(connection, by_order[sf_order_id], outcome, each)
+            for (sf_order_id, each), outcome in some:
+                self._log(by_order[sf_order_id][0], outcome, each)
 
     def _update(self, updates: list[tuple[str, JsonObject]]) -> list[UpstreamError | None]:
         """One call for all; for each, None or what was wrong with it."""
@@ -215,30 +234,37 @@ class Relay:
             if not outbox.due(connection, kind, now=now, limit=1):
                 return []
         with services.ledger.write() as connection:
-            return [
-                message
-                for message in outbox.due(connection, kind, now=now, limit=limit)
-                if outbox.claim(connection, message.id, self._worker_id, now=now, until=now + CLAIM_SECONDS)
-            ]
+            messages = outbox.due(connection, kind, now=now, limit=limit)
+            ids = [message.id for message in messages]
+            mine = outbox.claim(connection, ids, self._worker_id, now=now, until=now + CLAIM_SECONDS)
+            return [message for message in messages if message.id in mine]
 
-    def _settle(self, messages: list[Message], error: UpstreamError | None, told: Told | None = None) -> None:
-        """Write what became of messages about one subject; `told`: what Salesforce was to take of an order."""
-        services = self._services
+    def _settle(self, messages: list[Message], error: UpstreamError | None) -> None:
+        """Write what became of messages about one subject."""
+        with self._services.ledger.write() as connection:
+            self._write(connection, messages, error)
+        self._log(messages[0], error)
+
+    def _write(
+        self, connection: Connection, messages: list[Message], error: UpstreamError | None, told: Told | None = None
+    ) -> None:
+        """`told`: what Salesforce was to take of an order."""
         first = messages[0]
+        if error is not None:
+            for message in messages:
+                self._refused(connection, message, error)
+        elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
+            for message in messages:  # it changed while it was told: say it again
+                outbox.again(connection, message.id, due_at=self._services.now(), error="the order changed meanwhile")
+        else:
+            self._sent(connection, messages)
+            if told is not None:
+                status = told.fields["Provisioning_Status__c"]
+                fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
+            self._revive(connection, first)
+
+    def _log(self, first: Message, error: UpstreamError | None, told: Told | None = None) -> None:
         extra: dict[str, Any] = {"kind": first.kind, "sfOrderId": first.subject, "outboxId": first.id}
-        with services.ledger.write() as connection:
-            if error is not None:
-                for message in messages:
-                    self._refused(connection, message, error)
-            elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
-                for message in messages:  # it changed while it was told: say it again
-                    outbox.again(connection, message.id, due_at=services.now(), error="the order changed meanwhile")
-            else:
-                self._sent(connection, messages)
-                if told is not None:
-                    status = told.fields["Provisioning_Status__c"]
-                    fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
-                self._revive(connection, first)
         if told is not None:
             extra["status"] = told.fields["Provisioning_Status__c"]
         if error is None:

@@ -33,6 +33,7 @@ from portal.domain.ports import SalesforcePort, WhmcsPort
 from portal.domain.protocol import Facts, taken_up
 from portal.domain.seen import Seen
 from portal.domain.write_back import Standing, order_fields, status_in_salesforce
+from portal.fulfillment.crowd import Crowd
 from portal.ledger import fulfillments, installation, outbox, payment_hints, runs
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
@@ -78,6 +79,7 @@ class RunContext:
     worker_id: str
     whmcs_slot: Callable[[], AbstractContextManager[None]]  # one of WHMCS_MAX_IN_FLIGHT; held again it costs nothing
     fault_point: Callable[[str], None]  # where a crash test may stop this process; does nothing in production
+    crowd: Crowd = field(default_factory=Crowd)
     known_products: dict[str, tuple[float, WhmcsProduct]] = field(default_factory=dict)  # product id → when read, what
 
 
@@ -110,6 +112,7 @@ class Run:
         self._begun: Step | None = None  # with the claim
         self._saved_at = context.now()
         self._pending: list[Callable[[Connection], None]] = []
+        self._kept: dict[str, Any] = {}
 
     # --- steps ---
 
@@ -149,23 +152,29 @@ class Run:
         """Write this with the run's next transaction."""
         self._pending.append(write)
 
-    def save(self, connection: Connection, **values: Any) -> None:
-        """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved."""
-        runs.update(connection, self.lease, now=self.context.now(), **values)
+    def keep(self, **values: Any) -> None:
+        """Write this to the order's row with the run's next transaction."""
+        self._kept |= values
+
+    def save(self, connection: Connection, facts: Facts | None = None, **values: Any) -> None:
+        """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved.
+
+        facts: the protocol's, to be written too; `self.facts` is to be set once the transaction is through.
+        """
+        values, now = self._kept | values, self.context.now()
+        if facts is None:
+            runs.update(connection, self.lease, now=now, **values)
+        else:
+            runs.save_facts(connection, self.lease, facts, now=now, **values)
         for write in self._pending:
             write(connection)
         # A transaction that is rolled back ends the run, so nothing kept is lost by forgetting it here.
-        self._pending = []
-        self._saved_at = self.context.now()
-
-    def save_facts(self, connection: Connection, facts: Facts, **values: Any) -> None:
-        """Write the protocol's facts; `self.facts` is to be set once the transaction is through."""
-        self.save(connection, **values)
-        runs.save_facts(connection, self.lease, facts, now=self.context.now())
+        self._kept, self._pending = {}, []
+        self._saved_at = now
 
     def flush_old(self) -> None:
         """Write what was kept for later, if that is long enough ago for somebody to wonder where the order is."""
-        if self._pending and not 0 <= self.context.now() - self._saved_at <= KEPT_AT_MOST:
+        if (self._pending or self._kept) and not 0 <= self.context.now() - self._saved_at <= KEPT_AT_MOST:
             with self.context.ledger.write() as connection:
                 self.save(connection)
 
@@ -295,6 +304,15 @@ class Run:
         standing = Standing(state, False, self.facts.elected)
         written = message_id is not None and self._send_write_back(message_id, standing)
         return {"status": status_in_salesforce(standing).value, "written": written}
+
+    def have_relay_tell(self) -> None:
+        """Have the relay tell Salesforce how the order stands, with others in one call."""
+        now = self.context.now()
+
+        def put(connection: Connection) -> None:
+            fulfillments.plan_resync(connection, self.id, now=now, due_at=now)
+
+        self.later(put)
 
     def _put_write_back(self, connection: Connection) -> int | None:
         """A message that is this process's to send; None where another process is sending one: the relay sends both."""

@@ -155,12 +155,14 @@ class Ledger:
         return engine
 
 
-def insert(connection: Connection, table: sa.Table) -> Any:
+def insert(dialect: Connection | str, table: sa.Table) -> Any:
     """An INSERT into `table` that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for either database.
+
+    `dialect`: the connection's name of it, or a connection.
 
     Asking first and then inserting is enough on SQLite, where one transaction writes at a time, but not on PostgreSQL.
     """
-    if connection.dialect.name == "postgresql":
+    if (dialect if isinstance(dialect, str) else dialect.dialect.name) == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
         return insert_postgresql(table)
