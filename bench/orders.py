@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -48,12 +48,8 @@ def ask_for(stack: CrashStack, orders: list[str], prefer: str = "respond-async")
 
 
 def wait_until_provisioned(stack: CrashStack, before: int, count: int, seconds: float = 120.0) -> None:
-    """Until `count` more orders than `before` are provisioned. Raises RuntimeError where any ended otherwise."""
-    deadline = time.monotonic() + seconds
-    while (done := provisioned(stack)) < before + count:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{before + count - done} orders aren't provisioned after {seconds:g} s")
-        time.sleep(0.005)
+    """Until `count` more orders than `before` are provisioned, within `seconds`. Raises RuntimeError."""
+    _wait_for(lambda: provisioned(stack) >= before + count, "orders aren't provisioned", seconds)
 
 
 def provisioned(stack: CrashStack) -> int:
@@ -78,3 +74,43 @@ def calls(stack: CrashStack, since: Mapping[str, int]) -> dict[str, list[dict[st
 def marks(stack: CrashStack) -> dict[str, int]:
     """Each side's last call."""
     return {"salesforce": stack.salesforce.last(), "whmcs": stack.whmcs.last()}
+
+
+def fulfilled(stack: CrashStack, count: int) -> None:
+    """Have so many orders done."""
+    before = provisioned(stack)
+    ask_for(stack, seeded(stack, count))
+    wait_until_provisioned(stack, before, count)
+
+
+def wait_until_told(stack: CrashStack) -> None:
+    """Until Salesforce has been told all that it is to be told soon. Raises RuntimeError."""
+    ask = "SELECT count(*) AS n FROM outbox WHERE kind = 'salesforce' AND state = 'pending' AND due_at < ?"
+    _wait_for(lambda: stack.ledger(ask, time.time() + 60)[0]["n"] == 0, "Salesforce hasn't been told")
+
+
+def wait_until_a_worker_is_there(stack: CrashStack) -> None:
+    """Until a worker process that was started has registered. Raises RuntimeError."""
+    ask = "SELECT count(*) AS n FROM workers WHERE kind = 'fulfill' AND NOT dead"
+    _wait_for(lambda: stack.ledger(ask)[0]["n"] > 0, "no worker has come up")
+
+
+def first_call(stack: CrashStack, since: Mapping[str, int]) -> float:
+    """When (seconds since 1970) WHMCS was first asked for an order after that; waits for it. Raises RuntimeError."""
+    found: list[float] = []
+
+    def ask() -> bool:
+        entries = stack.whmcs.journal(direction="in", since=since["whmcs"], action="GetPayMethods", limit=1)
+        found.extend(entry["received"] for entry in entries)
+        return bool(found)
+
+    _wait_for(ask, "nobody takes the orders up")
+    return found[0]
+
+
+def _wait_for(condition: Callable[[], bool], trouble: str, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{trouble} after {seconds:g} s")
+        time.sleep(0.005)
