@@ -9,14 +9,17 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-unit test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults bench house coverage clean
+.PHONY: help demo env smoke test test-unit test-postgres test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench house coverage clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.run ## start everything with a pretend Salesforce, WHMCS and mailbox (RESET=1: from scratch)
 	@exec $(BIN)/python -m sandbox.demo $(if $(filter-out 0,$(RESET)),--reset)
+
+env: $(VENV)/.run ## write a first .env: makes its secrets, asks for the rest, ends with `flask doctor`
+	@exec $(BIN)/python -m flask init-env
 
 smoke: $(VENV)/.run ## one customer's order through the whole demo, checked on every side; ends with a JSON line
 	@exec $(BIN)/python -m sandbox.smoke
@@ -26,6 +29,15 @@ test: $(VENV)/.dev ## every test, JOBS=2 files at a time (browser tests and exam
 
 test-unit: $(VENV)/.dev ## the tests that start no process and take no minutes
 	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not long' tests/unit
+
+# What says most of the two databases' differences in a few minutes, beside a tenth of the crash matrix.
+FAST = tests/unit/test_fulfillment_ledger.py tests/unit/test_query_plans.py tests/integration/test_ledger_races.py \
+	tests/integration/test_ledger_migrations.py tests/integration/test_fulfillment_story.py \
+	tests/integration/test_fulfillment_protocol.py tests/integration/test_customer_story.py
+
+test-postgres: $(VENV)/.dev ## every test, matrix and chaos too, with PostgreSQL and a Valkey by its address (PART=fast: some)
+	@PORTAL_TEST_DATABASE=postgresql $(if $(filter fast,$(PART)),PORTAL_TEST_MATRIX=1/10) exec $(BIN)/python -m pytest \
+		-n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(filter fast,$(PART)),$(FAST) tests/crash/test_matrix.py)
 
 test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
 	@PORTAL_TEST_NO_SKIPS=1 exec $(BIN)/python -m pytest tests/browser
@@ -59,6 +71,15 @@ matrix: $(VENV)/.dev ## every upstream call, killed at every moment
 doctor-faults: $(VENV)/.dev ## faults planted one at a time, each to be named by `flask doctor`; ends with a JSON line
 	@exec $(BIN)/python -m tests.doctor_faults
 
+i18n-check: $(VENV)/.dev ## every text customers read, in every language; ends with a JSON line
+	@exec $(BIN)/python -m tests.i18n.check
+
+i18n-update: $(VENV)/.dev ## bring the translators' catalogues up to date with the source, and say what is left to do
+	@exec $(BIN)/python -m tests.i18n.catalogues
+
+test-alerts: $(VENV)/.dev ## what operators are told, received by real HTTP and SMTP listeners; and Prometheus' rules
+	@exec $(BIN)/python -m pytest tests/integration/test_alerts.py tests/integration/test_webhook_alerts.py tests/unit/test_monitoring.py
+
 bench: $(VENV)/.dev ## the portal beside its peers: table and JSON line; fails where a row isn't held (≤ 25 minutes)
 	@exec $(BIN)/python -m bench
 
@@ -82,7 +103,7 @@ $(VENV)/.run: requirements.txt sandbox/requirements.txt | $(BIN)/python
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r sandbox/requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements.txt sandbox/requirements.txt | $(BIN)/python
+$(VENV)/.dev: requirements-dev.txt requirements-traces.txt requirements.txt sandbox/requirements.txt | $(BIN)/python
 	@echo "Installing what the tests and the checks need …"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.run

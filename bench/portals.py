@@ -49,11 +49,11 @@ class Address:
 
 
 @contextlib.contextmanager
-def own_portal(settings: Mapping[str, str] | None = None, *, kind: type[Stack] = Stack) -> Iterator[Stack]:
+def own_portal(settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
     """This checkout's portal; worker and sweep are stopped, so that only the web server is measured."""
     with (
         tempfile.TemporaryDirectory(prefix="order-portal-bench-") as folder,
-        kind(Path(folder), settings={**ROOM, **(settings or {})}) as stack,
+        Stack(Path(folder), settings={**ROOM, **(settings or {})}) as stack,
     ):
         stop_workers(stack)
         yield stack

@@ -7,6 +7,7 @@ import logging
 from redis import RedisError
 
 from jobs.process import EXIT_LEDGER, EXIT_STUCK, WorkerProcess, die
+from portal import logs
 from portal.domain.model import LeaseLost, State
 from portal.errors import PortalError
 from portal.fulfillment.audit import audit
@@ -41,9 +42,10 @@ def fulfill_order(sf_order_id: str) -> None:
         return  # the ledger is away: the order stays there as it is, and gets another job
     process.busy(True)
     try:
-        ended = fulfill(process.context, sf_order_id)
-        if ended is None:
-            audit(process.context, sf_order_id)
+        with logs.bound(sfOrderId=sf_order_id):
+            ended = fulfill(process.context, sf_order_id)
+            if ended is None:
+                audit(process.context, sf_order_id)
     except LeaseLost as lost:
         # Either this process was declared dead and ends here, or the ledger was restored and the order is to be looked
         # at anew: then only this run is over.

@@ -21,15 +21,16 @@ from sqlalchemy.engine import Connection
 
 from jobs.process import WorkerProcess
 from portal.clients.salesforce.errors import MENDABLE_CODES
-from portal.domain.model import JsonObject, UpstreamError
+from portal.domain.model import CustomerStatus, JsonObject, UpstreamError
 from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
 from portal.fulfillment.crowd import CROWD
 from portal.ledger import events, fulfillments, outbox, queueing
 from portal.ledger.outbox import Message
 from portal.mail.mailer import Mailer
+from portal.ops.alerts import sender
+from portal.ops.alerts.evaluate import EVERY, evaluate
 from portal.services import Services
-from portal.webhooks.alerts import send_alert
 
 log = logging.getLogger("jobs.relay")
 
@@ -40,7 +41,9 @@ SETTLED_AT_ONCE = 25  # orders in one transaction: others want to write meanwhil
 CLAIM_SECONDS = 60.0
 LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesforce is in trouble
 LONGEST_AFTER_REFUSAL = 900.0  # the same where it was refused, and of mails and alerts
+REQUESTED = 2000  # orders that were clicked and not heard: as many as one page of an answer holds
 REFUSALS = 6  # so often a message that can never be taken is tried
+LATE_SECONDS = 5.0  # after which the sweep carries an alert that no relay has carried
 REVIVE_EVERY = 10.0  # seconds
 GONE_AFTER = 86_400.0  # seconds for which a record that isn't found may come back
 
@@ -52,6 +55,7 @@ class Told:
     fields: JsonObject
     standing: Standing
     attempt: int
+    repeats_failed: bool = False  # Salesforce has taken before that this attempt Failed
 
 
 def run(services: Services, worker_id: str) -> None:
@@ -62,7 +66,8 @@ def run(services: Services, worker_id: str) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    WorkerProcess(services, worker_id).start("relay")
+    if not WorkerProcess(services, worker_id, stopping=stopping.is_set).start("relay"):
+        return
     relay_ = Relay(services, worker_id)
     carriers = [
         _Carrier(stopping, {"salesforce"}, relay_.write_back),
@@ -113,6 +118,8 @@ class Relay:
         self._services = services
         self._worker_id = worker_id
         self._mailer = Mailer(services)
+        self._alert = partial(sender.send, services)
+        self._next_look = 0.0
         self._revived_at = float("-inf")
         self._wrote_back_at = float("-inf")  # on the monotonic clock
 
@@ -129,7 +136,8 @@ class Relay:
                 if "salesforce" in kinds and lately:
                     crowd = len(queueing.waiting(connection, now=now, limit=CROWD)) == CROWD
                     kinds -= {"salesforce"} if crowd else set()
-                return kinds
+                # Alerts are looked for now and then: their carrier does it.
+                return kinds | ({"alert"} if time.monotonic() >= self._next_look else set())
         except PortalError as error:
             log.warning("Can't look for messages now", extra={"error": str(error)})
             return set()
@@ -168,7 +176,11 @@ class Relay:
                 if fields is None:
                     self._sent(connection, messages)
                 else:
-                    told.append((sf_order_id, Told(fields, standing, row.attempt if row else 0)))
+                    attempt = row.attempt if row else 0
+                    failed = fields["Provisioning_Status__c"] == CustomerStatus.FAILED
+                    repeats = failed and row is not None and row.salesforce_status == CustomerStatus.FAILED
+                    told.append((sf_order_id, Told(fields, standing, attempt, repeats)))
+        told = self._without_clicks(told, by_order)
         outcomes = self._update([(sf_order_id, each.fields) for sf_order_id, each in told])
         settled = list(zip(told, outcomes, strict=True))
         for start in range(0, len(settled), SETTLED_AT_ONCE):
@@ -178,6 +190,27 @@ class Relay:
                     self._write(connection, by_order[sf_order_id], outcome, each)
             for (sf_order_id, each), outcome in some:
                 self._log(by_order[sf_order_id][0], outcome, each)
+
+    def _without_clicks(
+        self, told: list[tuple[str, Told]], by_order: dict[str, list[Message]]
+    ) -> list[tuple[str, Told]]:
+        """Those that may be told. A Failed that Salesforce knows already may not cover up a click that got lost: where
+        the order is Requested again, it is started again instead.
+        """
+        again = [sf_order_id for sf_order_id, each in told if each.repeats_failed]
+        if not again:
+            return told
+        try:
+            clicked = set(self._services.salesforce.requested_orders(limit=REQUESTED)) & set(again)
+        except UpstreamError as error:
+            for sf_order_id in again:
+                self._settle(by_order[sf_order_id], error)
+            return [each for each in told if each[0] not in again]
+        for sf_order_id in clicked:
+            with self._services.ledger.write() as connection:
+                fulfillments.request_unheard(connection, sf_order_id, now=self._services.now())
+                self._sent(connection, by_order[sf_order_id])
+        return [each for each in told if each[0] not in clicked]
 
     def _update(self, updates: list[tuple[str, JsonObject]]) -> list[UpstreamError | None]:
         """One call for all; for each, None or what was wrong with it."""
@@ -203,7 +236,18 @@ class Relay:
 
     def mail(self) -> int:
         """Send one due mail to a customer and one due alert."""
-        return self._send({"mail": self._mailer.send, "alert": partial(send_alert, self._services)})
+        if time.monotonic() >= self._next_look:  # the sweep looks, too: it may be what there is to tell of
+            self._next_look = time.monotonic() + EVERY
+            evaluate(self._services)
+        return self._send({"mail": self._mailer.send, "alert": self._alert})
+
+    def late_alerts(self) -> int:
+        """Carry an alert that nobody has carried for LATE_SECONDS: that no worker runs may be what it says."""
+        with self._services.ledger.read() as connection:
+            due = outbox.longest_overdue(connection, "alert")
+        if due is None or self._services.now() - due < LATE_SECONDS:
+            return 0
+        return self._send({"alert": self._alert})
 
     def sign_in(self) -> int:
         """Answer one ask for a sign-in link, unless mails to customers are due: those go first."""
@@ -255,9 +299,10 @@ class Relay:
                 self._refused(connection, message, error)
         elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
             for message in messages:  # it changed while it was told: say it again
-                outbox.again(connection, message.id, due_at=self._services.now(), error="the order changed meanwhile")
+                now = self._services.now()
+                outbox.again(connection, message.id, now=now, due_at=now, error="the order changed meanwhile")
         else:
-            self._sent(connection, messages)
+            self._sent(connection, messages, told.fields if told is not None else None)
             if told is not None:
                 status = told.fields["Provisioning_Status__c"]
                 fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
@@ -274,9 +319,9 @@ class Relay:
             what = "Failed to update order status in Salesforce" if first.kind == "salesforce" else "Message not sent"
             log.error(what, extra=extra | {"error": str(error)})
 
-    def _sent(self, connection: Connection, messages: list[Message]) -> None:
+    def _sent(self, connection: Connection, messages: list[Message], told: JsonObject | None = None) -> None:
         for message in messages:
-            outbox.sent(connection, message.id, now=self._services.now())
+            outbox.sent(connection, message.id, now=self._services.now(), told=told)
 
     def _refused(self, connection: Connection, message: Message, error: UpstreamError) -> None:
         """Try again, ever more seldom, without end, unless this very message can never be taken.
@@ -303,11 +348,19 @@ class Relay:
         if error.code == "circuit_open":
             pause = error.retry_after or 1.0
         else:
-            refused = error.permanent or error.setup is not None or message.kind != "salesforce"
-            longest = LONGEST_AFTER_REFUSAL if refused else LONGEST_PAUSE
+            seldom = error.refused or message.kind != "salesforce"
+            longest = LONGEST_AFTER_REFUSAL if seldom else LONGEST_PAUSE
             pause = min(2.0 ** min(message.tries, 16), longest) * random.uniform(0.8, 1.2)
         due_at = now + max(pause, error.retry_after or 0.0)
-        outbox.again(connection, message.id, due_at=due_at, error=str(error), code=error.code)
+        outbox.again(
+            connection,
+            message.id,
+            now=now,
+            due_at=due_at,
+            error=str(error),
+            code=error.code,
+            refused=error.refused,
+        )
 
     def _revive(self, connection: Connection, message: Message) -> None:
         """This one got through: what was refused for its last reason, or for a fault of the set-up, is due now."""

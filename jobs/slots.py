@@ -174,7 +174,8 @@ def run_slots(services: Services, worker_id: str, count: int, fault_point: Calla
     """A child's life: run jobs, `count` at once, until told to stop; then end those at hand."""
     services.ledger.keep_connections(count + 1)  # one for each thread, and one for the heartbeat
     process = WorkerProcess(services, worker_id, fault_point, slots=count, stopping=lambda: SlotsWorker.stopping)
-    process.start("fulfill")
+    if not process.start("fulfill"):
+        return
     fulfill.work_in(process)
     connection: Redis = connect_redis(services.settings, blocking=True)
     slots = Slots(count)
@@ -193,3 +194,4 @@ def run_slots(services: Services, worker_id: str, count: int, fault_point: Calla
         except redis_library.exceptions.RedisError:
             time.sleep(random.uniform(0.2, 1.0))  # RQ's bookkeeping met a Redis that is away
     slots.wait_for_all()
+    services.traces.close()

@@ -21,16 +21,30 @@ from types import FrameType
 from redis import RedisError
 
 from jobs.process import HEARTBEAT_SECONDS, RESTING_HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
+from jobs.relay import Relay
 from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import UpstreamError
-from portal.domain.protocol import SEND_WINDOW
 from portal.errors import PortalError
-from portal.ledger import audits, circuits, fulfillments, housekeeping, installation, orders, queueing, workers
-from portal.logs import set_up_logging
-from portal.services import Services, build_services
-from portal.settings import Settings, SettingsError
+from portal.ledger import (
+    audits,
+    bulk,
+    circuits,
+    fulfillments,
+    housekeeping,
+    installation,
+    placements,
+    queueing,
+    restored,
+    totals,
+    workers,
+)
+from portal.logs import log_what_nobody_catches, set_up_logging
+from portal.ops.alerts import certificates
+from portal.ops.alerts.evaluate import EVERY, evaluate
+from portal.services import Services, start_services
+from portal.settings import SettingsError
 
 log = logging.getLogger("jobs.sweep")
 
@@ -41,9 +55,10 @@ LOST_AFTER = 1.5  # seconds after which a job that is on no queue, and whose ord
 AUDIT_JOB_EVERY = 5.0
 HANGING_SECONDS = 15.0  # a sweep whose round takes longer lets another one act
 LONGEST_ROUND = 1.0  # a round that took longer says more of the database, or of us, than of a silent worker
+NOTE_EVERY = 5.0  # seconds between two notes of a whole round, for metrics and alerts
 EPOCH = "portal:epoch"
 EPOCH_SECONDS = 10.0
-DOUBT_SECONDS = 30 * 86_400.0  # how long a restored ledger takes no history for complete
+TIDY_SECONDS = 1.0  # how long housekeeping goes on before other chores have their turn
 SENTINEL = "portal:sentinel"  # gone: Redis was flushed or replaced, and every job with it
 
 
@@ -53,15 +68,14 @@ class Sweep:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.worker_id = new_worker_id()
-        self._seen_heartbeats: dict[
-            str, tuple[int, float]
-        ] = {}  # worker_id → beat, seconds we have seen it stand there
+        self._seen_heartbeats: dict[str, tuple[int, float]] = {}  # worker_id → beat, seconds it was seen to stand there
         self._looked = time.monotonic()
         self._beaten_at = float("-inf")  # on the monotonic clock
         self.pause = ROUND_SECONDS  # until the next round
         self._enqueued_audits: dict[str, float] = {}
         self.acting = False
         self._next_epoch = 0.0
+        self._next_note = 0.0
 
     def start(self) -> None:
         """Register in the ledger."""
@@ -72,7 +86,6 @@ class Sweep:
 
     def round(self) -> None:
         """Everything that is due, once. Raises PortalError or RedisError when it can't be done now."""
-        self.pause = ROUND_SECONDS
         self._beat()
         stale = self._stale_workers()
         self._lead(stale)
@@ -84,9 +97,15 @@ class Sweep:
         self._find_lost_jobs()
         self._enqueue_due()
         self._send_audits()
+        self._note_round()
         with self.services.ledger.read() as connection:
-            if not queueing.any_unfinished(connection):
-                self.pause = RESTING_SECONDS
+            self.pause = ROUND_SECONDS if queueing.any_unfinished(connection) else RESTING_SECONDS
+
+    def _note_round(self) -> None:
+        if time.monotonic() >= self._next_note:
+            self._next_note = time.monotonic() + NOTE_EVERY
+            with self.services.ledger.write() as connection:
+                installation.put(connection, totals.SWEEP_ROUND, True, now=self.services.now())
 
     # --- who is alive, and who leads ---
 
@@ -187,9 +206,9 @@ class Sweep:
         with services.ledger.write() as connection:
             epoch = installation.next_epoch(connection, now=now)
             if remembered >= epoch:
-                installation.note_restored(connection, now=now, doubt_seconds=DOUBT_SECONDS)
-                until = now + SEND_WINDOW + services.settings.whmcs_max_request_seconds
-                doubted = queueing.doubt_unfinished(connection, now=now, until=until)
+                doubted = restored.mark(
+                    connection, now=now, max_request_seconds=services.settings.whmcs_max_request_seconds
+                )
                 installation.put(connection, "epoch", remembered + 1, now=now)
                 epoch = remembered + 1
                 log.error(
@@ -197,6 +216,7 @@ class Sweep:
                     extra={"unfinishedOrders": doubted},
                 )
         services.redis.set(EPOCH, epoch)
+        services.require_one_host()
         self._next_epoch = time.monotonic() + EPOCH_SECONDS
 
     def _find_lost_jobs(self) -> None:
@@ -241,15 +261,20 @@ class Chores:
     def __init__(self, services: Services, sweep: Sweep) -> None:
         self._services = services
         self._sweep = sweep
+        self._relay = Relay(services, sweep.worker_id)
         # What, how often in seconds, and when next on the monotonic clock.
         self._chores: list[tuple[Callable[[], None], float]] = [
+            (self._bulk_acts, 1.0),
             (self._place_orders, 1.0),
             (self._probe_circuits, 1.0),
             (self._find_requested, 60.0),
             (self._learn_changes, 60.0),
             (self._tidy, 60.0),
+            (self._alert, EVERY),
+            (self._look_at_certificates, 3600.0),
         ]
         self._next: dict[Callable[[], None], float] = {}
+        self._tidying: housekeeping.Round | None = None  # the pass over the ledger that is under way
 
     def run(self, stopping: threading.Event) -> None:
         """Do the chores until told to stop."""
@@ -265,10 +290,21 @@ class Chores:
                 except Exception:
                     log.exception("A chore failed", extra={"chore": chore.__name__})
 
+    def _bulk_acts(self) -> None:
+        """The next orders of what an operator began for many at once."""
+        services = self._services
+        with services.ledger.read() as connection:
+            if not bulk.any_running(connection):
+                return
+        with services.ledger.write() as connection:
+            to_run = bulk.advance(connection, now=services.now())
+        for sf_order_id in to_run:
+            services.jobs.send(sf_order_id)
+
     def _place_orders(self) -> None:
         """Orders that Salesforce hasn't confirmed yet."""
         with self._services.ledger.read() as connection:
-            due = orders.due_placements(connection, now=self._services.now(), limit=20)
+            due = placements.due(connection, now=self._services.now(), limit=20)
         for reference in due:
             place(self._services, reference)
 
@@ -297,22 +333,37 @@ class Chores:
         """Orders that were rejected or cancelled in Salesforce, in bulk."""
         sync_changes(self._services)
 
+    def _alert(self) -> None:
+        """What operators are to be told; it is sent from here where no worker does."""
+        evaluate(self._services)
+        while self._relay.late_alerts():
+            pass
+
+    def _look_at_certificates(self) -> None:
+        certificates.look(self._services)
+
     def _tidy(self) -> None:
-        """Rows nothing needs any more."""
-        with self._services.ledger.write() as connection:
-            housekeeping.tidy(connection, now=self._services.now())
-
-
-def _revive_own_valkey(services: Services) -> None:
-    try:
-        services.revive_own_valkey()
-    except Exception:
-        log.exception("Couldn't start the embedded Valkey again")
+        """Rows nothing needs any more: some of them, so that placing orders doesn't wait; the next ones soon."""
+        services = self._services
+        if self._tidying is None:
+            self._tidying = housekeeping.Round(
+                now=services.now(), retention=services.settings.retention_days * 86_400.0
+            )
+        until = time.monotonic() + TIDY_SECONDS
+        more = True
+        while more and time.monotonic() < until:
+            with services.ledger.write() as connection:
+                more = self._tidying.batch(connection)
+        if more:
+            self._next[self._tidy] = 0.0
+        else:
+            self._tidying = None
 
 
 def main() -> int:
     """The process. Returns its exit code."""
     set_up_logging()
+    log_what_nobody_catches()
     stopping = threading.Event()
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
@@ -321,9 +372,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        services = build_services(Settings.from_environ(os.environ))
-        services.require_migrated()
-        services.require_same_installation(ask_salesforce=True)
+        services = start_services(os.environ, ask_salesforce=True)
         sweep = Sweep(services)
         sweep.start()
     except (SettingsError, PortalError) as error:
@@ -338,7 +387,10 @@ def main() -> int:
         except (PortalError, RedisError) as error:
             log.warning("The sweep can't go on now", extra={"error": str(error)})
             if isinstance(error, RedisError):
-                _revive_own_valkey(services)
+                try:
+                    services.revive_own_valkey()
+                except Exception:
+                    log.exception("Couldn't start the embedded Valkey again")
             stopping.wait(1.0)
     return 0
 

@@ -28,8 +28,8 @@ from jobs import relay, slots
 from jobs.process import new_worker_id, nothing
 from portal.errors import PortalError
 from portal.ledger import queueing
-from portal.logs import set_up_logging
-from portal.services import Services, build_services
+from portal.logs import log_what_nobody_catches, set_up_logging
+from portal.services import Services, start_services
 from portal.settings import Settings, SettingsError
 
 log = logging.getLogger("jobs.worker")
@@ -116,8 +116,6 @@ class Supervisor:
         """Start everybody, replace whoever dies; on SIGTERM or SIGINT stop all and return."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        self._services.require_migrated()
-        self._services.require_same_installation(ask_salesforce=True)
         self._services.ledger.dispose()
         gc.freeze()
         bell = self._bell = _Bell()
@@ -264,8 +262,9 @@ class Supervisor:
 def main(fault_point: Callable[[str], None] = nothing) -> int:
     """The process. Returns its exit code."""
     set_up_logging()
+    log_what_nobody_catches()
     try:
-        services = build_services(Settings.from_environ(os.environ))
+        services = start_services(os.environ, ask_salesforce=True)
         Supervisor(services, fault_point).run()
     except (SettingsError, PortalError) as error:
         print(f"The worker can't start:\n{error}", file=sys.stderr, flush=True)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from redis import Redis
+from redis import Redis, RedisError
 from sqlalchemy.engine import Connection
 
 from portal.clients.circuit_breaker import Breaker
 from portal.clients.concurrency import InFlightLimit
 from portal.clients.http import Hooks, SendChecks
+from portal.clients.observed import CallTotals
 from portal.clients.salesforce.client import SalesforceClient
 from portal.clients.smtp import SmtpTransport
+from portal.clients.traces import Traces
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.model import ErrorCode, UpstreamError
 from portal.errors import PortalError
@@ -23,7 +26,8 @@ from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
 from portal.queue.embedded import ensure_valkey
 from portal.queue.jobs import JobQueue
-from portal.queue.redis import connect_redis
+from portal.queue.one_host import claim_host, require_local
+from portal.queue.redis import connect_redis, require_redis
 from portal.settings import Settings
 
 log = logging.getLogger("portal.services")
@@ -43,10 +47,22 @@ class Services:
     in_flight: InFlightLimit
     send_checks: SendChecks  # asked before every call to Salesforce or WHMCS; a worker process adds its own
     now: Callable[[], float] = time.time
+    traces: Traces = field(default_factory=lambda: Traces(None))
 
     def require_migrated(self) -> None:
         """Raises LedgerNotMigrated when the ledger's tables aren't those of this version."""
         require_migrated(self.ledger)
+
+    def require_one_host(self) -> None:
+        """Raises TwoHosts when production's ledger is SQLite and another host works, too."""
+        file = self.ledger.url.database
+        if not self.settings.production or not self.ledger.sqlite or not file:
+            return
+        require_local(Path(file))
+        try:
+            claim_host(self.redis)
+        except RedisError as error:
+            log.warning("Couldn't ask Redis whether this is the only host", extra={"error": type(error).__name__})
 
     def require_same_installation(self, *, ask_salesforce: bool = False) -> None:
         """Raises WrongInstallation when the ledger belongs to another WHMCS or Salesforce org than the configured one.
@@ -90,6 +106,10 @@ class Services:
             )
 
 
+class CannotStart(PortalError):
+    """Something that the settings name can't be used by this process."""
+
+
 class WrongInstallation(PortalError):
     """The ledger belongs to another Salesforce org or WHMCS than the one configured."""
 
@@ -100,40 +120,71 @@ def _wake(code: ErrorCode, settings: Settings) -> Callable[[Connection], object]
     return lambda connection: queueing.wake_waiting(connection, code, now=time.time(), per_second=per_second)
 
 
+def start_services(environ: Mapping[str, str], *, ask_salesforce: bool = False) -> Services:
+    """What web server, worker and sweep begin with: everything built, and all that they can't do without looked at.
+
+    Raises SettingsError, or PortalError with a sentence for whoever starts them. ask_salesforce: as for
+    `require_same_installation`.
+    """
+    services = build_services(Settings.from_environ(environ))
+    services.require_migrated()
+    require_redis(services.settings)
+    services.require_one_host()
+    services.require_same_installation(ask_salesforce=ask_salesforce)
+    return services
+
+
 def build_services(settings: Settings) -> Services:
-    """Build everything; connects to nothing yet, so that a server may fork afterwards."""
-    if settings.database_url is None:
-        settings.portal_var_dir.mkdir(parents=True, exist_ok=True)
+    """Build everything; connects to nothing yet, so that a server may fork afterwards.
+
+    Raises CannotStart when development's own folder or Valkey can't be used.
+    """
+    try:
+        if settings.database_url is None:
+            settings.portal_var_dir.mkdir(parents=True, exist_ok=True)
+        redis = connect_redis(settings)
+    except OSError as error:
+        raise CannotStart(f"PORTAL_VAR_DIR can't be used: {error.filename}: {error.strerror}") from error
+    except (RuntimeError, ValueError) as error:  # the embedded Valkey's, and what redis-py makes of an address
+        raise CannotStart(f"Redis can't be used: {error}") from error
     ledger = Ledger(settings.ledger_url)
-    redis = connect_redis(settings)
     # A holder that was killed gives its slot back when the longest call can have ended.
     in_flight = InFlightLimit(
         redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10
     )
     send_checks = SendChecks()
+    traces = Traces.from_settings(settings)
     whmcs_breaker = Breaker(ledger, "whmcs", now=time.time, recovered=_wake(ErrorCode.WHMCS_UNAVAILABLE, settings))
     salesforce_breaker = Breaker(
         ledger, "salesforce", now=time.time, recovered=_wake(ErrorCode.SALESFORCE_UNAVAILABLE, settings)
+    )
+    salesforce: SalesforceClient = SalesforceClient.from_settings(
+        settings,
+        Hooks(
+            before_call=salesforce_breaker.check,
+            before_send=send_checks,
+            after_call=CallTotals(
+                ledger, salesforce_breaker.heard, now=time.time, quota=lambda: salesforce.api_usage, traces=traces
+            ),
+        ),
     )
     return Services(
         settings=settings,
         ledger=ledger,
         redis=redis,
         jobs=JobQueue(redis),
-        salesforce=SalesforceClient.from_settings(
-            settings,
-            Hooks(before_call=salesforce_breaker.check, before_send=send_checks, after_call=salesforce_breaker.heard),
-        ),
+        salesforce=salesforce,
         whmcs=WhmcsClient.from_settings(
             settings,
             Hooks(
                 before_call=whmcs_breaker.check,
                 slot=in_flight.slot,
                 before_send=send_checks,
-                after_call=whmcs_breaker.heard,
+                after_call=CallTotals(ledger, whmcs_breaker.heard, now=time.time, traces=traces),
             ),
         ),
         smtp=SmtpTransport.from_settings(settings),
         in_flight=in_flight,
         send_checks=send_checks,
+        traces=traces,
     )

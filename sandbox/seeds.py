@@ -24,6 +24,7 @@ class Product(NamedTuple):
     cycle: str
     price: str
     whmcs_cycle: str
+    sort_order: int | None = None  # Product2.Sort_Order__c
 
 
 class Customer(NamedTuple):
@@ -40,13 +41,13 @@ class Customer(NamedTuple):
 
 PRODUCTS = {
     "starter": Product(
-        "Starter Hosting", "Hosting", "One website, 10 GB, daily backups.", "1", "Monthly", "5.00", "monthly"
+        "Starter Hosting", "Hosting", "One website, 10 GB, daily backups.", "1", "Monthly", "5.00", "monthly", 10
     ),
     "business": Product(
-        "Business Hosting", "Hosting", "Ten websites, 100 GB, staging.", "2", "Annual", "120.00", "annually"
+        "Business Hosting", "Hosting", "Ten websites, 100 GB, staging.", "2", "Annual", "120.00", "annually", 20
     ),
     "server": Product(
-        "Cloud Server S", "Server", "2 cores, 4 GB memory, your own system.", "3", "Monthly", "15.00", "monthly"
+        "Cloud Server S", "Server", "2 cores, 4 GB memory, your own system.", "3", "Monthly", "15.00", "monthly", 30
     ),
     "certificate": Product("SSL Certificate", "SSL", "For one domain, validated.", "4", "One-Time", "49.00", "onetime"),
     "support": Product(
@@ -136,6 +137,7 @@ def _salesforce() -> list[dict[str, Any]]:
                 "Description": product.description,
                 "WH_Product_ID__c": product.pid,
                 "Billing_Cycle__c": product.cycle,
+                "Sort_Order__c": product.sort_order,
             }
         )
         records += [

@@ -3,21 +3,23 @@
 (() => {
   "use strict";
   const EVERY = 5000;
-  const MOMENT = { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit" };
+  const LOCALE = document.documentElement.dataset.locale;
+  const MOMENT = { dateStyle: "long", timeStyle: "short" };
 
   function inOwnZone() {
     for (const time of document.querySelectorAll("time[data-moment]")) {
-      time.textContent = new Date(time.dateTime).toLocaleString("en-GB", MOMENT);
+      time.textContent = new Date(time.dateTime).toLocaleString(LOCALE, MOMENT);
     }
   }
 
   inOwnZone();
-  const progress = () => document.getElementById("progress");
+  // What follows by itself: an order's progress, or the rows of the list.
+  const live = () => document.querySelector("#progress, #rows");
   const stale = document.getElementById("stale");
   const spoken = document.getElementById("spoken");
   let freshAt = new Date();
-  let said = progress() ? progress().dataset.spoken : "";
-  let tag = progress() ? progress().dataset.tag : "";
+  let said = live() ? live().dataset.spoken : "";
+  let tag = live() ? live().dataset.tag : "";
 
   function fresh() {
     freshAt = new Date();
@@ -25,11 +27,11 @@
   }
 
   function outOfDate() {
-    stale.querySelector("span").textContent = freshAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    stale.querySelector("span").textContent = freshAt.toLocaleTimeString(LOCALE, { timeStyle: "short" });
     stale.hidden = false;
   }
 
-  if (!progress() || !stale || !spoken) return;
+  if (!live() || !stale) return;
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden) event.preventDefault();
@@ -37,18 +39,18 @@
   document.addEventListener("htmx:afterRequest", (event) => (event.detail.successful ? fresh() : outOfDate()));
   document.addEventListener("htmx:afterSwap", () => {
     inOwnZone();
-    const now = progress().dataset.spoken;
-    if (now !== said) spoken.textContent = said = now;
-    if (document.title.startsWith(tag)) document.title = progress().dataset.tag + document.title.slice(tag.length);
-    tag = progress().dataset.tag;
+    const now = live().dataset;
+    if (spoken && now.spoken !== said) spoken.textContent = said = now.spoken;
+    if (tag && document.title.startsWith(tag)) document.title = now.tag + document.title.slice(tag.length);
+    tag = now.tag;
   });
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && window.htmx && progress()) window.htmx.trigger(progress(), "refresh");
+    if (!document.hidden && window.htmx && live()) window.htmx.trigger(live(), "refresh");
   });
 
   // Without htmx (its host is blocked or down): ask the same address, and load the page anew once it has changed.
   async function follow() {
-    const address = progress().getAttribute("hx-get");
+    const address = live().getAttribute("hx-get");
     if (window.htmx || document.hidden || !address) return;
     try {
       const answer = await fetch(address, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout(2 * EVERY) });

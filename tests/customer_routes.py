@@ -16,10 +16,13 @@ from tests.customers_in_process import Case
 PUBLIC = {
     "static",
     "brand_stylesheet",
+    "brand_logo",
     "checkout.catalogue_page",
     "checkout.add",
     "checkout.basket_page",
     "checkout.change",
+    "checkout.accessibility",
+    "language.choose",
     "sign_in.ask",
     "sign_in.send_link",
     "sign_in.sent",
@@ -34,7 +37,15 @@ PUBLIC = {
 
 
 #: Routes of whoever is signed in, about their own account.
-OWN = {"sign_in.account", "orders.index", "checkout.review", "checkout.place_order"}
+OWN = {
+    "sign_in.account",
+    "orders.index",
+    "orders.rows",
+    "checkout.review",
+    "checkout.place_order",
+    "checkout.add_payment_method",
+    "checkout.payment_method_added",
+}
 
 
 #: Routes of one order, with what its owner gets there.
@@ -80,6 +91,11 @@ def _withdraw(answer: TestResponse, case: Case) -> bool:
     return answer.status_code == 303 and case.row().status is CustomerStatus.CANCELLED
 
 
+@order_route("orders.again")
+def _again(answer: TestResponse, case: Case) -> bool:
+    return answer.status_code == 303 and answer.headers["Location"].endswith("/basket")
+
+
 @order_route("orders.resume")
 def _resume(answer: TestResponse, case: Case) -> bool:
     return answer.status_code == 303 and case.row().status is CustomerStatus.ACTIVATING
@@ -89,6 +105,8 @@ def _into_whmcs(answer: TestResponse, case: Case) -> bool:
     whmcs = case.services.settings.whmcs_client_area_url
     return answer.status_code == 303 and whmcs is not None and answer.headers["Location"].startswith(whmcs)
 
+
+ORDER |= {"orders.add_payment_method": _into_whmcs, "orders.client_area": _into_whmcs}
 
 #: Routes that only do something for an order that waits for a payment method, or is set up.
 WANTS = {

@@ -114,6 +114,13 @@ def salesforce_id(stack: Stack, reference: str) -> str:
     return str(order["sf_order_id"])
 
 
+def take_payment_methods(stack: Stack, client: int) -> None:
+    """Leave this WHMCS client without any, whatever other tests gave it."""
+    for method in stack.whmcs.get("state", objects="paymethods")["paymethods"]:
+        if str(method["userid"]) == str(client):
+            stack.whmcs.post("seed", {"delete": [{"kind": "paymethods", "id": method["id"]}]})
+
+
 def poll_address(page: Page) -> str:
     """Where an order's page asks whether something changed; "" once it no longer does."""
     element = next(iter(page.with_attribute("hx-get")), None)
@@ -204,7 +211,7 @@ def make_order(
     """Write an order in that situation into the ledger, for a customer of the seeds. No other side knows of it."""
     from portal.domain.ids import salesforce_id_18
     from portal.domain.model import Step, StepState
-    from portal.ledger import fulfillments, orders, runs
+    from portal.ledger import fulfillments, orders, placements, runs
     from portal.ledger.schema import fulfillments as fulfillments_table
     from portal.ledger.schema import orders as orders_table
     from portal.services import Services
@@ -247,11 +254,11 @@ def make_order(
             now=now - 300,
         )
         if situation.placing == "placed":
-            orders.settle_placed(connection, reference, sf_order_id, now=now - 299)
+            placements.settle_placed(connection, reference, sf_order_id, now=now - 299)
         elif situation.placing == "refused":
-            orders.settle_refused(connection, reference, situation.error_code or "", now=now - 299)
+            placements.settle_refused(connection, reference, situation.error_code or "", now=now - 299)
         else:
-            orders.postpone_placement(connection, reference, now + 10**6)  # the sweep leaves it alone
+            placements.postpone(connection, reference, now + 10**6)  # the sweep leaves it alone
         if situation.state is not None:
             fulfillments.request_fulfillment(connection, sf_order_id, now=now - 60, requested_at=now - 60)
             for step in list(Step)[: situation.steps]:

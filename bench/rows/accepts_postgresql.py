@@ -9,7 +9,7 @@ from typing import Final
 from bench.harness import Figures, Group, PeerMissing, Row, Side, at_least
 from bench.portals import own_portal
 from bench.rows.accepts import figures, obvious_way, send
-from tests.postgres import Postgres, PostgresStack, sqlalchemy_url
+from tests.postgres import Postgres, sqlalchemy_url
 
 _NAME: Final = "deliveries accepted per second on PostgreSQL, beside the obvious way"
 
@@ -29,7 +29,7 @@ class AcceptsPostgresql(Group):
             except Exception as error:
                 raise PeerMissing(f"PostgreSQL didn't start: {error}") from error
             settings = {"DATABASE_URL": server.database()}
-            stack = up.enter_context(own_portal(settings, kind=PostgresStack))
+            stack = up.enter_context(own_portal(settings))
             secret = stack.secret("sf_webhook_secret")
             obvious = up.enter_context(obvious_way(secret, sqlalchemy_url(server.database())))
             yield [

@@ -9,21 +9,20 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 from portal.customers.catalogue import Catalogue, Product
+from portal.domain.names import to_ascii, to_shown
+from portal.ledger.orders import Item
+from portal.web.languages import gettext
 
 MOST_LINES: Final = 20
 MOST_QUANTITY: Final = 99
 #: Characters of all domains and hostnames together: a cookie holds 4 KB, and browsers drop a larger one in silence.
 MOST_NAMES: Final = 1800
-
-_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
-_DOMAIN = re.compile(rf"(?=.{{4,253}}$)(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
-_HOSTNAME = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*(?!\d+$){_LABEL}")
 
 
 class LineFault(ValueError):
@@ -49,6 +48,19 @@ class Line:
         """Price times quantity."""
         return Decimal(self.product.price) * self.quantity
 
+    @property
+    def item(self) -> Item:
+        """The line as an order has it."""
+        return Item(
+            name=self.product.name,
+            quantity=self.quantity,
+            unitPrice=self.product.price,
+            cycle=self.product.cycle,
+            domain=self.domain,
+            hostname=self.hostname,
+            entryId=self.product.entry_id,
+        )
+
 
 class Basket:
     """A view on the visitor's cookie session. Lines whose product is no longer offered are left out."""
@@ -63,7 +75,7 @@ class Basket:
         for index, (entry_id, quantity, domain, hostname) in enumerate(self._rows):
             product = self._catalogue.product(entry_id)
             if product is not None:
-                yield Line(index, product, quantity, domain, hostname)
+                yield Line(index, product, 1 if product.needs else quantity, domain, hostname)
 
     def __bool__(self) -> bool:
         return any(True for _ in self)
@@ -79,8 +91,13 @@ class Basket:
         return sum((line.total for line in self), Decimal(0))
 
     @property
+    def items(self) -> list[Item]:
+        """Its lines as an order has them."""
+        return [line.item for line in self]
+
+    @property
     def currency(self) -> str:
-        """The currency of its first line; a pricebook has one."""
+        """The currency of its first line; the catalogue offers one."""
         return next((line.product.currency for line in self), "")
 
     @property
@@ -94,30 +111,45 @@ class Basket:
     def fingerprint(self) -> str:
         """Changes when anything the customer agreed to on the review page does, prices included."""
         agreed = [
-            (line.product.entry_id, line.quantity, line.domain, line.hostname, line.product.price) for line in self
+            (
+                line.product.entry_id,
+                line.quantity,
+                line.domain,
+                line.hostname,
+                line.product.price,
+                line.product.currency,
+            )
+            for line in self
         ]
         return hashlib.sha256(repr(agreed).encode()).hexdigest()[:20]
 
-    def add(self, entry_id: str, quantity: str, domain: str, hostname: str) -> Line:
-        """One more line. Raises LineFault."""
+    def add(self, entry_id: str, quantity: str, domain: str, hostname: str) -> None:
+        """One more line, or one for each of several domains or hostnames. Raises LineFault, with nothing added."""
         product = self._catalogue.product(entry_id)
         if product is None:
-            raise LineFault("product", "This product is no longer offered")
-        if len(self._rows) >= MOST_LINES:
-            raise LineFault("product", f"A basket holds {MOST_LINES} lines: place this order first, then start another")
-        line = Line(
-            index=len(self._rows),
-            product=product,
-            quantity=read_quantity(quantity),
-            domain=read_domain(domain) if product.needs == "domain" else None,
-            hostname=read_hostname(hostname) if product.needs == "hostname" else None,
-        )
-        names = [row[2] or row[3] or "" for row in self._rows] + [line.domain or line.hostname or ""]
-        if sum(map(len, names)) > MOST_NAMES:
-            raise LineFault("product", "This basket is full: place this order first, then start another")
-        self._rows.append([entry_id, line.quantity, line.domain, line.hostname])
+            raise LineFault("product", gettext("This product is no longer offered"))
+        if product.needs == "domain":
+            rows: list[list[Any]] = [[entry_id, 1, name, None] for name in read_several(domain, read_domain)]
+        elif product.needs == "hostname":
+            rows = [[entry_id, 1, None, name] for name in read_several(hostname, read_hostname)]
+        else:
+            rows = [[entry_id, read_quantity(quantity), None, None]]
+        for row in rows:
+            name = row[2] or row[3]
+            if name and any(name in (kept[2], kept[3]) and kept[0] == entry_id for kept in self._rows):
+                raise LineFault(
+                    product.needs,
+                    gettext("%(name)s is in your basket already, with this product", name=to_shown(name)),
+                )
+        if len(self._rows) + len(rows) > MOST_LINES:
+            raise LineFault(
+                "product",
+                gettext("A basket holds %(most)s lines: place this order first, then start another", most=MOST_LINES),
+            )
+        if sum(len(row[2] or row[3] or "") for row in self._rows + rows) > MOST_NAMES:
+            raise LineFault("product", gettext("This basket is full: place this order first, then start another"))
+        self._rows += rows
         self._save()
-        return line
 
     def change(self, index: int, quantity: str) -> None:
         """Another quantity for a line. Raises LineFault."""
@@ -145,33 +177,27 @@ def read_quantity(text: str) -> int:
     """1 to MOST_QUANTITY. Raises LineFault."""
     text = text.strip() or "1"
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_QUANTITY:
-        raise LineFault("quantity", f"Enter a quantity from 1 to {MOST_QUANTITY}")
+        raise LineFault("quantity", gettext("Enter a quantity from 1 to %(most)s", most=MOST_QUANTITY))
     return int(text)
 
 
+def read_several(text: str, read: Callable[[str], str]) -> list[str]:
+    """Names separated by spaces, commas or semicolons, each once, as `read` gives them. Raises LineFault."""
+    names = [name for name in re.split(r"[\s,;，、]+", text) if name]
+    return list(dict.fromkeys(map(read, names or [""])))
+
+
 def read_domain(text: str) -> str:
-    """A domain name, in lower case and ASCII (xn--…). Raises LineFault."""
-    name = _ascii_name(text)
-    if name is None or not _DOMAIN.fullmatch(name):
-        raise LineFault("domain", "Enter a domain name, like example.com")
+    """A domain name as it is sent (portal.domain.names). Raises LineFault."""
+    name = to_ascii(text)
+    if name is None or "." not in name:
+        raise LineFault("domain", gettext("Enter a domain name, like %(example)s", example="example.com"))
     return name
 
 
 def read_hostname(text: str) -> str:
-    """A host name, in lower case and ASCII. Raises LineFault."""
-    name = _ascii_name(text)
-    if name is None or not _HOSTNAME.fullmatch(name):
-        raise LineFault("hostname", "Enter a hostname, like server1.example.com")
+    """A host name as it is sent. Raises LineFault."""
+    name = to_ascii(text)
+    if name is None:
+        raise LineFault("hostname", gettext("Enter a hostname, like %(example)s", example="server1.example.com"))
     return name
-
-
-def _ascii_name(text: str) -> str | None:
-    name = text.strip().rstrip(".").lower()
-    if len(name) > 253:
-        return None
-    if name.isascii():
-        return name
-    try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return None

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import redis
@@ -52,18 +53,53 @@ class Product:
     currency: str
     cycle: str
     needs: str
+    product_id: str = ""
+    sort_order: float | None = None
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All products, and when they were read (seconds since 1970)."""
+    """All products, and when they were read (seconds since 1970). `elsewhere`: prices in currencies not offered."""
 
     products: tuple[Product, ...]
     read_at: float
+    elsewhere: tuple[Product, ...] = ()
 
     def product(self, entry_id: str) -> Product | None:
-        """The product of a pricebook entry, if it is still offered."""
-        return next((each for each in self.products if each.entry_id == entry_id), None)
+        """The product of a pricebook entry, if it is still offered; its price may be an entry of another currency."""
+        found = _entry(self.products, entry_id)
+        if found is None and (other := _entry(self.elsewhere, entry_id)) is not None and other.product_id:
+            return next((each for each in self.products if each.product_id == other.product_id), None)
+        return found
+
+    def priced_in(self, currency: str | None, *, preferred: str) -> Catalogue:
+        """What is offered in one currency, the only one that an order can have.
+
+        currency: the account's; where it isn't known, `preferred` (BRAND_CURRENCY), or what there is.
+        """
+        there = {each.currency for each in self.products}
+        chosen = currency or (preferred if preferred in there else min(there, default=""))
+        mine = tuple(each for each in self.products if each.currency == chosen)
+        return Catalogue(mine, self.read_at, tuple(each for each in self.products if each.currency != chosen))
+
+    @property
+    def groups(self) -> list[tuple[str, list[Product]]]:
+        """The products by family, in the merchant's order (Product2.Sort_Order__c), else by price.
+
+        A family stands where its first product does; those without one come last.
+        """
+        found: dict[str, list[Product]] = {}
+        for each in sorted(self.products, key=_place):
+            found.setdefault(each.family, []).append(each)
+        return sorted(found.items(), key=lambda group: not group[0])
+
+
+def _entry(products: tuple[Product, ...], entry_id: str) -> Product | None:
+    return next((each for each in products if each.entry_id == entry_id), None)
+
+
+def _place(product: Product) -> tuple[bool, float, Decimal, str]:
+    return product.sort_order is None, product.sort_order or 0.0, Decimal(product.price), product.name
 
 
 class CatalogueCache:
@@ -139,9 +175,11 @@ class CatalogueCache:
                 description=entry.description,
                 family=entry.family,
                 price=entry.unit_price,
-                currency=settings.brand_currency,
+                currency=entry.currency or settings.brand_currency,
                 cycle=entry.billing_cycle or "",
                 needs=needs(entry.family, settings.catalogue_domain_families, settings.catalogue_hostname_families),
+                product_id=entry.product_id,
+                sort_order=entry.sort_order,
             )
             for entry in entries
         )

@@ -5,20 +5,26 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from typing import Final
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
+from portal.customers import limits
 from portal.customers.basket import Basket, LineFault
 from portal.customers.catalogue import Catalogue, CatalogueCache, CatalogueUnavailable
+from portal.customers.client_area import PAYMENT_METHODS, PaymentMethods, way_in
+from portal.customers.lead_time import LeadTime
 from portal.customers.placing import place_soon
+from portal.customers.progress import duration
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
-from portal.ledger import orders
+from portal.ledger import languages, orders
 from portal.ledger.orders import Item, Order
 from portal.web.context import part, services
+from portal.web.languages import current, gettext
 from portal.web.signing import digest
 
 log = logging.getLogger("portal.checkout")
@@ -27,6 +33,9 @@ pages = Blueprint("checkout", __name__)
 
 #: How long the checkout waits for Salesforce before it shows the order's page anyway.
 PLACING_WAIT_SECONDS: Final = 2.0
+
+#: Open orders of an account that are looked through for a domain ordered twice.
+MOST_OPEN: Final = 200
 
 #: No 0/O, 1/I/L, U: a reference is read out over the phone.
 _LETTERS: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -64,6 +73,14 @@ def add() -> Response | str | tuple[str, int]:
     except LineFault as fault:
         return _catalogue(fault, entry_id)
     return redirect(url_for("checkout.basket_page"), 303)
+
+
+@pages.get("/accessibility")
+def accessibility() -> str:
+    """The merchant's accessibility statement (Directive (EU) 2019/882); 404 where ACCESSIBILITY_NOTE is empty."""
+    if not services().settings.accessibility_note:
+        abort(404)
+    return render_template("accessibility.html")
 
 
 @pages.get("/basket")
@@ -107,7 +124,7 @@ def review() -> Response | str | tuple[str, int]:
     return _review(changed=False)
 
 
-def _review(*, changed: bool) -> Response | str | tuple[str, int]:
+def _review(*, changed: bool, unanswered: bool = False) -> Response | str | tuple[str, int]:
     account = visitor().account
     if account is None:
         return to_sign_in()
@@ -119,7 +136,64 @@ def _review(*, changed: bool) -> Response | str | tuple[str, int]:
         return redirect(url_for("orders.placed", reference=placed.reference), 303)
     if not basket:
         return redirect(url_for("checkout.basket_page"), 303)
-    return render_template("review.html", basket=basket, changed=changed)
+    return render_template(
+        "review.html",
+        basket=basket,
+        changed=changed,
+        unpaid=part(PaymentMethods).missing_client(account) is not None,
+        set_up_time=set_up_time(),
+        twice=_ordered_elsewhere(basket, account.account_id),
+        unanswered=unanswered,
+    )
+
+
+def _ordered_elsewhere(basket: Basket, account_id: str) -> list[tuple[str, Order]]:
+    """Domains and hostnames of the basket that an open order of the account has, too, with that order."""
+    names = {name for item in basket.items if (name := item["domain"] or item["hostname"])}
+    if not names:
+        return []
+    with services().ledger.read() as connection:
+        known = orders.open_of_account(connection, account_id, limit=MOST_OPEN)
+    found: dict[str, Order] = {}
+    for order in known:
+        for item in order.items:
+            name = item["domain"] or item["hostname"]
+            if name in names:
+                found.setdefault(name, order)
+    return sorted(found.items())
+
+
+@pages.post("/checkout/payment-method")
+def add_payment_method() -> Response:
+    """Into the client area's payment methods, signed in there already; the basket waits here."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in(url_for("checkout.review"))
+    client_id = part(PaymentMethods).missing_client(account)
+    if client_id is None:  # there is one by now
+        return redirect(url_for("checkout.review"), 303)
+    target = way_in(client_id, PAYMENT_METHODS, who=account.account_id)
+    if target is None:
+        flash(gettext("We can’t open your account just now. Please try again in a few minutes."))
+    return redirect(target or url_for("checkout.review"), 303)
+
+
+@pages.post("/checkout/payment-method/added")
+def payment_method_added() -> Response:
+    """Back from there: look again."""
+    account = visitor().account
+    if account is None:
+        return to_sign_in(url_for("checkout.review"))
+    if not limits.too_often("whmcs-button", account.account_id, most=10, seconds=60):
+        part(PaymentMethods).forget(account.account_id)
+        if part(PaymentMethods).missing_client(account):
+            flash(
+                gettext(
+                    "We can’t see a payment method on your account yet. "
+                    "If you’ve just added one, try again in a minute."
+                )
+            )
+    return redirect(url_for("checkout.review"), 303)
 
 
 @pages.post("/checkout")
@@ -135,6 +209,8 @@ def place_order() -> Response | str | tuple[str, int]:
         basket = Basket(session, catalogue)
         if not basket or key != basket.key or request.form.get("reviewed") != basket.fingerprint or basket.gone:
             return _review(changed=True)
+        if "again" not in request.form and _ordered_elsewhere(basket, account.account_id):
+            return _review(changed=False, unanswered=True)
         placed = _insert(basket, key)
     # Only the basket that was placed is emptied: a form sent again later mustn't take the next one.
     if session.get("basket_key") == key:
@@ -153,18 +229,6 @@ def _insert(basket: Basket, key: str) -> Order:
     account = visitor().account
     assert account is not None
     here = services()
-    items = [
-        Item(
-            name=line.product.name,
-            quantity=line.quantity,
-            unitPrice=line.product.price,
-            cycle=line.product.cycle,
-            domain=line.domain,
-            hostname=line.hostname,
-            entryId=line.product.entry_id,
-        )
-        for line in basket
-    ]
     now = here.now()
     reference = new_reference()
     checkout_key = _checkout_key(key, account.account_id)
@@ -176,13 +240,14 @@ def _insert(basket: Basket, key: str) -> Order:
                 checkout_key=checkout_key,
                 account_id=account.account_id,
                 email=account.email,
-                items=items,
+                items=basket.items,
                 currency=basket.currency,
                 total=str(basket.total),
                 now=now,
             )
             order = orders.get(connection, reference)
             assert order is not None
+            languages.note(connection, account.account_id, current(), now=now)
             orders.put_mail(connection, order, "received", now=now)
     except orders.AlreadyPlaced:  # the same form, a moment earlier
         earlier = _placed_already(key, account.account_id)
@@ -211,9 +276,37 @@ def _checkout_key(key: str, account_id: str) -> str:
     return digest(f"checkout:{account_id}", key)
 
 
+def set_up_time() -> str:
+    """How long setting up has usually taken, measured, in words; "" where too few orders are known."""
+    with services().ledger.read() as connection:
+        seconds = part(LeadTime).seconds(connection)
+    return "" if seconds is None else duration(seconds)
+
+
+def refill(store: MutableMapping[str, Any], items: Sequence[Item]) -> int:
+    """Put an order's lines into the basket as far as they are still offered; how many couldn't be.
+
+    A product is found by its pricebook entry, else, for an order that was placed elsewhere, by its name.
+    """
+    catalogue = _current_catalogue()
+    basket, left_out = Basket(store, catalogue), 0
+    for item in items:
+        product = catalogue.product(item["entryId"] or "") or next(
+            (each for each in catalogue.products if each.name == item["name"]), None
+        )
+        entry = product.entry_id if product is not None else ""
+        try:
+            basket.add(entry, str(item["quantity"]), item["domain"] or "", item["hostname"] or "")
+        except LineFault:
+            left_out += 1
+    return left_out
+
+
 def _current_catalogue() -> Catalogue:
-    """Raises CatalogueUnavailable, which `_away` answers."""
-    return part(CatalogueCache).current()
+    """What this visitor may order: one order has one currency. Raises CatalogueUnavailable, which `_away` answers."""
+    account = visitor().account
+    preferred = services().settings.brand_currency
+    return part(CatalogueCache).current().priced_in(account.currency if account else None, preferred=preferred)
 
 
 @pages.errorhandler(CatalogueUnavailable)

@@ -1,4 +1,4 @@
-"""A customer's orders: the list, one order's page, its fragment for polling, its JSON, and what can be done about it.
+"""A customer's orders: one order's page, its fragment for polling, its JSON, and what can be done about it.
 
 Whoever may not see an order gets the answer of one that doesn't exist. Nothing here asks Salesforce or WHMCS to show an
 order: pages are made of the ledger alone. The two buttons that lead into WHMCS do ask it.
@@ -6,7 +6,6 @@ order: pages are made of the ledger alone. The two buttons that lead into WHMCS 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import re
@@ -23,30 +22,33 @@ from flask import (
     redirect,
     render_template,
     request,
+    session,
     url_for,
 )
 from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
-from portal.customers import limits
+from portal.customers import client_area, limits
+from portal.customers.checkout import refill, set_up_time
 from portal.customers.lead_time import LeadTime
-from portal.customers.progress import Progress, tag_of, tell
+from portal.customers.progress import Progress, tell
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import CustomerStatus, UpstreamError
-from portal.ledger import decisions, fulfillments, orders, runs
+from portal.ledger import decisions, fulfillments, orders, runs, withdrawals
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
 from portal.web.context import part, services
+from portal.web.formatting import review_time
+from portal.web.languages import ENGLISH, gettext, ngettext, speaking
 from portal.web.problems import Problem
 
 log = logging.getLogger("portal.customers")
 
 pages = Blueprint("orders", __name__)
 
-PAGE_SIZE: Final = 20
 #: What an order can be called: nothing else reaches the database.
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 POLL_SECONDS: Final = 5
@@ -91,7 +93,7 @@ def shown(reference: str) -> Shown:
         steps,
         now=services().now(),
         lead_time_seconds=lead_time,
-        review_time=services().settings.brand_review_time,
+        review_time=review_time(services().settings.brand_review_time),
     )
     return Shown(order, fulfillment, progress)
 
@@ -119,63 +121,6 @@ def _ask_who(_: NotSignedIn) -> Response:
     return to_sign_in()
 
 
-# --- the list -----------------------------------------------------------------------------------------------
-
-
-@pages.get("/orders")
-def index() -> Response | str:
-    """The account's orders, newest first; `status` filters, `before` is where the last page ended."""
-    account = visitor().account
-    if account is None:
-        return to_sign_in()
-    chosen = request.args.get("status", "")
-    status = next((each for each in CustomerStatus if _slug(each) == chosen), None)
-    if chosen and status is None:
-        abort(404)
-    with services().ledger.read() as connection:
-        found = orders.page_of_account(
-            connection, account.account_id, limit=PAGE_SIZE + 1, status=status, before=_asked_cursor()
-        )
-    more = len(found) > PAGE_SIZE
-    found = found[:PAGE_SIZE]
-    return render_template(
-        "orders.html",
-        orders=[(order, *tag_of(order)) for order in found],
-        filters=[(_slug(each), each.value) for each in CustomerStatus],
-        chosen=chosen,
-        cursor=_cursor(found[-1]) if more else "",
-        first_page="before" not in request.args,
-    )
-
-
-def _slug(status: CustomerStatus) -> str:
-    return status.value.lower().replace(" ", "-")
-
-
-def _cursor(order: Order) -> str:
-    return base64.urlsafe_b64encode(f"{order.created_at!r} {order.reference}".encode()).decode().rstrip("=")
-
-
-def _asked_cursor() -> tuple[float, str] | None:
-    text = request.args.get("before", "")
-    cursor = read_cursor(text)
-    if text and cursor is None:
-        abort(404)
-    return cursor
-
-
-def read_cursor(text: str) -> tuple[float, str] | None:
-    """Moment (seconds since 1970) and reference of the order a page ended with; None for what is no cursor."""
-    try:
-        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
-    except ValueError:  # binascii's, and of what isn't ASCII
-        return None
-    moment, _, reference = decoded.partition(" ")
-    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", moment, re.ASCII) or not _REFERENCE.fullmatch(reference):
-        return None
-    return float(moment), reference
-
-
 # --- one order ----------------------------------------------------------------------------------------------
 
 
@@ -193,6 +138,7 @@ def _page(what: Shown, problem: str = "") -> str:
         progress=what.progress,
         problem=problem,
         poll_seconds=POLL_SECONDS,
+        may_leave_contract=_may_leave_contract(what),
     )
 
 
@@ -208,13 +154,15 @@ def status(reference: str) -> Response | str:
         fulfillment=what.fulfillment,
         progress=what.progress,
         poll_seconds=POLL_SECONDS,
+        may_leave_contract=_may_leave_contract(what),
     )
 
 
 @pages.get("/api/orders/<sf_order_id>")
 def as_json(sf_order_id: str) -> Response:
-    """The same as JSON: the customer's stages, never inner steps."""
-    what = shown(sf_order_id)
+    """The same as JSON: the customer's stages, never inner steps; programs read it, so it is always English."""
+    with speaking(ENGLISH):
+        what = shown(sf_order_id)
     document: dict[str, Any] = {
         "orderId": what.order.sf_order_id,
         "reference": what.order.reference,
@@ -238,29 +186,83 @@ def _iso(moment: float | None) -> str | None:
 def placed(reference: str) -> str:
     """The confirmation."""
     what = shown(reference)
-    return render_template("placed.html", order=what.order, progress=what.progress)
+    return render_template("placed.html", order=what.order, progress=what.progress, set_up_time=set_up_time())
 
 
 @pages.get("/orders/<reference>/withdraw")
 def ask_withdraw(reference: str) -> Response | str:
     """Ask before an order is withdrawn."""
     what = shown(reference)
-    if not what.progress.can_withdraw:
+    if not what.progress.can_withdraw and not _may_leave_contract(what):
         return redirect(url_for("orders.show", reference=reference), 303)
-    return render_template("withdraw.html", order=what.order)
+    return render_template(
+        "withdraw.html",
+        order=what.order,
+        in_review=what.progress.can_withdraw,
+        email=what.order.email or _own_address(),
+    )
 
 
 @pages.post("/orders/<reference>/withdraw")
 def withdraw(reference: str) -> Response:
-    """Withdraw an order that is still in review."""
+    """Withdraw an order: one in review is cancelled; with WITHDRAWAL, of any other the contract is withdrawn from."""
     what = shown(reference)
+    if not what.progress.can_withdraw and _may_leave_contract(what) and "contract" in request.form:
+        return _leave_contract(what)
     with services().ledger.write() as connection:
         done = orders.withdraw(connection, what.order.reference, now=services().now())
     if done:
         log.info("Order withdrawn by its customer", extra={"reference": what.order.reference})
     elif what.order.status is not CustomerStatus.CANCELLED:
-        flash("Your order can’t be withdrawn any more: our team has already checked it and we’re setting it up.")
+        flash(
+            gettext("Your order can’t be withdrawn any more: our team has already checked it and we’re setting it up.")
+        )
     return redirect(url_for("orders.show", reference=reference), 303)
+
+
+def _may_leave_contract(what: Shown) -> bool:
+    """Directive 2011/83/EU, Art. 11a: the function is there throughout the withdrawal period, whose end the merchant
+    knows. Nothing is withdrawn from twice, or from an order that came to nothing."""
+    return (
+        services().settings.withdrawal
+        and what.order.status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED, CustomerStatus.FAILED)
+        and what.order.placing == orders.PLACED
+        and what.order.withdrawal_asked_at is None
+    )
+
+
+def _leave_contract(what: Shown) -> Response:
+    here = services()
+    merchant, email = here.settings.brand_support_email, what.order.email or _own_address()
+    with here.ledger.write() as connection:
+        done = withdrawals.ask_withdrawal(
+            connection, what.order.reference, merchant=merchant, email=email, now=here.now()
+        )
+    if done:
+        log.info("A customer withdrew from the contract of an order", extra={"reference": what.order.reference})
+        flash(gettext("We have received your withdrawal. A receipt is on its way to %(address)s.", address=email))
+    return redirect(url_for("orders.show", reference=what.order.reference), 303)
+
+
+def _own_address() -> str:
+    account = visitor().account
+    return account.email if account is not None else ""
+
+
+@pages.post("/orders/<reference>/again")
+def again(reference: str) -> Response:
+    """Put what was ordered into the basket once more, as far as it is still offered."""
+    what = shown(reference)
+    left_out = refill(session, what.order.items)
+    if left_out:
+        flash(
+            ngettext(
+                "%(num)s product of that order couldn’t be put into your basket.",
+                "%(num)s products of that order couldn’t be put into your basket.",
+                left_out,
+            )
+        )
+    return redirect(url_for("checkout.basket_page"), 303)
 
 
 # --- the ways into WHMCS and back ---------------------------------------------------------------------------
@@ -269,11 +271,11 @@ def withdraw(reference: str) -> Response:
 @pages.post("/orders/<reference>/payment-method")
 def add_payment_method(reference: str) -> Response:
     """Into the client area's payment methods, signed in there already."""
-    return _into_client_area(reference, "clientarea:payment_methods")
+    return _into_client_area(reference, client_area.PAYMENT_METHODS)
 
 
-@pages.post("/orders/<reference>/client-area")
-def client_area(reference: str) -> Response:
+@pages.post("/orders/<reference>/client-area", endpoint="client_area")
+def manage_services(reference: str) -> Response:
     """Into the client area, signed in there already."""
     return _into_client_area(reference, "clientarea:services")
 
@@ -286,14 +288,10 @@ def _into_client_area(reference: str, destination: str) -> Response:
         return to_sign_in(url_for("orders.show", reference=reference))
     client_id = what.fulfillment.client_id if what.fulfillment else None
     target = services().settings.whmcs_client_area_url
-    if client_id is not None and not _pressed_too_often(what.order):
-        try:
-            with part(Waiters).place():
-                target = services().whmcs.sso_link(client_id, destination)
-        except (UpstreamError, NoPlace) as error:
-            log.warning("No sign-in link from WHMCS", extra={"reference": what.order.reference, "error": str(error)})
+    if client_id is not None:
+        target = client_area.way_in(client_id, destination, who=what.order.reference)
     if target is None:
-        flash("We can’t open your account just now. Please try again in a few minutes.")
+        flash(gettext("We can’t open your account just now. Please try again in a few minutes."))
         target = url_for("orders.show", reference=reference)
     return redirect(target, 303)
 
@@ -307,17 +305,21 @@ def resume(reference: str) -> Response:
     if not what.progress.needs_payment_method or what.fulfillment is None or what.fulfillment.client_id is None:
         return back
     if _pressed_too_often(what.order):
-        flash("Please wait a minute, then try again.")
+        flash(gettext("Please wait a minute, then try again."))
         return back
     try:
         with part(Waiters).place():
             found = here.whmcs.pay_methods(what.fulfillment.client_id)
     except (UpstreamError, NoPlace) as error:
         log.warning("WHMCS couldn't be asked", extra={"reference": what.order.reference, "error": str(error)})
-        flash("We couldn’t check your account just now. Please try again in a minute.")
+        flash(gettext("We couldn’t check your account just now. Please try again in a minute."))
         return back
     if not found:
-        flash("We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute.")
+        flash(
+            gettext(
+                "We can’t see a payment method on your account yet. If you’ve just added one, try again in a minute."
+            )
+        )
         return back
     with here.ledger.write() as connection:
         resumed = decisions.resume(

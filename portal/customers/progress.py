@@ -1,7 +1,8 @@
 """What a customer is told about an order: plain sentences made of the ledger's facts, and the five stages they see.
 
 No error code, step name or other internal term leaves this module. The sentences follow the GOV.UK habit: what is
-happening, what happens next and when, and what the customer needs (or needn't) do.
+happening, what happens next and when, and what the customer needs (or needn't) do. They are made in the current
+language (portal.web.languages), and so is everything that is made of them.
 
 Moments are seconds since 1970.
 """
@@ -13,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from portal.domain.model import CustomerStatus, ErrorCode, State, Step, StepState
+from portal.domain.model import CustomerStatus, State, Step, StepState
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
 from portal.ledger.runs import StepRow
+from portal.web.languages import current, gettext, ngettext
 
 #: An order that is being set up for this long, in seconds, is called late even where no lead time is known.
 LATE_AFTER: Final = 600.0
@@ -46,7 +48,7 @@ class Progress:
 
     status: CustomerStatus
     tag: str  # one or two words
-    tone: str  # quiet | active | good | attention | stopped: shape and colour of the tag, never the only sign
+    tone: str  # quiet | active | good | waiting | attention | stopped: the tag's shape and colour, never the only sign
     headline: str
     sentences: tuple[str, ...]
     stages: tuple[Stage, ...]
@@ -56,11 +58,15 @@ class Progress:
     needs_payment_method: bool
     final: bool
     updated_at: float
+    locale: str  # all of it is said in
 
     @property
     def version(self) -> str:
         """Changes whenever the page would say something else."""
-        shown = (self.tag, self.headline, self.sentences, self.stages, self.lead_time, self.can_withdraw, self.final)
+        shown = (
+            *(self.locale, self.tag, self.headline, self.sentences, self.stages),
+            *(self.lead_time, self.can_withdraw, self.final),
+        )
         return hashlib.blake2s(repr(shown).encode(), digest_size=6).hexdigest()
 
     @property
@@ -69,13 +75,14 @@ class Progress:
         return f"{self.tag}. {self.headline}"
 
 
-_RECEIVED, _REVIEW, _PREPARATION, _SET_UP, _READY = (
-    "Order received",
-    "Review by our team",
-    "Preparation",
-    "Set-up of your services",
-    "Ready to use",
-)
+def _stage_names() -> tuple[str, ...]:
+    return (
+        gettext("Order received"),
+        gettext("Review by our team"),
+        gettext("Preparation"),
+        gettext("Set-up of your services"),
+        gettext("Ready to use"),
+    )
 
 
 def tell(
@@ -96,11 +103,10 @@ def tell(
     message = _message(order, fulfillment, late=late, review_time=review_time)
     lead_time = ""
     if lead_time_seconds is not None and order.status is CustomerStatus.ACTIVATING and not late:
-        lead_time = f"Usually done in {duration(lead_time_seconds)}."
-    missing = order.status is CustomerStatus.FAILED and order.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value
+        lead_time = gettext("Usually done in %(duration)s.", duration=duration(lead_time_seconds))
     return Progress(
         status=order.status,
-        tag=message.tag,
+        tag=word_of(order.status, needs_customer=order.needs_customer),
         tone=message.tone,
         headline=message.headline,
         sentences=message.sentences,
@@ -108,26 +114,39 @@ def tell(
         lead_time=lead_time,
         late=late,
         can_withdraw=order.status is CustomerStatus.PENDING_REVIEW and fulfillment is None,
-        needs_payment_method=missing,
+        needs_payment_method=order.needs_customer,
         final=order.final,
         updated_at=max(order.updated_at, fulfillment.updated_at if fulfillment else 0.0),
+        locale=current(),
     )
 
 
 def tag_of(order: Order) -> tuple[str, str]:
     """The order's tag and tone in a list, where nothing of its fulfillment is read."""
     message = _message(order, None, late=False, review_time="")
-    return message.tag, message.tone
+    return word_of(order.status, needs_customer=order.needs_customer), message.tone
 
 
 def duration(seconds: float) -> str:
     """`seconds` for people to read, rounded up: "a minute", "2 minutes", "an hour", "3 hours"."""
-    if seconds <= 60:
-        return "a minute"
     if seconds <= 55 * 60:
-        return f"{-int(-seconds // 60)} minutes"
-    hours = -int(-seconds // 3600)
-    return "an hour" if hours == 1 else f"{hours} hours"
+        return ngettext("a minute", "%(num)s minutes", max(1, -int(-seconds // 60)))
+    return ngettext("an hour", "%(num)s hours", -int(-seconds // 3600))
+
+
+def word_of(status: CustomerStatus, *, needs_customer: bool = False) -> str:
+    """What customers call a status, and one that waits for them: the API's words are the guide's."""
+    match status:
+        case CustomerStatus.PENDING_REVIEW:
+            return gettext("In review")
+        case CustomerStatus.ACTIVATING:
+            return gettext("Being set up")
+        case CustomerStatus.PROVISIONED:
+            return gettext("Ready")
+        case CustomerStatus.CANCELLED:
+            return gettext("Cancelled")
+        case CustomerStatus.FAILED:
+            return gettext("Needs you") if needs_customer else gettext("Not possible")
 
 
 def _late(order: Order, fulfillment: Fulfillment | None, *, now: float, lead_time_seconds: float | None) -> bool:
@@ -144,7 +163,6 @@ def _late(order: Order, fulfillment: Fulfillment | None, *, now: float, lead_tim
 
 
 class _Message(NamedTuple):
-    tag: str
     tone: str
     headline: str
     sentences: tuple[str, ...]
@@ -157,7 +175,9 @@ def _message(order: Order, fulfillment: Fulfillment | None, *, late: bool, revie
         case CustomerStatus.ACTIVATING:
             return _activating(late)
         case CustomerStatus.PROVISIONED:
-            return _Message("Provisioned", "good", "Your order is ready", ("Everything you ordered has been set up.",))
+            return _Message(
+                "good", gettext("Your order is ready"), (gettext("Everything you ordered has been set up."),)
+            )
         case CustomerStatus.CANCELLED:
             return _cancelled(order, fulfillment)
         case CustomerStatus.FAILED:
@@ -167,21 +187,22 @@ def _message(order: Order, fulfillment: Fulfillment | None, *, late: bool, revie
 def _in_review(order: Order, review_time: str) -> _Message:
     if order.placing == PLACING:
         return _Message(
-            "Pending Review",
             "quiet",
-            "We have your order",
+            gettext("We have your order"),
             (
-                "We’re passing it on to our team, who check every order before we set it up.",
-                "You don’t need to do anything. We’ll e-mail you when it’s ready.",
+                gettext("We’re passing it on to our team, who check every order before we set it up."),
+                gettext("You don’t need to do anything. We’ll e-mail you when it’s ready."),
             ),
         )
     return _Message(
-        "Pending Review",
         "quiet",
-        "We’re checking your order",
+        gettext("We’re checking your order"),
         (
-            f"Our team checks every order before we set it up. This usually takes {review_time}.",
-            "You don’t need to do anything. We’ll e-mail you when it’s ready.",
+            gettext(
+                "Our team checks every order before we set it up. This usually takes %(time)s.",
+                time=review_time,
+            ),
+            gettext("You don’t need to do anything. We’ll e-mail you when it’s ready."),
         ),
     )
 
@@ -189,21 +210,21 @@ def _in_review(order: Order, review_time: str) -> _Message:
 def _activating(late: bool) -> _Message:
     if late:
         return _Message(
-            "Activating",
             "active",
-            "This is taking longer than usual",
+            gettext("This is taking longer than usual"),
             (
-                "Your order is safe, and our team can see that it is late.",
-                "You don’t need to do anything, and please don’t order again. We’ll e-mail you when it’s ready.",
+                gettext("Your order is safe, and our team can see that it is late."),
+                gettext(
+                    "You don’t need to do anything, and please don’t order again. We’ll e-mail you when it’s ready."
+                ),
             ),
         )
     return _Message(
-        "Activating",
         "active",
-        "We’re setting up your services",
+        gettext("We’re setting up your services"),
         (
-            "Your order has been checked and is being set up now.",
-            "You can close this page: we’ll e-mail you when it’s ready.",
+            gettext("Your order has been checked and is being set up now."),
+            gettext("You can close this page: we’ll e-mail you when it’s ready."),
         ),
     )
 
@@ -211,28 +232,27 @@ def _activating(late: bool) -> _Message:
 def _cancelled(order: Order, fulfillment: Fulfillment | None) -> _Message:
     if order.error_code == WITHDRAWN:
         return _Message(
-            "Cancelled",
             "stopped",
-            "You withdrew this order",
-            ("Nothing has been set up, and you haven’t been charged.",),
+            gettext("You withdrew this order"),
+            (gettext("Nothing has been set up, and you haven’t been charged."),),
         )
     if order.error_code == UNWANTED and fulfillment is None:
         return _Message(
-            "Cancelled",
             "stopped",
-            "We couldn’t accept this order",
+            gettext("We couldn’t accept this order"),
             (
-                "Our team checked it and couldn’t accept it. Nothing has been set up, and you haven’t been charged.",
-                "If you’d like to know why, ask us and quote the reference.",
+                gettext(
+                    "Our team checked it and couldn’t accept it. Nothing has been set up, and you haven’t been charged."
+                ),
+                gettext("If you’d like to know why, ask us and quote the reference."),
             ),
         )
     return _Message(
-        "Cancelled",
         "stopped",
-        "This order was cancelled",
+        gettext("This order was cancelled"),
         (
-            "Nothing more will be set up for it.",
-            "If you didn’t expect this, ask us and quote the reference.",
+            gettext("Nothing more will be set up for it."),
+            gettext("If you didn’t expect this, ask us and quote the reference."),
         ),
     )
 
@@ -240,31 +260,32 @@ def _cancelled(order: Order, fulfillment: Fulfillment | None) -> _Message:
 def _failed(order: Order) -> _Message:
     if order.placing == REFUSED:
         return _Message(
-            "Failed",
             "attention",
-            "We couldn’t take this order",
+            gettext("We couldn’t take this order"),
             (
-                "Something in it can’t be ordered any more. Nothing has been set up, and you haven’t been charged.",
-                "Please choose again from our products, or ask us and quote the reference.",
+                gettext(
+                    "Something in it can’t be ordered any more. Nothing has been set up, and you haven’t been charged."
+                ),
+                gettext("Please choose again from our products, or ask us and quote the reference."),
             ),
         )
-    if order.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value:
+    if order.needs_customer:
         return _Message(
-            "Failed",
-            "attention",
-            "Add a payment method to go on",
+            "waiting",
+            gettext("Add a payment method to go on"),
             (
-                "We can’t set up your order yet, because there’s no payment method on your account.",
-                "Add one, then tell us here. We’ll carry on from where we stopped: you don’t need to order again.",
+                gettext("We can’t set up your order yet, because there’s no payment method on your account."),
+                gettext(
+                    "Add one, then tell us here. We’ll carry on from where we stopped: you don’t need to order again."
+                ),
             ),
         )
     return _Message(
-        "Failed",
         "attention",
-        "There is a problem with your order",
+        gettext("There is a problem with your order"),
         (
-            "We couldn’t finish setting it up. Our team has been told and is looking into it.",
-            "You don’t need to order again. If you’d like to ask about it, quote the reference.",
+            gettext("We couldn’t finish setting it up. Our team has been told and is looking into it."),
+            gettext("You don’t need to order again. If you’d like to ask about it, quote the reference."),
         ),
     )
 
@@ -278,20 +299,20 @@ def _stages(order: Order, fulfillment: Fulfillment | None, steps: Sequence[StepR
         step.name: step.ended_at for step in steps if step.state == StepState.DONE and step.ended_at is not None
     }
     ready = order.status is CustomerStatus.PROVISIONED
-    reached: list[tuple[str, float | None]] = [(_RECEIVED, order.created_at)]
+    reached: list[float | None] = [order.created_at]  # of each stage that is done, when, if that is known
     if fulfillment is not None or ready:
-        reached.append((_REVIEW, fulfillment.created_at if fulfillment else None))
+        reached.append(fulfillment.created_at if fulfillment else None)
         prepared = done_at.get(Step.MAPPING)
         if ready or all(step in done_at for step in _PREPARING):
-            reached.append((_PREPARATION, prepared))
+            reached.append(prepared)
             accepted = done_at.get(Step.WHMCS_ACCEPT)
             if ready or all(step in done_at for step in _SETTING_UP):
-                reached.append((_SET_UP, accepted))
+                reached.append(accepted)
     if ready:
-        reached.append((_READY, fulfillment.finished_at if fulfillment else order.updated_at))
-    names = (_RECEIVED, _REVIEW, _PREPARATION, _SET_UP, _READY)
-    stages = [Stage(name, DONE, at) for name, at in reached]
-    for name in names[len(stages) :]:
+        reached.append(fulfillment.finished_at if fulfillment else order.updated_at)
+    names = _stage_names()
+    stages = [Stage(name, DONE, at) for name, at in zip(names, reached, strict=False)]
+    for name in names[len(reached) :]:
         first = len(stages) == len(reached)
         if order.final:
             stages.append(Stage(name, STOPPED if first else AHEAD))

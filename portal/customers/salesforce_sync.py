@@ -29,6 +29,9 @@ BATCH: Final = 50
 _KEY: Final = "orders_synced"
 #: Read again each time, in seconds: a transaction in Salesforce may show up this long after the moment it bears.
 _OVERLAP: Final = 30.0
+#: Seconds by which an order's own provisioning may seem to come before its creation: Salesforce keeps such moments to
+#: the second, and one is by the portal's clock, the other by Salesforce's.
+_SAME_MOMENT: Final = 2.0
 
 #: Order.Status values that end an order, as the portal tells them to its customer.
 _CANCELLED: Final = frozenset({"cancelled", "canceled"})
@@ -99,7 +102,7 @@ def _sync_orders(services: Services, changes: Sequence[OrderChange]) -> None:
 def _copied(connection: Connection, change: OrderChange) -> bool:
     """Whether what the order shows of provisioning is another's: a clone has the fields of the order it was made of."""
     order = change.order
-    if order.last_provisioning_at is not None and order.last_provisioning_at < change.created_at:
+    if order.last_provisioning_at is not None and order.last_provisioning_at < change.created_at - _SAME_MOMENT:
         return True
     if not order.whmcs_order_id:
         return False

@@ -7,7 +7,7 @@ that one order, in a cookie of its own, so that it neither ends nor widens a sig
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,7 +17,8 @@ from portal.ledger import sessions
 from portal.ledger.orders import Order
 from portal.ledger.sessions import Session
 from portal.web.context import services
-from portal.web.signing import digest
+from portal.web.languages import heard
+from portal.web.signing import SignInLink, digest
 
 ACCOUNT_COOKIE: Final = "portal_session"
 ORDER_COOKIE: Final = "portal_order_"
@@ -48,6 +49,8 @@ def visitor() -> Visitor:
     """The visitor of this request; one ledger query at most, none without a cookie of ours."""
     if "visitor" not in g:
         g.visitor = _read_cookies()
+        if g.visitor.account is not None:
+            heard(g.visitor.account.language)
     found: Visitor = g.visitor
     return found
 
@@ -58,7 +61,7 @@ def _read_cookies() -> Visitor:
     if secret:
         wanted[digest("session", secret)] = True
     names = [name for name in request.cookies if name.startswith(ORDER_COOKIE)]
-    for name in names[:_MOST_ORDER_COOKIES]:
+    for name in names[-_MOST_ORDER_COOKIES:]:
         wanted[digest("session", request.cookies[name])] = False
     if not wanted:
         return Visitor(None)
@@ -70,10 +73,11 @@ def _read_cookies() -> Visitor:
     return Visitor(account, singles)
 
 
-def sign_in(response: Response, *, email: str, contact_id: str | None, account_id: str) -> Session:
+def sign_in(response: Response, link: SignInLink) -> Session:
     """Sign this browser in to an account for ACCOUNT_SECONDS; its earlier session ends."""
     previous = request.cookies.get(ACCOUNT_COOKIE)
-    session, secret = _new_session(email, contact_id, account_id, None, ACCOUNT_SECONDS)
+    session, secret = _new_session(link.email, link.contact_id, link.account_id, None, ACCOUNT_SECONDS)
+    session = replace(session, currency=link.currency, client_id=link.client_id)
     with services().ledger.write() as connection:
         if previous:
             sessions.end(connection, digest("session", previous))
@@ -88,7 +92,16 @@ def open_order(response: Response, order: Order) -> None:
     session, secret = _new_session(order.email or "", None, order.account_id, order.reference, ORDER_SECONDS)
     with services().ledger.write() as connection:
         sessions.insert(connection, session)
-    _set_cookie(response, ORDER_COOKIE + digest("order", order.reference)[:8], secret, ORDER_SECONDS)
+    name = ORDER_COOKIE + digest("order", order.reference)[:8]
+    _forget_oldest(response, name)
+    _set_cookie(response, name, secret, ORDER_SECONDS)
+
+
+def _forget_oldest(response: Response, new: str) -> None:
+    """Make room: servers refuse a Cookie header of more than 8 KB. Browsers send the oldest first (RFC 6265, 5.4)."""
+    others = [name for name in request.cookies if name.startswith(ORDER_COOKIE) and name != new]
+    for name in others[: max(0, len(others) - _MOST_ORDER_COOKIES + 1)]:
+        response.delete_cookie(name, path=cookie_path(), secure=secure(), httponly=True, samesite="Lax")
 
 
 def sign_out(response: Response, *, everywhere: bool = False) -> None:
@@ -117,7 +130,11 @@ def secure() -> bool:
 
 
 def _new_session(
-    email: str, contact_id: str | None, account_id: str, order_reference: str | None, seconds: int
+    email: str,
+    contact_id: str | None,
+    account_id: str,
+    order_reference: str | None,
+    seconds: int,
 ) -> tuple[Session, str]:
     secret = secrets.token_urlsafe(32)
     now = services().now()

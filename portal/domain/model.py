@@ -274,6 +274,11 @@ class UpstreamError(PortalError):
         self.reached = reached
         self.action = ""
 
+    @property
+    def refused(self) -> bool:
+        """Whether the other side answered, and said no: for good, or until its set-up is mended."""
+        return self.reached and (self.permanent or self.setup is not None)
+
 
 class FulfillmentFailed(PortalError):
     """The order can't be fulfilled as it is: Failed in Salesforce, with this code and message."""

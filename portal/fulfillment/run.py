@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from portal import logs
 from portal.domain.model import (
     CustomerStatus,
     ErrorCode,
@@ -54,6 +55,10 @@ KEPT_AT_MOST = 1.0
 TELL_AGAIN = 60.0
 
 
+#: Calls kept with one step; a step makes a few.
+MOST_CALLS = 12
+
+
 class WaitUntil(PortalError):
     """The order can go on at a later moment only; nothing has failed. `until`: seconds since 1970.
 
@@ -81,6 +86,7 @@ class RunContext:
     fault_point: Callable[[str], None]  # where a crash test may stop this process; does nothing in production
     crowd: Crowd = field(default_factory=Crowd)
     known_products: dict[str, tuple[float, WhmcsProduct]] = field(default_factory=dict)  # product id → when read, what
+    span: Callable[[Fulfillment], AbstractContextManager[object]] = lambda _row: nullcontext()  # around each run
 
 
 class Run:
@@ -105,6 +111,7 @@ class Run:
         self.current: Step | None = None
         self._done = done
         self._hints = row.hints
+        self._requested_at = row.requested_at
         self.waiting_code = row.waiting_code
         self._written_at = 0.0
         self.salesforce_written_at = row.salesforce_written_at
@@ -113,6 +120,7 @@ class Run:
         self._saved_at = context.now()
         self._pending: list[Callable[[Connection], None]] = []
         self._kept: dict[str, Any] = {}
+        self._calls: list[JsonObject] = []  # what the present step has sent and been answered
 
     # --- steps ---
 
@@ -124,12 +132,13 @@ class Run:
         if step in self._done:
             return
         self.current = step
+        logs.bind(step=step.value)
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
         if step is not self._begun:
             begun = self.context.now()
             self.later(lambda c: self._begin_step(c, step, now=begun))
         self.context.fault_point(f"{step.value}:begun")
-        detail = do(self)
+        detail = do(self) | self._calls_made()
         self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
         ended = self.context.now()
         self.later(lambda c: self._end_step(c, StepState.DONE, detail, now=ended))
@@ -139,6 +148,15 @@ class Run:
         if step not in self._done:
             self._begun = step
             self._begin_step(connection, step, now=self.context.now())
+
+    def called(self, action: str, sent: JsonObject, answered: JsonObject | UpstreamError) -> None:
+        """Keep with the step, for operators, what was sent and answered: ids and words without anybody's data."""
+        answer = {"error": str(answered)[:255]} if isinstance(answered, UpstreamError) else answered
+        self._calls.append({"call": action, "sent": sent, "answered": answer})
+
+    def _calls_made(self) -> JsonObject:
+        made, self._calls = self._calls[-MOST_CALLS:], []
+        return {"calls": made} if made else {}
 
     def _begin_step(self, connection: Connection, step: Step, *, now: float) -> None:
         self._step_id = runs.begin_step(connection, self.id, self.attempt, self.lease.fence, step, now=now)
@@ -258,6 +276,7 @@ class Run:
             service_ids=self.service_ids,
             audit_due_at=self._first_audit(connection, state, code, now=now),
             hints=self._hints,
+            requested_at=self._requested_at,
             salesforce_status=self.salesforce_status,
         )
         if code is ErrorCode.ORDER_NOT_FOUND:  # Salesforce has nothing to show it on
@@ -284,7 +303,7 @@ class Run:
         return now + self.context.settings.whmcs_audit_schedule[0]
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:
-        detail = {"error": message[:255]} | ({"code": code.value} if code else {})
+        detail = {"error": message[:255]} | ({"code": code.value} if code else {}) | self._calls_made()
         now = self.context.now()
         self.later(lambda c: self._end_step(c, state, detail, now=now))
 
@@ -342,13 +361,18 @@ class Run:
         try:
             self.context.salesforce.update_order(self.id, fields)
         except UpstreamError as error:
+            self.called("update Order", fields, error)
             log.error("Failed to update order status in Salesforce", extra=extra | {"error": str(error)})
-            due_at, text, code = self.context.now() + (error.retry_after or 2.0), str(error), error.code
-            self.later(lambda c: outbox.again(c, message_id, due_at=due_at, error=text, code=code))
+            now, text, code = self.context.now(), str(error), error.code
+            due_at, refused = now + (error.retry_after or 2.0), error.refused
+            self.later(
+                lambda c: outbox.again(c, message_id, now=now, due_at=due_at, error=text, code=code, refused=refused)
+            )
             return False
+        self.called("update Order", fields, {"taken": True})
         log.info("Order status updated in Salesforce", extra=extra)
         self.salesforce_status = status
-        self.later(lambda c: outbox.sent(c, message_id, now=self.context.now()))
+        self.later(lambda c: outbox.sent(c, message_id, now=self.context.now(), told=fields))
         self.later(lambda c: fulfillments.note_salesforce_status(c, self.id, self.attempt, status))
         return True
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import FINISHED_STATES, ErrorCode, State
+from portal.ledger import totals
 from portal.ledger.engine import insert
 from portal.ledger.fulfillments import COLUMNS, Fulfillment, fulfillment_of, plan_resync, show
 from portal.ledger.schema import fulfillments, services
@@ -55,20 +56,22 @@ def settle(connection: Connection, row: Fulfillment, *, due_at: float | None, au
 
 
 def doubt(connection: Connection, row: Fulfillment, code: ErrorCode, message: str, *, now: float) -> bool:
-    """An ended order turns out to need a person; False when somebody asked for it again meanwhile."""
+    """An ended order (`row`) turns out to need a person; False when somebody asked for it again meanwhile."""
     done = connection.execute(
         sa.update(fulfillments)
-        .where(_F.sf_order_id == row.sf_order_id, _F.fence == row.fence, _F.state.in_(FINISHED_STATES))
+        .where(_F.sf_order_id == row.sf_order_id, _F.fence == row.fence, _F.state == row.state)
         .values(
             state=State.NEEDS_DECISION,
             error_code=code,
             error_message=message[:255],
             audit_due_at=None,
+            handled_at=None,
             updated_at=now,
         )
     )
     if done.rowcount != 1:
         return False
+    totals.moved(connection, row.state, State.NEEDS_DECISION)  # its fence hasn't moved, so its state hasn't
     show(connection, row.sf_order_id, State.NEEDS_DECISION, now=now, error_code=code)
     plan_resync(connection, row.sf_order_id, now=now, due_at=now)
     return True

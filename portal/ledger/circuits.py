@@ -52,6 +52,13 @@ def of_side(connection: Connection, side: str) -> dict[str, Upstream]:
     return {row.name: Upstream(*row) for row in connection.execute(query)}
 
 
+def open_of(rows: dict[str, Upstream], side: str) -> tuple[bool, bool]:
+    """Of a side's rows (`of_side`): whether its own circuit is open, and whether one of its set-up's is."""
+    mine = rows.get(side)
+    setup = any(row.opened_at is not None for name, row in rows.items() if name != side)
+    return mine is not None and mine.opened_at is not None, setup
+
+
 def note_ok(connection: Connection, name: str, *, now: float) -> bool:
     """It answered: the circuit is closed. Returns whether it was open before."""
     query = sa.select(_U.opened_at).where(_U.name == name).with_for_update()

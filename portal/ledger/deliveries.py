@@ -96,6 +96,7 @@ def record(
     keep: float,
     sf_order_id: str | None = None,
     idempotency_key: str | None = None,
+    requested_by: str | None = None,
 ) -> bool:
     """Write one delivery under its nonce_id (portal.webhooks.nonces); False when that nonce was used before.
 
@@ -105,6 +106,7 @@ def record(
         "nonce": nonce_id,
         "sf_order_id": sf_order_id,
         "idempotency_key": idempotency_key,
+        "requested_by": requested_by,
         "received_at": now,
         "expires_at": now + max(keep, DELIVERY_SECONDS),
     }
@@ -117,13 +119,16 @@ def recorded(connection: Connection, nonce_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def forget_expired(connection: Connection, *, now: float, limit: int = 500) -> int:
-    """Delete up to `limit` expired deliveries and as many keys; returns how many. For the sweep, now and then."""
-    count = 0
-    for table, identity in ((deliveries, deliveries.c.nonce), (idempotency_keys, _K.key)):
-        old = sa.select(identity).where(table.c.expires_at <= now).limit(limit)
-        count += connection.execute(sa.delete(table).where(identity.in_(old))).rowcount
-    return count
+def forget_expired(connection: Connection, *, before: float, limit: int) -> int:
+    """Delete up to `limit` deliveries that had expired by then (seconds since 1970); returns how many."""
+    old = sa.select(deliveries.c.nonce).where(deliveries.c.expires_at <= before).limit(limit)
+    return connection.execute(sa.delete(deliveries).where(deliveries.c.nonce.in_(old))).rowcount
+
+
+def forget_keys(connection: Connection, *, now: float, limit: int) -> int:
+    """Delete up to `limit` keys that have expired, and so are free again; returns how many."""
+    old = sa.select(_K.key).where(_K.expires_at <= now).limit(limit)
+    return connection.execute(sa.delete(idempotency_keys).where(_K.key.in_(old))).rowcount
 
 
 def _insert_unless_there(connection: Connection, table: sa.Table, values: dict[str, Any]) -> bool:

@@ -52,7 +52,7 @@ def why_read_only(ledger: Ledger) -> str | None:
 
 
 def try_write(ledger: Ledger, *, now: float) -> None:
-    """Write a row and take it back. Raises LedgerUnavailable."""
+    """Write a row at `now` (seconds since 1970) and take it back. Raises LedgerUnavailable."""
     try:
         with ledger.write() as connection:
             installation.put(connection, "doctor", now, now=now)

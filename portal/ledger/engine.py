@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from portal.errors import PortalError
+from portal.ledger import counters
 
 BUSY_SECONDS = 30.0
 
@@ -43,6 +44,10 @@ POSTGRES: Final = {
 }
 
 
+#: SQLSTATEs of a statement that this user may not run, or this server doesn't take: a standby.
+_REFUSED: Final = frozenset({"42501", "25006"})
+
+
 class LedgerUnavailable(PortalError):
     """The database can't be reached or is locked: nothing of this transaction was written."""
 
@@ -57,6 +62,7 @@ class Ledger:
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        self.gathered = counters.Gathered()  # what is counted outside of transactions, until the next one
         self._pool_size = pool_size
         self._engine: sa.Engine | None = None
         self._pid = os.getpid()
@@ -93,7 +99,7 @@ class Ledger:
             with self.engine.connect() as connection:
                 yield connection
         except (DBAPIError, PoolTimeout) as error:
-            raise _translate(error) from error
+            raise _translate(error, self.url) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -109,23 +115,38 @@ class Ledger:
                 yield connection
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """SQLite: no transaction of any process writes meanwhile. PostgreSQL: nothing."""
+        if self._gate is None:
+            yield
+        else:
+            with self._gate.passed():
+                yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         committing = False
+        gathered: counters.Amounts = {}
         try:
             with self.engine.connect() as connection:
                 if self.sqlite:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
+                counters.begin(connection)
                 yield connection
+                gathered = self.gathered.take()
+                counters.write(connection, gathered)
                 committing = True
                 connection.commit()
         except (DBAPIError, PoolTimeout) as error:
+            if not committing:
+                self.gathered.give_back(gathered)
             if committing and isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise CommitUnknown("the database went away while committing") from error
-            raise _translate(error) from error
+            raise _translate(error, self.url) from error
 
     def _open(self) -> sa.Engine:
         if not self.sqlite:
-            return sa.create_engine(
+            engine = sa.create_engine(
                 self.url,
                 pool_size=self._pool_size,
                 max_overflow=MAX_CONNECTIONS - self._pool_size,
@@ -134,6 +155,8 @@ class Ledger:
                 isolation_level="READ COMMITTED",
                 connect_args=POSTGRES,
             )
+            event.listen(engine, "do_connect", _connect_postgresql)
+            return engine
         # How long a transaction waits for somebody else's lock (a backup's): `sqlite:///…?timeout=5` says otherwise.
         timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))
         engine = sa.create_engine(
@@ -153,6 +176,12 @@ class Ledger:
             cursor.close()
 
         return engine
+
+
+def _connect_postgresql(_dialect: object, _record: object, args: Any, options: Any) -> object:
+    from portal.ledger.postgresql import BoundedConnection
+
+    return BoundedConnection.connect(*args, **options)
 
 
 def insert(dialect: Connection | str, table: sa.Table) -> Any:
@@ -187,7 +216,12 @@ class _SqliteGate:
             self._file, self._pid = None, os.getpid()
         with self._threads:
             if self._file is None:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                except OSError as error:
+                    raise LedgerUnavailable(
+                        f"the ledger's database can't be used: {self._path}: {error.strerror}"
+                    ) from error
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 yield
@@ -200,10 +234,33 @@ class _SqliteGate:
             self._file = None
 
 
-def _translate(error: DBAPIError | PoolTimeout) -> PortalError | DBAPIError:
-    """Unreachable, locked and out of connections become LedgerUnavailable; a broken statement stays what it is."""
+def _translate(error: DBAPIError | PoolTimeout, url: sa.URL) -> PortalError | DBAPIError:
+    """Unreachable, locked, refused and out of connections become LedgerUnavailable; a broken statement stays what it
+    is.
+    """
     if isinstance(error, PoolTimeout):
         return LedgerUnavailable("the ledger's database can't be used: every connection to it is taken")
-    if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
-        return LedgerUnavailable(f"the ledger's database can't be used: {type(error.orig).__name__}")
+    refused = getattr(error.orig, "sqlstate", None) in _REFUSED
+    if refused or error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return LedgerUnavailable(f"the ledger's database can't be used: {_where(url)}: {_reason(error.orig, url)}")
     return error
+
+
+def _where(url: sa.URL) -> str:
+    """The database for people: its file, or where its server is; never the user's password."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or "SQLite"
+    hosts = str(url.host or url.query.get("host") or "the local socket")
+    ports = url.port or url.query.get("port")
+    return f"{hosts}:{ports}" if ports else hosts
+
+
+def _reason(error: BaseException | None, url: sa.URL) -> str:
+    """The database's own words, its first sentence: what follows may repeat a row's values."""
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    lines = [line.strip() for line in (primary or str(error)).splitlines() if line.strip()]
+    # One line for each address that was tried, after "connection failed" or the like.
+    told = lines[0].rpartition("failed: ")[2] if lines else type(error).__name__
+    if url.password:
+        told = told.replace(str(url.password), "…")
+    return told[:300]

@@ -6,12 +6,15 @@ Moments are seconds since 1970.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.ledger.schema import events
+
+#: Actors that are programs: what they did is kept for RETENTION_DAYS. What a person did is the audit trail.
+MACHINES: Final = ("portal", "whmcs", "salesforce")
 
 
 @dataclass(frozen=True)

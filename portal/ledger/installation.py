@@ -30,6 +30,12 @@ def get_for_update(connection: Connection, key: str) -> Any:
     return connection.execute(query).scalar_one_or_none()
 
 
+def noted_at(connection: Connection, key: str) -> float | None:
+    """When (seconds since 1970) the value under `key` was put there; None: never."""
+    query = sa.select(installation.c.updated_at).where(installation.c.key == key)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def put(connection: Connection, key: str, value: Any, *, now: float) -> None:
     """Keep a JSON value under `key`."""
     row = {"value": value, "updated_at": now}
@@ -58,10 +64,17 @@ def resume(connection: Connection, *, actor: str, why: str, now: float) -> None:
     events.record(connection, "unpaused", now=now, actor=actor, detail={"why": why})
 
 
-def note_restored(connection: Connection, *, now: float, doubt_seconds: float) -> None:
+def note_restored(
+    connection: Connection,
+    *,
+    now: float,
+    doubt_seconds: float,
+    actor: str | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
     """This ledger was restored from a backup: for some time it can't vouch for what it doesn't know."""
     put(connection, "doubt_until", now + doubt_seconds, now=now)
-    events.record(connection, "ledger_restored", now=now)
+    events.record(connection, "ledger_restored", now=now, actor=actor, detail=detail)
 
 
 def next_epoch(connection: Connection, *, now: float) -> int:

@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode
 from portal.errors import PortalError
 from portal.ledger import outbox
-from portal.ledger.schema import fulfillments, orders
+from portal.ledger.engine import insert
+from portal.ledger.schema import fulfillments, order_domains, orders
 
 PLACING: Final = "placing"  # Salesforce hasn't confirmed it yet
 PLACED: Final = "placed"
@@ -25,9 +26,6 @@ REFUSED: Final = "refused"  # Salesforce won't have it, or it was withdrawn befo
 
 WITHDRAWN: Final = "WITHDRAWN"  # error_code of an order its customer took back
 UNWANTED: Final = "REJECTED"  # error_code of an order its review turned down
-
-#: How long one try at creating the order in Salesforce is left alone before another may begin, in seconds.
-PLACE_LEASE_SECONDS: Final = 90.0
 
 
 class AlreadyPlaced(PortalError):
@@ -67,11 +65,18 @@ class Order:
     error_code: str | None
     created_at: float
     updated_at: float
+    withdrawal_asked_at: float | None = None
 
     @property
     def final(self) -> bool:
         """Whether nothing more happens by itself."""
         return self.status in FINAL_STATUSES
+
+    @property
+    def needs_customer(self) -> bool:
+        """Whether it goes on once its customer has added a payment method; a refused order never does."""
+        missing = self.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value
+        return self.status is CustomerStatus.FAILED and self.placing != REFUSED and missing
 
 
 _COLUMNS = [orders.c[field.name] for field in fields(Order)]
@@ -113,18 +118,47 @@ def page_of_account(
     *,
     limit: int,
     status: CustomerStatus | None = None,
+    needs_customer: bool | None = None,
     before: tuple[float, str] | None = None,
 ) -> list[Order]:
-    """The account's newest orders, at most `limit`; `before`: (created_at, reference) of the last one seen."""
+    """The account's newest orders, at most `limit`; `before`: (created_at, reference) of the last one seen.
+
+    needs_customer: only those that wait for their customer (`Order.needs_customer`), or only those that don't.
+    """
     query = sa.select(*_COLUMNS).where(orders.c.account_id == account_id)
     if status is not None:
         query = query.where(orders.c.status == status.value)
+    if needs_customer is not None:
+        waits = sa.and_(
+            sa.func.coalesce(orders.c.error_code, "") == ErrorCode.PAYMENT_METHOD_MISSING.value,
+            orders.c.status == CustomerStatus.FAILED.value,
+            orders.c.placing != REFUSED,
+        )
+        query = query.where(waits if needs_customer else sa.not_(waits))
     if before is not None:
         moment, reference = before
         query = query.where(
             sa.tuple_(orders.c.created_at, orders.c.reference) < sa.tuple_(sa.literal(moment), sa.literal(reference))
         )
     query = query.order_by(orders.c.created_at.desc(), orders.c.reference.desc()).limit(limit)
+    return [order for order in map(_order, connection.execute(query)) if order is not None]
+
+
+def open_of_account(connection: Connection, account_id: str, *, limit: int) -> list[Order]:
+    """The account's newest orders that are being worked on, or wait for a payment method."""
+    wanted = sa.or_(
+        orders.c.status.in_([CustomerStatus.PENDING_REVIEW.value, CustomerStatus.ACTIVATING.value]),
+        sa.and_(
+            orders.c.status == CustomerStatus.FAILED.value,
+            orders.c.error_code == ErrorCode.PAYMENT_METHOD_MISSING.value,
+        ),
+    )
+    query = (
+        sa.select(*_COLUMNS)
+        .where(orders.c.account_id == account_id, wanted)
+        .order_by(orders.c.created_at.desc(), orders.c.reference.desc())
+        .limit(limit)
+    )
     return [order for order in map(_order, connection.execute(query)) if order is not None]
 
 
@@ -170,61 +204,15 @@ def insert_placed_here(
         )
     except IntegrityError as error:
         raise AlreadyPlaced("this checkout has become an order already") from error
+    index_domains(connection, reference, items)
 
 
-def due_placements(connection: Connection, *, now: float, limit: int) -> list[str]:
-    """References of orders that Salesforce hasn't got for certain and that may be tried now, longest due first."""
-    query = (
-        sa.select(orders.c.reference).where(orders.c.place_due_at <= now).order_by(orders.c.place_due_at).limit(limit)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def claim_placement(connection: Connection, reference: str, *, now: float) -> Order | None:
-    """Take the right to try creating this order; None when it isn't due, is settled, or somebody else has it."""
-    claimed = connection.execute(
-        orders.update()
-        .where(orders.c.reference == reference, orders.c.placing == PLACING, orders.c.place_due_at <= now)
-        .values(place_due_at=now + PLACE_LEASE_SECONDS, place_tries=orders.c.place_tries + 1)
-    ).rowcount
-    return get(connection, reference) if claimed else None
-
-
-def postpone_placement(connection: Connection, reference: str, until: float) -> None:
-    """Try again at `until`: Salesforce couldn't be asked, or gave no answer."""
-    connection.execute(
-        orders.update().where(orders.c.reference == reference, orders.c.placing == PLACING).values(place_due_at=until)
-    )
-
-
-def settle_placed(connection: Connection, reference: str, sf_order_id: str, *, now: float) -> None:
-    """Salesforce has the order, perhaps later than anybody thought. One withdrawn meanwhile is cancelled there, too."""
-    settled = connection.execute(
-        orders.update()
-        .where(orders.c.reference == reference, orders.c.sf_order_id.is_(None))
-        .values(placing=PLACED, place_due_at=None, sf_order_id=sf_order_id, updated_at=now)
-    ).rowcount
-    order = get(connection, reference) if settled else None
-    if order is not None and order.status is CustomerStatus.CANCELLED:
-        _tell_salesforce_cancelled(connection, sf_order_id, now=now)
-
-
-def settle_refused(connection: Connection, reference: str, error_code: str, *, now: float) -> None:
-    """Salesforce definitely won't have the order; the customer is told on its page."""
-    connection.execute(
-        orders.update()
-        .where(orders.c.reference == reference, orders.c.placing == PLACING)
-        .values(
-            placing=REFUSED,
-            place_due_at=None,
-            error_code=error_code[:40],
-            updated_at=now,
-            status=sa.case(
-                (orders.c.status == CustomerStatus.CANCELLED.value, orders.c.status),
-                else_=CustomerStatus.FAILED.value,
-            ),
-        )
-    )
+def index_domains(connection: Connection, reference: str, items: Sequence[Item]) -> None:
+    """Let the order be found by its items' domains and hostnames."""
+    names = {(item["domain"] or item["hostname"] or "").lower()[:255] for item in items} - {""}
+    if names:
+        rows = [{"domain": name, "reference": reference} for name in sorted(names)]
+        connection.execute(insert(connection, order_domains).values(rows).on_conflict_do_nothing())
 
 
 def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
@@ -246,8 +234,10 @@ def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
         )
         .values(**values)
     ).rowcount
+    if changed:
+        put_mail(connection, order, "withdrawn", now=now, withdrawn_at=now)
     if changed and order.sf_order_id is not None:
-        _tell_salesforce_cancelled(connection, order.sf_order_id, now=now)
+        tell_salesforce_cancelled(connection, order.sf_order_id, now=now)
     return bool(changed)
 
 
@@ -256,7 +246,7 @@ def _being_fulfilled(connection: Connection, sf_order_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, *, now: float) -> None:
+def tell_salesforce_cancelled(connection: Connection, sf_order_id: str, *, now: float) -> None:
     outbox.put(
         connection,
         "salesforce",
@@ -294,6 +284,19 @@ def set_status(
         put_mail(connection, order, template, now=now)
 
 
+def set_status_of_all(
+    connection: Connection, sf_order_ids: Sequence[str], status: CustomerStatus, *, now: float
+) -> None:
+    """As `set_status` for each of them, for a status that no e-mail goes with, other than Provisioned."""
+    assert status is not CustomerStatus.PROVISIONED
+    assert (status, None) not in _MAILS
+    connection.execute(
+        orders.update()
+        .where(orders.c.sf_order_id.in_(sf_order_ids), orders.c.status != CustomerStatus.CANCELLED.value)
+        .values(status=status.value, error_code=None, updated_at=now)
+    )
+
+
 def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:
     """A provisioned order was cancelled in WHMCS; False when the customer knows already, or nobody has the order."""
     done = connection.execute(
@@ -301,6 +304,8 @@ def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: flo
         .where(orders.c.sf_order_id == sf_order_id, orders.c.status != CustomerStatus.CANCELLED.value)
         .values(status=CustomerStatus.CANCELLED.value, updated_at=now)
     )
+    if done.rowcount:
+        put_cancelled_mail(connection, sf_order_id, now=now)
     return done.rowcount == 1
 
 
@@ -319,8 +324,18 @@ def set_live_again(connection: Connection, sf_order_id: str, *, now: float) -> b
     return done.rowcount == 1
 
 
-def put_mail(connection: Connection, order: Order, template: str, *, now: float) -> None:
-    """Queue one of an order's e-mails, once for each template; nothing where nobody's address is known."""
+def put_cancelled_mail(connection: Connection, sf_order_id: str, *, now: float) -> None:
+    """Queue what tells that an order was rejected in review or cancelled later; nothing where its customer withdrew."""
+    order = by_sf_order_id(connection, sf_order_id)
+    if order is not None and order.status is CustomerStatus.CANCELLED and order.error_code != WITHDRAWN:
+        put_mail(connection, order, "rejected" if order.error_code == UNWANTED else "cancelled", now=now)
+
+
+def put_mail(connection: Connection, order: Order, template: str, *, now: float, **more: object) -> None:
+    """Queue one of an order's e-mails, once for each template; nothing where nobody's address is known.
+
+    `more`: what else its template shows.
+    """
     if not order.email:
         return
     outbox.put(
@@ -336,6 +351,7 @@ def put_mail(connection: Connection, order: Order, template: str, *, now: float)
                 "items": order.items,
                 "currency": order.currency,
                 "total": order.total,
+                **more,
             },
             "message_id": f"{order.reference}.{template}".lower(),
         },

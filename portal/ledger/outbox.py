@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from portal.ledger import counters, totals
 from portal.ledger.engine import insert
 from portal.ledger.schema import outbox
 
@@ -63,7 +64,6 @@ _BEING_SENT = (
     )
     .limit(1)
 )
-_ONE = sa.update(outbox).where(_O.id == sa.bindparam("message"))
 
 
 @cache
@@ -97,7 +97,10 @@ def put(
         "created_at": now,
     }
     message_id = connection.execute(_put(connection.dialect.name), row).scalar_one_or_none()
-    return None if message_id is None else int(message_id)
+    if message_id is None:
+        return None
+    counters.add(connection, totals.UNSENT, kind)
+    return int(message_id)
 
 
 def due(connection: Connection, kind: str, *, now: float, limit: int) -> list[Message]:
@@ -148,15 +151,31 @@ def claim(connection: Connection, message_ids: Sequence[int], worker_id: str, *,
     return set(done.scalars())
 
 
-def sent(connection: Connection, message_id: int, *, now: float) -> None:
-    """The other side took it."""
-    over = {"state": "sent", "sent_at": now, "claimed_by": None, "claimed_until": None, "error": None}
-    connection.execute(_ONE, {"message": message_id, **over})
+def sent(connection: Connection, message_id: int, *, now: float, told: dict[str, Any] | None = None) -> None:
+    """The other side took it. told: the fields it took, where they weren't known before: kept to be seen."""
+    values: dict[str, Any] = {"state": "sent", "sent_at": now, "error": None, "claimed_by": None, "claimed_until": None}
+    if told is not None:
+        values["payload"] = {"told": told}
+    kind = _settle(connection, message_id, **values)
+    if kind is not None:
+        counters.add(connection, totals.SENT, kind)
 
 
-def again(connection: Connection, message_id: int, *, due_at: float, error: str, code: str = "") -> None:
-    """It wasn't taken: try again at `due_at`. code: the other side's own, of its refusal."""
-    connection.execute(
+def again(
+    connection: Connection,
+    message_id: int,
+    *,
+    now: float,
+    due_at: float,
+    error: str,
+    code: str = "",
+    refused: bool = False,
+) -> None:
+    """It wasn't taken: try again at `due_at`. code: the other side's own, of its refusal.
+
+    refused: the other side answered, and said no; the others just couldn't be sent.
+    """
+    kind = connection.execute(
         sa.update(outbox)
         .where(_O.id == message_id)
         .values(
@@ -166,17 +185,49 @@ def again(connection: Connection, message_id: int, *, due_at: float, error: str,
             error_code=code[:80] or None,
             claimed_by=None,
             claimed_until=None,
+            **({"refused_at": sa.func.coalesce(_O.refused_at, now)} if refused else {}),
         )
-    )
+        .returning(_O.kind)
+    ).scalar_one_or_none()
+    if refused and kind is not None:
+        counters.add(connection, totals.REFUSED, kind)
 
 
 def dead(connection: Connection, message_id: int, *, error: str) -> None:
     """It can never be taken: kept for the operators, not tried again."""
-    connection.execute(
+    kind = _settle(connection, message_id, state="dead", error=error[:255], claimed_by=None, claimed_until=None)
+    if kind is not None:
+        counters.add(connection, totals.GIVEN_UP, kind)
+
+
+def _settle(connection: Connection, message_id: int, *guard: sa.ColumnElement[bool], **values: Any) -> str | None:
+    """A pending message comes to its end; returns its kind, or None when it had come to one before."""
+    kind: str | None = connection.execute(
         sa.update(outbox)
-        .where(_O.id == message_id)
-        .values(state="dead", error=error[:255], claimed_by=None, claimed_until=None)
-    )
+        .where(_O.id == message_id, _O.state == "pending", *guard)
+        .values(refused_at=None, **values)
+        .returning(_O.kind)
+    ).scalar_one_or_none()
+    if kind is not None:
+        counters.add(connection, totals.UNSENT, kind, -1)
+    return kind
+
+
+def unsent(connection: Connection) -> dict[str, int]:
+    """How many messages of each kind wait to be sent; kinds that never had one aren't there."""
+    return {kind: round(count) for kind, count in counters.of(connection, totals.UNSENT).items()}
+
+
+def longest_overdue(connection: Connection, kind: str) -> float | None:
+    """Since when (seconds since 1970) the message of this kind is due that was due first; None: none waits."""
+    query = sa.select(_O.due_at).where(_O.kind == kind, _O.state == "pending").order_by(_O.due_at).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def longest_refused(connection: Connection, kind: str) -> float | None:
+    """Since when (seconds since 1970) the unsent message of this kind has been refused that was refused first."""
+    query = sa.select(_O.refused_at).where(_O.kind == kind, _O.refused_at.is_not(None))
+    return connection.execute(query.order_by(_O.refused_at).limit(1)).scalar_one_or_none()
 
 
 def put_off(connection: Connection, message_id: int, *, due_at: float) -> None:
@@ -186,11 +237,7 @@ def put_off(connection: Connection, message_id: int, *, due_at: float) -> None:
 
 def drop(connection: Connection, message_id: int, *, now: float) -> None:
     """It needn't be sent any more."""
-    connection.execute(
-        sa.update(outbox)
-        .where(_O.id == message_id, _O.state == "pending", _O.claimed_by.is_(None))
-        .values(state="sent", sent_at=now)
-    )
+    _settle(connection, message_id, _O.claimed_by.is_(None), state="sent", sent_at=now)
 
 
 def release_all(connection: Connection, worker_id: str) -> list[tuple[str, str]]:
@@ -213,3 +260,12 @@ def release(connection: Connection, worker_id: str, kind: str, message_ids: list
         .where(_O.id.in_(message_ids), _O.claimed_by == worker_id, _O.kind == kind)
         .values(claimed_by=None, claimed_until=None)
     )
+
+
+def forget_sign_in_links(connection: Connection, *, before: float, limit: int) -> int:
+    """Delete sign-in mails that were sent, or given up, and were due before that moment; returns how many."""
+    count = 0
+    for state in ("sent", "dead"):
+        old = sa.select(_O.id).where(_O.kind == SIGN_IN, _O.state == state, _O.due_at < before).limit(limit)
+        count += connection.execute(sa.delete(outbox).where(_O.id.in_(old))).rowcount
+    return count

@@ -53,7 +53,7 @@ def note_asked(connection: Connection, client_id: str, *, now: float) -> None:
     connection.execute(sa.update(payment_hints).where(_H.client_id == client_id).values(asked_at=now))
 
 
-def forget_old(connection: Connection, *, now: float, limit: int = 500) -> int:
+def forget_old(connection: Connection, *, now: float, limit: int) -> int:
     """Delete hints that helped nobody; returns how many."""
     old = sa.select(_H.client_id).where(_H.heard_at < now - KEPT_SECONDS).limit(limit)
     return connection.execute(sa.delete(payment_hints).where(_H.client_id.in_(old))).rowcount

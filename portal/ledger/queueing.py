@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import ErrorCode, State
-from portal.ledger import outbox
+from portal.ledger import outbox, totals
 from portal.ledger.fulfillments import COLUMNS, Fulfillment, fulfillment_of, plan_resync
 from portal.ledger.schema import fulfillments, workers
 
@@ -131,6 +131,8 @@ def doubt_unfinished(connection: Connection, *, now: float, until: float) -> int
                 **(lost if state is State.RUNNING else {}),
             )
         )
+        if state is State.RUNNING:
+            totals.moved(connection, State.RUNNING, State.QUEUED, done.rowcount)
         count += done.rowcount
     return count
 
@@ -175,7 +177,7 @@ def take_over(connection: Connection, worker_id: str, *, now: float, heartbeats:
         return None
     taken = list(connection.execute(sa.select(_F.sf_order_id).where(_F.owner == worker_id)).scalars())
     for sf_order_id in taken:
-        connection.execute(
+        freed = connection.execute(
             sa.update(fulfillments)
             .where(_F.sf_order_id == sf_order_id, _F.owner == worker_id)
             .values(
@@ -189,6 +191,7 @@ def take_over(connection: Connection, worker_id: str, *, now: float, heartbeats:
                 updated_at=now,
             )
         )
+        totals.moved(connection, State.RUNNING, State.QUEUED, freed.rowcount)
     for kind, subject in outbox.release_all(connection, worker_id):
         if kind == "salesforce":
             # Stopped rather than dead, it may yet send the old state over a newer one: say the present one once more.

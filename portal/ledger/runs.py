@@ -23,7 +23,7 @@ from portal.domain.model import (
     StepState,
 )
 from portal.domain.protocol import Facts
-from portal.ledger import counters, installation
+from portal.ledger import hourly, installation, totals
 from portal.ledger.engine import insert
 from portal.ledger.fulfillments import Fulfillment, get, show
 from portal.ledger.schema import fulfillments, services, steps, workers
@@ -46,7 +46,7 @@ _CLAIM = (
     sa.update(fulfillments)
     .where(
         _F.sf_order_id == sa.bindparam("wanted"),
-        _F.state.in_((State.QUEUED, State.WAITING)),
+        _F.state == sa.bindparam("was"),
         _F.due_at <= sa.bindparam("moment"),
     )
     .values(state=State.RUNNING, fence=_F.fence + 1)
@@ -68,7 +68,7 @@ _NEXT_AUDIT = sa.case(
 _FINISH = _OWNED.values(audit_due_at=_NEXT_AUDIT)
 _ELECT = _OWNED.where(_F.elected_whmcs_id.is_(None))
 _BEGIN_STEP = sa.insert(steps)
-_END_STEP = sa.update(steps).where(steps.c.id == sa.bindparam("step"))
+_END_STEP = sa.update(steps).where(steps.c.id == sa.bindparam("step")).returning(steps.c.name, steps.c.started_at)
 _STEPS_DONE = sa.select(steps.c.name).where(
     steps.c.sf_order_id == sa.bindparam("order"),
     steps.c.attempt == sa.bindparam("this"),
@@ -83,8 +83,12 @@ def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: floa
     """
     if installation.paused(connection):
         return None
-    claimed = connection.execute(_CLAIM, {"wanted": sf_order_id, "moment": now, "owner": worker_id, "updated_at": now})
-    if claimed.rowcount != 1:
+    for state in (State.QUEUED, State.WAITING):
+        values = {"wanted": sf_order_id, "was": state, "moment": now, "owner": worker_id, "updated_at": now}
+        if connection.execute(_CLAIM, values).rowcount == 1:
+            totals.moved(connection, state, State.RUNNING)
+            break
+    else:
         return None
     if connection.execute(_DEAD, {"wanted": worker_id}).scalar_one_or_none() is not False:
         raise LeaseLost("this worker has been declared dead")
@@ -102,6 +106,8 @@ def _write(connection: Connection, statement: sa.Update, lease: Lease, values: d
         held["held_owner"] = lease.owner
     if connection.execute(statement, held | values).rowcount != 1:
         raise LeaseLost("another worker owns this order now")
+    if "state" in values:
+        totals.moved(connection, State.RUNNING, values["state"])  # whoever holds a lease under its name runs it
 
 
 def finish(
@@ -115,11 +121,13 @@ def finish(
     service_ids: Sequence[str],
     audit_due_at: float | None,
     hints: int,
+    requested_at: float,
     **values: Any,
 ) -> None:
     """End a run: the fulfillment's state, what its customer sees, and what is counted. Raises LeaseLost.
 
     hints: how many the run had seen. One that came meanwhile brings the next audit on at once.
+    requested_at: the signed moment of the click, from which on the attempt's duration counts.
     """
     ended = {
         "updated_at": now,
@@ -139,7 +147,8 @@ def finish(
     _write(connection, _FINISH, lease, ended | {"hints_seen": hints, "at_once": now, "as_planned": audit_due_at})
     _index_services(connection, lease.sf_order_id, service_ids)
     show(connection, lease.sf_order_id, state, now=now, error_code=error_code)
-    counters.add(connection, "order_provisioning_attempts_total", str(state is State.PROVISIONED).lower())
+    totals.attempt_ended(connection, success=state is State.PROVISIONED, seconds=now - requested_at)
+    hourly.note(connection, state, now - requested_at, now=now)
 
 
 def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
@@ -201,7 +210,11 @@ def begin_step(connection: Connection, sf_order_id: str, attempt: int, fence: in
 
 def end_step(connection: Connection, step_id: int, state: StepState, detail: JsonObject | None, *, now: float) -> None:
     """Record a step's outcome. To be called in the transaction of a fenced write."""
-    connection.execute(_END_STEP, {"step": step_id, "state": state, "ended_at": now, "detail": detail})
+    ended = connection.execute(
+        _END_STEP, {"step": step_id, "state": state, "ended_at": now, "detail": detail}
+    ).one_or_none()
+    if ended is not None:
+        totals.step_ended(connection, Step(ended.name), seconds=now - ended.started_at)
 
 
 def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[str]:
@@ -209,11 +222,17 @@ def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[st
     return set(connection.execute(_STEPS_DONE, {"order": sf_order_id, "this": attempt}).scalars())
 
 
-def steps_of(connection: Connection, sf_order_id: str, limit: int = 200) -> list[StepRow]:
-    """The recorded steps of an order, in their order; the newest `limit` of them."""
+def begun(connection: Connection, sf_order_id: str, attempt: int) -> bool:
+    """Whether any step of this attempt was ever begun."""
+    query = sa.select(steps.c.id).where(steps.c.sf_order_id == sf_order_id, steps.c.attempt == attempt)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
+    """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
     query = (
         sa.select(*(steps.c[f.name] for f in fields(StepRow)))
-        .where(steps.c.sf_order_id == sf_order_id)
+        .where(steps.c.sf_order_id == sf_order_id, *([] if before is None else [steps.c.id < before]))
         .order_by(steps.c.attempt.desc(), steps.c.id.desc())
         .limit(limit)
     )

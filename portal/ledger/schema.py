@@ -36,6 +36,7 @@ orders = sa.Table(
     sa.Column("currency", sa.String(3)),
     sa.Column("total", sa.String(30)),  # decimal text
     sa.Column("error_code", sa.String(40)),
+    sa.Column("withdrawal_asked_at", Moment),  # its customer withdrew from the contract after it had been set up
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
 )
@@ -43,6 +44,16 @@ sa.Index("ix_orders_account", orders.c.account_id, orders.c.created_at, orders.c
 sa.Index("ix_orders_account_status", orders.c.account_id, orders.c.status, orders.c.created_at)
 sa.Index("ix_orders_place_due_at", orders.c.place_due_at)
 sa.Index("ix_orders_status_updated", orders.c.status, orders.c.updated_at)
+sa.Index("ix_orders_email", orders.c.email, orders.c.created_at)
+sa.Index("ix_orders_order_number", orders.c.order_number)
+
+# The domains and hostnames of orders' items, in lower case: finds an order by one.
+order_domains = sa.Table(
+    "order_domains",
+    metadata,
+    sa.Column("domain", sa.String(255), primary_key=True),
+    sa.Column("reference", sa.String(40), primary_key=True),
+)
 
 # One row per Salesforce order that was ever asked to be fulfilled.
 fulfillments = sa.Table(
@@ -87,17 +98,32 @@ fulfillments = sa.Table(
     sa.Column("salesforce_written_at", Moment),  # the latest Last_Provisioning_At__c that we may have written
     sa.Column("requested_at", Moment, nullable=False),  # the signed timestamp of the click
     sa.Column("requested_by", sa.String(120)),
+    sa.Column("origin", sa.JSON),  # of the present attempt: requestId and idempotencyKey of its click, traceparent
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
     sa.Column("finished_at", Moment),
+    sa.Column("handled_at", Moment),  # a person said that nothing more is to be done about it
 )
 sa.Index("ix_fulfillments_state_due", fulfillments.c.state, fulfillments.c.due_at)
+sa.Index("ix_fulfillments_state_requested", fulfillments.c.state, fulfillments.c.requested_at)
 sa.Index("ix_fulfillments_owner", fulfillments.c.owner)
 sa.Index("ix_fulfillments_audit_due_at", fulfillments.c.audit_due_at)
 sa.Index("ix_fulfillments_client_state", fulfillments.c.client_id, fulfillments.c.state)
 sa.Index("ix_fulfillments_enqueued", fulfillments.c.state, fulfillments.c.enqueued_at)
 sa.Index("uq_fulfillments_elected", fulfillments.c.elected_whmcs_id, unique=True)  # nobody else's elected one
 sa.Index("ix_fulfillments_waiting_code", fulfillments.c.waiting_code)
+# The operators' lists, newest first; most orders never have an error.
+sa.Index("ix_fulfillments_created", fulfillments.c.created_at, fulfillments.c.sf_order_id)
+sa.Index("ix_fulfillments_state_created", fulfillments.c.state, fulfillments.c.created_at, fulfillments.c.sf_order_id)
+sa.Index(
+    "ix_fulfillments_error_created",
+    fulfillments.c.error_code,
+    fulfillments.c.created_at,
+    fulfillments.c.sf_order_id,
+    sqlite_where=fulfillments.c.error_code.is_not(None),
+    postgresql_where=fulfillments.c.error_code.is_not(None),
+)
+sa.Index("ix_fulfillments_client_created", fulfillments.c.client_id, fulfillments.c.created_at)
 
 # The WHMCS services an order became: finds the order an event about a service belongs to.
 services = sa.Table(
@@ -149,6 +175,7 @@ deliveries = sa.Table(
     sa.Column("nonce", sa.String(160), primary_key=True),  # receiver-prefixed digest: "sf:…" or "whmcs:…"
     sa.Column("sf_order_id", sa.String(18)),
     sa.Column("idempotency_key", sa.String(255)),
+    sa.Column("requested_by", sa.String(120)),  # who clicked, as Salesforce says
     sa.Column("received_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
 )
@@ -186,11 +213,19 @@ outbox = sa.Table(
     sa.Column("claimed_until", Moment),
     sa.Column("error", sa.String(255)),
     sa.Column("error_code", sa.String(80)),  # the other side's own, of the last refusal
+    sa.Column("refused_at", Moment),  # since when it has been refused, until it is taken or given up
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("sent_at", Moment),
 )
 sa.Index("ix_outbox_due", outbox.c.kind, outbox.c.state, outbox.c.due_at)
 sa.Index("ix_outbox_claimed_by", outbox.c.claimed_by)
+sa.Index(
+    "ix_outbox_refused",
+    outbox.c.kind,
+    outbox.c.refused_at,
+    sqlite_where=outbox.c.refused_at.is_not(None),
+    postgresql_where=outbox.c.refused_at.is_not(None),
+)
 sa.Index("ix_outbox_subject", outbox.c.kind, outbox.c.subject, outbox.c.state, outbox.c.id)
 
 # Clients of WHMCS that were said to have a payment method now: heard even while an order is being run.
@@ -245,6 +280,7 @@ counters = sa.Table(
     metadata,
     sa.Column("name", sa.String(80), primary_key=True),
     sa.Column("label", sa.String(80), primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),  # of several rows: fewer wait for one
     sa.Column("value", sa.Double, nullable=False),
 )
 
@@ -257,17 +293,70 @@ sessions = sa.Table(
     sa.Column("contact_id", sa.String(18)),
     sa.Column("account_id", sa.String(18), nullable=False),
     sa.Column("order_reference", sa.String(40)),  # set: this session sees that one order only
+    sa.Column("client_id", sa.String(32)),  # the account's in WHMCS, where Salesforce knew it
+    sa.Column("currency", sa.String(3)),  # the account's, where Salesforce has several
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
 )
 sa.Index("ix_sessions_email", sessions.c.email)
 sa.Index("ix_sessions_expires_at", sessions.c.expires_at)
+sa.Index("ix_sessions_account_id", sessions.c.account_id)
 
 used_links = sa.Table(
     "used_links",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),  # digest of the link's token
     sa.Column("used_at", Moment, nullable=False),
+    sa.Column("browser", sa.String(64)),  # digest of what its form cookie holds: whose button it was
     sa.Column("expires_at", Moment, nullable=False),
 )
 sa.Index("ix_used_links_expires_at", used_links.c.expires_at)
+
+# What an account's customers are spoken to in: a locale's name, such as "de" or "en_US".
+account_languages = sa.Table(
+    "account_languages",
+    metadata,
+    sa.Column("account_id", sa.String(18), primary_key=True),
+    sa.Column("language", sa.String(16), nullable=False),
+    sa.Column("chosen", sa.Boolean, nullable=False),  # by a customer; else the one of the last order's browser
+    sa.Column("updated_at", Moment, nullable=False),
+)
+
+# Signed-in operators; apart from customers' sessions, so that neither can ever be taken for the other.
+operator_sessions = sa.Table(
+    "operator_sessions",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # digest of the cookie's secret
+    sa.Column("email", sa.String(254), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+sa.Index("ix_operator_sessions_expires_at", operator_sessions.c.expires_at)
+
+# One act of an operator on many orders: frozen first, then begun, then carried out a few orders at a time.
+bulk_acts = sa.Table(
+    "bulk_acts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("act", sa.String(30), nullable=False),
+    sa.Column("filter", sa.JSON, nullable=False),
+    sa.Column("actor", sa.String(120), nullable=False),
+    sa.Column("why", sa.String(255), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # frozen | running | cancelled | done
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("refused", sa.Integer, nullable=False),  # of those done: meanwhile not to be acted on any more
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+sa.Index("ix_bulk_acts_state", bulk_acts.c.state, bulk_acts.c.id)
+
+# The orders of such an act, exactly those its filter counted.
+bulk_orders = sa.Table(
+    "bulk_orders",
+    metadata,
+    sa.Column("bulk_id", sa.Integer, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("sf_order_id", sa.String(18), nullable=False),
+    sa.Column("outcome", sa.String(255)),  # null until its turn came
+)

@@ -14,10 +14,15 @@ from portal.ledger.schema import fulfillments
 UNSETTLED: Final = (State.QUEUED, State.WAITING, State.RUNNING, State.NEEDS_DECISION)
 
 
-def unsettled(connection: Connection) -> dict[State, int]:
-    """How many fulfillments are in each state that isn't an end (0 where none is)."""
-    count = sa.select(sa.func.count())
-    return {state: connection.execute(count.where(fulfillments.c.state == state)).scalar_one() for state in UNSETTLED}
+def oldest(connection: Connection) -> dict[State, tuple[str, float]]:
+    """The oldest fulfillment of each unsettled state: its order, and when (seconds since 1970) it was asked for."""
+    found = {}
+    for state in UNSETTLED:
+        query = sa.select(fulfillments.c.sf_order_id, fulfillments.c.requested_at).where(fulfillments.c.state == state)
+        row = connection.execute(query.order_by(fulfillments.c.requested_at).limit(1)).one_or_none()
+        if row is not None:
+            found[state] = (str(row.sf_order_id), float(row.requested_at))
+    return found
 
 
 def recent_lead_times(connection: Connection, *, limit: int) -> list[float]:

@@ -77,7 +77,13 @@ def last_heartbeats(connection: Connection) -> dict[str, float]:
     return {kind: float(moment) for kind, moment in connection.execute(query)}
 
 
-def forget_dead(connection: Connection, *, kind: str, started_before: float, limit: int = 100) -> int:
+def count_alive(connection: Connection) -> dict[str, int]:
+    """Kind of process → how many nobody has declared dead."""
+    query = sa.select(workers.c.kind, sa.func.count()).where(workers.c.dead == sa.false()).group_by(workers.c.kind)
+    return {row.kind: int(row[1]) for row in connection.execute(query)}
+
+
+def forget_dead(connection: Connection, *, kind: str, started_before: float, limit: int) -> int:
     """Delete old rows of the dead, so that the table stays small."""
     doomed = (
         sa.select(workers.c.worker_id)

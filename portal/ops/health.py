@@ -59,7 +59,7 @@ def health() -> Response:
         status="unavailable" if not accepting else "ok" if worked_on else "degraded",
         environment=portal.settings.portal_env,
         database=database,
-        integrations={"redis": redis} | {name: _last_known(name, rows) for name, rows in known.items()},
+        integrations={"redis": redis} | {name: last_known(name, rows) for name, rows in known.items()},
         fulfillments="paused" if paused else "running" if worked_on else "nobody works on them",
         workers={"silent": idle, "longestOverdueSeconds": round(overdue, 1)},
     )
@@ -90,7 +90,8 @@ def redis_takes_writes(redis: Redis) -> str:
     return found
 
 
-def _last_known(name: str, rows: Mapping[str, Upstream]) -> str:
+def last_known(name: str, rows: Mapping[str, Upstream]) -> str:
+    """A side's last known state in a few words, of its rows in the ledger."""
     row = rows.get(name)
     if row is not None and row.opened_at is not None:
         return "unavailable"

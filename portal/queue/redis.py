@@ -1,19 +1,34 @@
-"""How Redis is reached: REDIS_URL, Sentinel's master, or development's own Valkey."""
+"""How Redis is reached: REDIS_URL, Sentinel's master, or development's own Valkey; and why it can't be, in words."""
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlsplit
+import ssl
+import time
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from redis import ConnectionError as RedisConnectionError
-from redis import Redis
+from redis import Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, ResponseError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
+from portal.errors import PortalError
 from portal.queue.embedded import ensure_valkey
 from portal.queue.patience import TRIP_SECONDS, have_patience
 from portal.settings import Settings
+from portal.settings.addresses import SentinelAddress, sentinel_address
+
+#: Seconds for which a starting process waits for a Redis that isn't there yet: both may have been started together.
+START_SECONDS: Final = 5.0
+#: How long one Sentinel may take to answer: there are others, and one that is gone mustn't use up a request's time.
+SENTINEL_SECONDS: Final = 0.5
+_PROBE: Final = "portal:start"
+
+
+class RedisUnusable(PortalError):
+    """REDIS_URL leads to no Redis that the portal can use; the text names the host and the reason."""
 
 
 def connect_redis(settings: Settings, *, blocking: bool = False) -> Redis:
@@ -37,14 +52,119 @@ def connect_redis(settings: Settings, *, blocking: bool = False) -> Redis:
     return client
 
 
-def _client(url: str, timeouts: dict[str, Any]) -> Redis:
-    if not url.startswith("redis+sentinel://"):
-        return Redis.from_url(url, health_check_interval=30, **timeouts)
+def require_redis(settings: Settings, *, patience: float = START_SECONDS) -> None:
+    """Raises RedisUnusable when Redis can't be reached within `patience` seconds, or takes no writes of this user."""
+    url = settings.redis_url or ensure_valkey(settings.portal_var_dir)
+    timeouts: dict[str, Any] = {"socket_connect_timeout": 3, "socket_timeout": 3, "retry": Retry(NoBackoff(), 0)}
+    deadline = time.monotonic() + patience
+    while True:
+        client = _client(url, timeouts)
+        try:
+            client.set(_PROBE, "1", px=60_000)
+            return
+        except (RedisError, OSError) as error:
+            lasting = isinstance(error, AuthenticationError | NoPermissionError | ReadOnlyError | ssl.SSLError)
+            if lasting or time.monotonic() >= deadline:
+                raise RedisUnusable(f"Redis can't be used: {servers(url)}: {_reason(error, client, url)}") from None
+            time.sleep(0.2)
+        finally:
+            client.close()
+
+
+def servers(url: str) -> str:
+    """Whom an address means, for people: host and port, never a user or password."""
     parts = urlsplit(url)
-    service, _, database = parts.path.strip("/").partition("/")
-    hosts = [each.rpartition(":") for each in parts.netloc.rpartition("@")[2].split(",")]
-    addresses = [(host, int(port)) for host, _, port in hosts]
-    sentinel: Any = Sentinel(addresses, socket_timeout=TRIP_SECONDS / len(addresses))  # type: ignore[no-untyped-call]
-    database_number = int(database or 0)
-    master: Redis = sentinel.master_for(service or "mymaster", db=database_number, password=parts.password, **timeouts)
+    if parts.scheme == "unix":
+        return parts.path
+    if not parts.scheme.endswith("+sentinel"):
+        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    address = sentinel_address(url)
+    hosts = ", ".join(f"{host}:{port}" for host, port in address.hosts)
+    return f"{address.service} of the Sentinels {hosts}"
+
+
+def _reason(error: BaseException, client: Redis, url: str) -> str:
+    """Why a call to Redis failed, in words that hold no secret of `url`."""
+    if isinstance(error, AuthenticationError):
+        told = "it refuses the user or password"
+    elif isinstance(error, MasterNotFoundError):
+        told = _no_master(client)
+    elif isinstance(error, ResponseError):
+        told = str(error)
+    else:
+        told = _system_reason(error)
+    for secret in _secrets(url):
+        told = told.replace(secret, "…")
+    return told
+
+
+def _no_master(client: Redis) -> str:
+    """Whether no Sentinel answers, or those that do know of no master."""
+    pool: Any = client.connection_pool
+    told = set()
+    for sentinel in pool.sentinel_manager.sentinels:
+        try:
+            sentinel.sentinel_masters()
+        except AuthenticationError:
+            told.add("they refuse the user or password (sentinel_username, sentinel_password)")
+        except RedisError as error:
+            told.add(_system_reason(error))
+        else:
+            return f"they know of no running master named {pool.service_name}"
+    return ", ".join(sorted(told))
+
+
+def _system_reason(error: BaseException) -> str:
+    """The operating system's or TLS' own word, from the bottom of a chain of exceptions."""
+    told, below = type(error).__name__, error
+    found: BaseException | None = error
+    while found is not None:
+        below, found = found, found.__cause__ or found.__context__
+        if isinstance(below, ssl.SSLError):
+            return f"TLS: {below.reason or ''} {getattr(below, 'verify_message', '')}".strip().lower()
+        if isinstance(below, OSError) and below.strerror:
+            told = below.strerror.lower()
+        elif isinstance(below, TimeoutError):
+            told = "no answer in time"
+    return told
+
+
+def _secrets(url: str) -> list[str]:
+    parts = urlsplit(url)
+    _, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return [each for each in (password, unquote(password)) if len(each) > 2]
+
+
+def _client(url: str, timeouts: dict[str, Any]) -> Redis:
+    if not urlsplit(url).scheme.endswith("+sentinel"):
+        return Redis.from_url(url, health_check_interval=30, **timeouts)
+    address = sentinel_address(url)
+    tls = {"ssl": True, **_tls_options(address)} if address.tls else {}
+    sentinel_tls = {"ssl": True, **_tls_options(address)} if address.sentinel_tls else {}
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts,
+        sentinel_kwargs={
+            "socket_timeout": SENTINEL_SECONDS,
+            "socket_connect_timeout": SENTINEL_SECONDS,
+            "retry": Retry(NoBackoff(), 0),
+            "username": address.sentinel_username,
+            "password": address.sentinel_password,
+            **sentinel_tls,
+        },
+    )
+    master: Redis = sentinel.master_for(
+        address.service,
+        db=address.database,
+        username=address.username,
+        password=address.password,
+        **tls,
+        **timeouts,
+    )
     return master
+
+
+def _tls_options(address: SentinelAddress) -> dict[str, Any]:
+    options: dict[str, Any] = dict(address.tls_options)
+    if "ssl_check_hostname" in options:
+        options["ssl_check_hostname"] = options["ssl_check_hostname"].lower() in ("1", "true", "yes", "on")
+    return options

@@ -163,7 +163,9 @@ def _show(problem: Problem) -> Response:
     ):  # a Host no address can be made of: no page, then, either
         return _plain(problem.status, problem.title)
     try:
-        page = render_template("error.html", status=problem.status, title=problem.title, detail=problem.detail)
+        page = render_template(
+            "error.html", status=problem.status, code=problem.code, title=problem.title, detail=problem.detail
+        )
     except TemplateNotFound:
         return problem.response()
     except Exception as error:  # raised from here, it would end the connection without an answer

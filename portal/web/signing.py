@@ -1,4 +1,5 @@
-"""The signed links the portal mails out: to sign in (once, 15 minutes), and to see one order (30 days).
+"""The signed links the portal mails out: to sign in (once, 15 minutes; into /ops 10), and to
+see one order (30 days).
 
 itsdangerous signs them with SECRET_KEY under a salt for each purpose, so that neither passes for the other or for a
 session. A sign-in link's e-mail address is sealed, because addresses of links end up in logs and histories.
@@ -22,10 +23,12 @@ from itsdangerous import BadData, URLSafeSerializer
 from portal.settings import Settings
 
 SIGN_IN_SECONDS: Final = 15 * 60
+OPERATOR_SECONDS: Final = 10 * 60
 ORDER_SECONDS: Final = 30 * 24 * 3600
 
 #: Paths below PORTAL_BASE_URL; the routes are made of the same constants.
 SIGN_IN_PATH: Final = "/sign-in/link/"
+OPERATOR_PATH: Final = "/ops/sign-in/link/"
 ORDER_PATH: Final = "/o/"
 
 
@@ -37,6 +40,17 @@ class SignInLink:
     email: str
     contact_id: str | None
     account_id: str
+    expires_at: float
+    currency: str | None = None  # the account's, where Salesforce has several
+    client_id: str | None = None  # the account's in WHMCS, where Salesforce knows it
+
+
+@dataclass(frozen=True)
+class OperatorLink:
+    """What an operator's sign-in link says, as SignInLink does."""
+
+    id: str
+    email: str
     expires_at: float
 
 
@@ -56,24 +70,50 @@ class Links:
         keys = signing_keys(settings)
         self._base_url = settings.portal_base_url
         self._sign_in = _serializer(keys, "portal.sign-in-link")
+        self._operator = _serializer(keys, "portal.operator-link")
         self._order = _serializer(keys, "portal.order-link")
         self._seal = MultiFernet([Fernet(_sealing_key(key)) for key in reversed(keys)])
 
-    def sign_in(self, *, email: str, contact_id: str | None, account_id: str, now: float) -> str:
+    def sign_in(
+        self,
+        *,
+        email: str,
+        contact_id: str | None,
+        account_id: str,
+        now: float,
+        currency: str | None = None,
+        client_id: str | None = None,
+    ) -> str:
         """The whole address of a new sign-in link, good for SIGN_IN_SECONDS from `now` (seconds since 1970)."""
         sealed = self._seal.encrypt(email.encode()).decode()
         content = [secrets.token_urlsafe(12), contact_id, account_id, sealed, int(now) + SIGN_IN_SECONDS]
+        content += [currency, client_id]
         token = self._sign_in.dumps(content)
         return f"{self._base_url}{SIGN_IN_PATH}{_text(token)}"
 
     def read_sign_in(self, token: str) -> SignInLink | None:
         """What a sign-in link says, expired or not; None for one we didn't sign."""
         try:
-            nonce, contact_id, account_id, sealed, expires_at = self._sign_in.loads(token)
+            nonce, contact_id, account_id, sealed, expires_at, *rest = self._sign_in.loads(token)
             email = self._seal.decrypt(sealed).decode()
         except (BadData, InvalidToken, ValueError, TypeError):
             return None
-        return SignInLink(digest("link", nonce), email, contact_id, account_id, float(expires_at))
+        return SignInLink(digest("link", nonce), email, contact_id, account_id, float(expires_at), *rest[:2])
+
+    def operator(self, email: str, *, now: float) -> str:
+        """The whole address of a new link into /ops, good for OPERATOR_SECONDS from `now` (seconds since 1970)."""
+        sealed = self._seal.encrypt(email.encode()).decode()
+        token = self._operator.dumps([secrets.token_urlsafe(12), sealed, int(now) + OPERATOR_SECONDS])
+        return f"{self._base_url}{OPERATOR_PATH}{_text(token)}"
+
+    def read_operator(self, token: str) -> OperatorLink | None:
+        """What an operator's link says, expired or not; None for one we didn't sign."""
+        try:
+            nonce, sealed, expires_at = self._operator.loads(token)
+            email = self._seal.decrypt(sealed).decode()
+        except (BadData, InvalidToken, ValueError, TypeError):
+            return None
+        return OperatorLink(digest("operator-link", nonce), email, float(expires_at))
 
     def order(self, *, reference: str, account_id: str, now: float) -> str:
         """The whole address of an order link, good for ORDER_SECONDS from `now` (seconds since 1970)."""

@@ -74,6 +74,7 @@ class Org(Sandbox):
         "person_accounts": False,
         "person_contacts": False,
         "multi_currency": False,
+        "product_sort_order": True,
         "orders_without_account": False,
         "lock_wait_seconds": 10.0,
         "max_concurrent_requests": None,

@@ -50,14 +50,15 @@ PORTAL_EDITS = {
         "UnitPrice",
     },
 }
-SEES = ("permissions", "hidden_objects", "hidden_fields", "person_accounts", "multi_currency")
+SEES = ("permissions", "hidden_objects", "hidden_fields", "person_accounts", "multi_currency", "product_sort_order")
 
 
 class Permissions:
     """Asked by every resource of the API; what the org's own code (Apex) does is not subject to it.
 
     Settings: `permissions` (`portal` or `administrator`), `hidden_objects` ["Contact"], `hidden_fields`
-    ["Order.Hostname__c"], `read_only_objects`, `read_only_fields`; the features `person_accounts`, `multi_currency`.
+    ["Order.Hostname__c"], `read_only_objects`, `read_only_fields`; the features
+    `person_accounts`, `multi_currency`, `product_sort_order`.
     """
 
     def __init__(self, schema: dict[str, SObject], settings: dict[str, Any]):

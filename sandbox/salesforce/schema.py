@@ -170,6 +170,7 @@ def build() -> dict[str, SObject]:
             Field("StockKeepingUnit", length=180),
             Field("WH_Product_ID__c", length=20),
             Field("Billing_Cycle__c", "picklist", values=CYCLES),
+            Field("Sort_Order__c", "double", feature="product_sort_order"),
             _currency(),
         ),
         _object(

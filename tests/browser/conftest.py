@@ -92,8 +92,9 @@ def visit(chromium: Browser, stack: Stack) -> Visit:
 
     `with visit(session=…, scheme="dark", width=390) as tab:`
 
-    cdn: "file" (htmx comes), "blocked" (its host can't be reached), "changed" (another file comes). Further arguments
-    are Playwright's for a context. The tab must have no complaints at its end unless `complaints=True`.
+    cdn: "file" (htmx comes), "blocked" (its host can't be reached), "changed" (another file comes). locale: the
+    browser's, whose language it asks for. Further arguments are Playwright's for a context. The tab must have no
+    complaints at its end unless `complaints=True`.
     """
 
     @contextmanager
@@ -105,13 +106,14 @@ def visit(chromium: Browser, stack: Stack) -> Visit:
         cdn: str = "file",
         complaints: bool = False,
         portal: str = "",
+        locale: str = "en-GB",
         **more: Any,
     ) -> Iterator[Tab]:
         portal = portal or stack.urls["portal"]
         context = chromium.new_context(
             color_scheme=scheme,
             viewport={"width": width, "height": 844 if width < 700 else 800},
-            locale="en-GB",
+            locale=locale,
             timezone_id="Europe/Berlin",
             **more,
         )

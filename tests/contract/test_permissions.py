@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from integrations.salesforce.checks.platform import PACKAGE, PROJECT, xml
+from portal.clients.salesforce.fields import OPTIONAL
 
 ROOT = Path(__file__).parents[2]
 LISTED: dict[str, str] = json.loads((PROJECT / "data" / "portal-fields.json").read_text(encoding="utf-8"))
@@ -58,7 +59,8 @@ def queried() -> set[str]:
     for text in texts():
         if text.startswith("SELECT ") and " FROM " in text:
             found |= {name for name in fields_of(text) if name.partition(".")[0] in OBJECTS}  # not the ledger's SQL
-    return found
+    # Asked for only where an org has them: they are put into a query by name.
+    return found | {f"{name}.{each}" for name, names in OPTIONAL.items() for each in names if each.endswith("__c")}
 
 
 def fields_of(soql: str, child_of: str | None = None) -> set[str]:

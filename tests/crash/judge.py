@@ -182,6 +182,10 @@ class _Case:
     def _decision(self, row: Mapping[str, Any]) -> None:
         """One that a person must decide, as was planned."""
         pattern = self.plan.decisions.get(self.each.order)
+        if pattern is None and self.each.order in self.plan.forgotten and self.ever & self.sides.ended_by_staff:
+            # It was done, cancelled by hand, forgotten by the restore, and clicked again: what that click wants to have
+            # only its sender knows.
+            pattern = "which is Cancelled in WHMCS"
         message = row["error_message"] or ""
         running = [order["id"] for order in self.active if order["id"] not in self.sides.ended_by_staff]
         if pattern is None or not re.search(pattern, message) or running:

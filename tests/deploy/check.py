@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from tests.deploy import compose, image, kubernetes, stores, systemd
+from tests.deploy import compose, image, kubernetes, monitoring, stores, systemd
 from tests.deploy.proxies import CADDYFILES, NGINX_SITES, Caddy, Nginx
 from tests.deploy.settings import example_starts, names_exist
 from tests.deploy.tools import ROOT, Unchecked
@@ -82,6 +82,8 @@ CHECKS: Final[dict[str, dict[str, Check]]] = {
     "deploy/systemd/*.service": {"systemd-analyze security": systemd.security},
     "deploy/nginx/*": {"nginx -t": nginx},
     "deploy/caddy/*": {"caddy validate": caddy},
+    "deploy/prometheus/*": {"promtool": monitoring.rules},
+    "deploy/grafana/*": {"promtool, names": monitoring.dashboard},
     "deploy/postgresql/*": {"run on PostgreSQL": stores.roles},
     "deploy/valkey/*": {"run by Valkey": stores.valkey},
 }

@@ -67,7 +67,7 @@ def free_port() -> int:
 
 
 def known_variables(root: Path = ROOT) -> set[str]:
-    """Every variable the portal's processes read: portal/settings.py's (as NAME_FILE, too) and gunicorn.conf.py's."""
+    """Every variable the portal's processes read: portal/settings' (as NAME_FILE, too) and gunicorn.conf.py's."""
     names = {setting.name.upper() for setting in fields(Settings)}
     names |= {f"{setting.name.upper()}_FILE" for setting in fields(Settings) if setting.metadata["secret"]}
     server = ast.parse((root / "gunicorn.conf.py").read_text(encoding="utf-8"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 import secrets
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,16 @@ from portal.web.signing import Links
 from tests.customers import SITUATIONS, last_mail, link_in, mails_to, make_order
 from tests.stack import Stack
 
-ORDER_MAILS = ("received", "provisioned", "needs_you", "order_link")
+ORDER_MAILS = (
+    "received",
+    "provisioned",
+    "needs_you",
+    "order_link",
+    "withdrawn",
+    "rejected",
+    "cancelled",
+    "withdrawal_received",
+)
 
 
 def services_of(app: Flask) -> Services:
@@ -45,13 +56,19 @@ def payload(template: str, to: str = "ada@mails.example", **items: Any) -> dict[
         "template": template,
         "account_id": "001A",
         "message_id": f"po-test.{secrets.token_hex(4)}",
-        "context": {"reference": "PO-AAAA-BBBB", "items": [item], "currency": "USD", "total": "10.00"},
+        "context": {
+            "reference": "PO-AAAA-BBBB",
+            "items": [item],
+            "currency": "USD",
+            "total": "10.00",
+            "withdrawn_at": 1e9,
+        },
     }
 
 
 def test_every_template_is_tried_here() -> None:
     known = {path.stem for path in TEMPLATES.iterdir() if not path.name.startswith("_")}
-    assert known == {*ORDER_MAILS, "sign_in"}
+    assert known == {*ORDER_MAILS, "sign_in", "withdrawal_asked"}
     for name in known:
         assert {(TEMPLATES / f"{name}{suffix}").exists() for suffix in (".txt", ".html")} == {True}
 
@@ -60,9 +77,9 @@ def test_every_template_is_tried_here() -> None:
 def test_a_mail_about_an_order_says_it_twice_and_links_to_it(app: Flask, template: str) -> None:
     services = services_of(app)
     message = Composer(services.settings).compose(payload(template), now=services.now())
-    text, html = (message.get_body((kind,)).get_content() for kind in ("plain", "html"))  # type: ignore[union-attr]
+    text, page = (message.get_body((kind,)).get_content() for kind in ("plain", "html"))  # type: ignore[union-attr]
     assert "PO-AAAA-BBBB" in message["Subject"]
-    for part in (text, html):
+    for part in (text, page):
         assert "PO-AAAA-BBBB" in part
         token = re.search(r"/o/([^\s\"<]+)", part)
         assert token
@@ -72,17 +89,29 @@ def test_a_mail_about_an_order_says_it_twice_and_links_to_it(app: Flask, templat
         assert not re.search(r"[A-Z]+_[A-Z]+|whmcs|salesforce", part.replace(token.group(1), ""), re.I)
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["Reply-To"] == "support@localhost"
-    assert "<script" not in html
-    assert "{{" not in text + html
+    assert "<script" not in page
+    assert "{{" not in text + page
+
+
+@pytest.mark.parametrize("template", ["received", "provisioned"])
+def test_a_mail_says_what_is_paid_and_what_recurs(app: Flask, template: str) -> None:
+    settings = replace(services_of(app).settings, tax_note="Prices don't include VAT")
+    message = Composer(settings).compose(payload(template, domain="xn--fa-hia.example"), now=services_of(app).now())
+    for kind in ("plain", "html"):
+        part = html.unescape(message.get_body((kind,)).get_content())  # type: ignore[union-attr]
+        assert "2 × $5.00 a month" in part
+        assert "then $10.00 a month" in part
+        assert "faß.example" in part
+        assert "Prices don't include VAT" in part
 
 
 def test_what_people_typed_stays_text(app: Flask) -> None:
     services = services_of(app)
     hostile = payload("received", name="<b>Bold</b> & Söhne", domain='"><img src=x>')
     message = Composer(services.settings).compose(hostile, now=services.now())
-    html = message.get_body(("html",)).get_content()  # type: ignore[union-attr]
-    assert "&lt;b&gt;Bold&lt;/b&gt; &amp; Söhne" in html
-    assert "<img" not in html
+    page = message.get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert "&lt;b&gt;Bold&lt;/b&gt; &amp; Söhne" in page
+    assert "<img" not in page
     text = message.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert "<b>Bold</b> & Söhne" in text
 

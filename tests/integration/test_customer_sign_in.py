@@ -95,6 +95,7 @@ def test_known_and_unknown_addresses_get_the_same_answer_and_no_look_up(app: Fla
         assert found
         answer = client.post("/sign-in", base_url=base_url(app), data={"csrf_token": found.group(1), "email": address})
         sent = client.get("/sign-in/sent", base_url=base_url(app)).text
+        sent = re.sub(r'(name="csrf_token" value=")[^"]+', r"\1", sent)  # each browser's own
         answers.append((answer.status_code, fixed(answer), answer.data, sent.replace(address, "…")))
     assert answers[0] == answers[1]
     assert answers[0][0] == 303

@@ -26,6 +26,7 @@ from tests.customers import (
     poll_address,
     salesforce_id,
     sign_in,
+    take_payment_methods,
 )
 from tests.stack import Stack, http
 
@@ -39,7 +40,7 @@ def test_from_the_sign_in_to_provisioned(stack: Stack) -> None:
         sign_in(stack, ada)
         reference = place_order(stack, ada, "starter", "support")
         page = ada.get(f"{portal}/orders/{reference}")
-        assert "Pending Review" in page.text
+        assert "In review" in page.text  # customers' word for Pending Review
         assert reference in page.text
         order = salesforce_id(stack, reference)
         kept = stack.salesforce_order(order)
@@ -276,6 +277,7 @@ def test_what_is_being_set_up_can_no_longer_be_withdrawn(stack: Stack) -> None:
 
 
 def test_a_missing_payment_method_is_added_and_the_order_goes_on(stack: Stack) -> None:
+    take_payment_methods(stack, 2)
     with Visitor() as grace:
         sign_in(stack, grace, "grace")
         reference = place_order(stack, grace, "support")

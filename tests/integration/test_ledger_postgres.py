@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
+from portal.ledger import postgresql
+from portal.ledger.engine import Ledger, LedgerUnavailable
 from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
-from tests.postgres import Postgres, PostgresStack
-from tests.stack import Stack, http
+from tests.postgres import Postgres, sqlalchemy_url
+from tests.stack import PRODUCTION, Stack, http
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +27,8 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="module")
 def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("postgres")
-    settings = {"DATABASE_URL": postgres.database(), "PORTAL_ENV": "production", "WHMCS_MAX_REQUEST_SECONDS": "2"}
-    with PostgresStack(folder, settings=settings) as running:
+    settings = {"DATABASE_URL": postgres.database(), **PRODUCTION, "WHMCS_MAX_REQUEST_SECONDS": "2"}
+    with Stack(folder, settings=settings) as running:
         yield running
 
 
@@ -104,3 +109,20 @@ def test_somebodys_lock_on_the_tables_is_a_503_and_no_hang(shop: Stack) -> None:
         somebody.rollback()
     assert shop.fulfill(order).status == 200
     provisioned(shop, order)
+
+
+def test_a_server_that_is_frozen_is_no_hang(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel acknowledges every packet, and its own time-outs stand still with it."""
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.5)
+    ledger = Ledger(sqlalchemy_url(postgres.database()))
+    pid = 0
+    try:
+        with pytest.raises(LedgerUnavailable), ledger.read() as connection:
+            pid = int(connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one())
+            os.kill(pid, signal.SIGSTOP)
+            connection.execute(sa.text("SELECT 1"))
+        with ledger.read() as connection:
+            assert connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        ledger.dispose()

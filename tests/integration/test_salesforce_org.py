@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from portal.clients.salesforce.client import SalesforceClient
+from portal.clients.salesforce.fields import FieldCache
 from portal.clients.salesforce.records import OrderChange
 from portal.domain.model import SalesforceItem, UpstreamError
 from sandbox.salesforce.app import Org
 from tests.upstream.salesforce import NO_RECORDS, ORDER_ID, new_order, talking_to
-from tests.upstream.sandboxes import org_sandbox
+from tests.upstream.sandboxes import org_sandbox, salesforce_client
 from tests.upstream.wire import answer
 
 
@@ -188,6 +192,64 @@ def test_pages_of_two_are_followed(tmp_path: Path) -> None:
             }
         )
         assert client.accounts_with_email("x@example.com") == 7
+
+
+@contextmanager
+def asking(org: Org) -> Iterator[SalesforceClient]:
+    """A client that has yet to ask which optional fields the org has."""
+    assert org.server is not None
+    client = salesforce_client(org.server.url, field_cache=FieldCache())
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def test_an_org_with_several_currencies_names_them(tmp_path: Path) -> None:
+    """An order bears its entries' currency; one of another would be refused as a whole."""
+    with org_sandbox(tmp_path, multi_currency=True) as (org, _), asking(org) as client:
+        names = org.seed(
+            {
+                "records": [
+                    {"type": "Account", "ref": "acme", "Name": "Acme", "CurrencyIsoCode": "EUR"},
+                    {"type": "Contact", "LastName": "A", "Email": "a@example.com", "AccountId": "@{acme}"},
+                    {"type": "Pricebook2", "ref": "book", "Name": "Portal", "IsActive": True},
+                    {"type": "Product2", "ref": "p", "Name": "Starter", "IsActive": True, "Sort_Order__c": 3},
+                    *(
+                        {
+                            "type": "PricebookEntry",
+                            "ref": ref,
+                            "Pricebook2Id": "@{book}",
+                            "Product2Id": "@{p}",
+                            "UnitPrice": price,
+                            "CurrencyIsoCode": currency,
+                            "IsActive": True,
+                        }
+                        for ref, currency, price in (("e1", "EUR", 12.5), ("usd", "USD", 14.0))
+                    ),
+                ]
+            }
+        )["names"]
+        assert [each.currency for each in client.contacts_by_email("a@example.com")] == ["EUR"]
+        entries = client.catalogue(names["book"])
+        assert {(each.id, each.currency) for each in entries} == {(names["e1"], "EUR"), (names["usd"], "USD")}
+        assert {each.sort_order for each in entries} == {3.0}
+        with pytest.raises(UpstreamError) as caught:
+            client.create_order(replace(new_order(names), currency="USD"))
+        assert caught.value.permanent
+        order = client.fetch_order(client.create_order(replace(new_order(names), currency="EUR")))
+        assert order is not None
+        assert order.currency == "EUR"
+
+
+def test_an_org_without_a_sort_order_is_not_asked_for_it(tmp_path: Path) -> None:
+    with org_sandbox(tmp_path, product_sort_order=False) as (org, _), asking(org) as client:
+        book = {"type": "Pricebook2", "ref": "book", "Name": "Portal", "IsActive": True}
+        names = org.seed({"records": [book]})["names"]
+        assert client.catalogue(names["book"]) == []
+        queries = [each for each in org._read_journal({})["entries"] if each["action"] == "query"]
+        assert queries
+        assert "Sort_Order__c" not in str(queries)
 
 
 def test_tokens_that_expire_are_renewed(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:

@@ -5,62 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from portal.domain.model import UpstreamError
 from portal.settings import Settings
 from portal.webhooks.alerts import alert_secret, send_alert
+from tests.listeners import receiving
 from tests.stack import Stack
-
-
-class Receiver(ThreadingHTTPServer):
-    """Takes digests; answers what `statuses` say, the last of them from then on."""
-
-    def __init__(self, *statuses: int) -> None:
-        self.statuses = list(statuses)
-        self.received: list[tuple[dict[str, str], bytes]] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/secret-path"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        status = self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0]
-        self.send_response(status)
-        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
-
-
-@contextmanager
-def receiving(*statuses: int) -> Iterator[Receiver]:
-    server = Receiver(*statuses)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def send(url: str | None, **settings: str) -> None:

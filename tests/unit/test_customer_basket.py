@@ -17,6 +17,7 @@ from portal.customers.basket import (
     read_quantity,
 )
 from portal.customers.catalogue import Catalogue, Product, needs
+from portal.domain.names import to_shown
 
 
 def product(entry_id: str, price: str = "5.00", wants: str = "") -> Product:
@@ -49,6 +50,48 @@ def test_domains_people_have_are_taken(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "sent", "shown"),
+    [
+        ("faß.example", "xn--fa-hia.example", "faß.example"),
+        ("FAẞ.example", "xn--fa-hia.example", "faß.example"),
+        ("fass.example", "fass.example", "fass.example"),
+        # A zero-width non-joiner changes the word in Persian, a joiner the letter in Sinhala (UTS 46, table 1).
+        ("نامه\u200cای.example", "xn--mgba3gch31f060k.example", "نامه\u200cای.example"),
+        ("ශ්\u200dරී.example", "xn--10cl1a0b660p.example", "ශ්\u200dරී.example"),
+        ("bücher.EXAMPLE.", "xn--bcher-kva.example", "bücher.example"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example", "bücher.example"),
+        ("日本語。example", "xn--wgv71a119e.example", "日本語.example"),
+    ],
+)
+def test_names_of_other_scripts_are_sent_as_idna_2008_and_shown_as_typed(typed: str, sent: str, shown: str) -> None:
+    assert read_domain(typed) == sent
+    assert to_shown(sent) == shown
+
+
+@pytest.mark.parametrize("name", ["", None, "plain.example", "xn--a", "xn--.example"])
+def test_what_cannot_be_read_is_shown_as_it_is(name: str | None) -> None:
+    assert to_shown(name) == (name or "")
+
+
+def test_several_domains_become_several_lines_one_service_each() -> None:
+    store: dict[str, Any] = {}
+    mine = basket(store)
+    mine.add("b", "7", "one.example, two.example;TWO.example\nfaß.example", "")
+    assert [(line.domain, line.quantity) for line in mine] == [
+        ("one.example", 1),
+        ("two.example", 1),
+        ("xn--fa-hia.example", 1),
+    ]
+    with pytest.raises(LineFault, match=r"faß\.example is in your basket already"):
+        mine.add("b", "1", "three.example faß.example", "")
+    with pytest.raises(LineFault, match="Enter a domain name"):
+        mine.add("b", "1", "four.example, -nonsense", "")
+    assert len(mine.items) == 3
+    mine.change(0, "5")
+    assert [line.quantity for line in basket(store)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
@@ -68,6 +111,10 @@ def test_domains_people_have_are_taken(text: str) -> None:
         "\u0000.example",
         "☃..example",
         "a.1",
+        "☃.example",
+        "xn--ls8h.example",
+        "a\u200db.example",
+        "xn--.example",
     ],
 )
 def test_what_is_no_domain_is_refused_in_words(text: str) -> None:

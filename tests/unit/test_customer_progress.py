@@ -132,6 +132,16 @@ def test_a_step_that_is_only_intended_is_not_done() -> None:
 INNER = re.compile(r"[A-Z]+_[A-Z_]+|whmcs|salesforce|ledger|fulfil|queue|webhook|\bstep\b|error code|null|none", re.I)
 
 
+#: What customers call the API's statuses, where nobody waits for them.
+WORDS = {
+    CustomerStatus.PENDING_REVIEW: "In review",
+    CustomerStatus.ACTIVATING: "Being set up",
+    CustomerStatus.PROVISIONED: "Ready",
+    CustomerStatus.FAILED: "Not possible",
+    CustomerStatus.CANCELLED: "Cancelled",
+}
+
+
 def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
     """Every status × placing × error × state of a fulfillment: no code, no inner name, always a way on."""
     codes = [None, WITHDRAWN, UNWANTED, *(code.value for code in ErrorCode)]
@@ -155,7 +165,7 @@ def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
         assert "boom" not in words
         assert progress.headline
         assert progress.sentences
-        assert progress.tag == status.value
+        assert progress.tag == ("Needs you" if progress.needs_payment_method else WORDS[status])
         assert progress.final == (status in FINAL_STATUSES)
         seen += 1
     assert seen == 5 * 3 * len(codes) * 7
@@ -163,7 +173,7 @@ def test_nothing_of_the_inside_is_told_whatever_happened() -> None:
 
 def test_a_decision_that_is_pending_is_only_late_to_the_customer() -> None:
     progress = told(replace(ORDER, status=CustomerStatus.ACTIVATING), replace(RUN, state=State.NEEDS_DECISION))
-    assert progress.tag == "Activating"
+    assert progress.tag == "Being set up"  # customers' own word
     assert progress.late
     assert not progress.final
     assert "longer than usual" in progress.headline

@@ -8,6 +8,7 @@ import pytest
 
 from portal.web import theme
 from portal.web.formatting import cycle_words, day, day_and_time, money
+from portal.web.languages import speaking
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,11 @@ def test_what_is_no_amount_stays_as_it_is(nonsense: str) -> None:
 
 
 def test_another_locale_writes_it_its_own_way() -> None:
-    assert money("1200", "EUR", locale="de") == "1.200,00\u00a0€"
-    assert day_and_time(1_700_000_000.0, locale="de") == "14. November 2023, 22:13 UTC"
+    with speaking("de"):
+        assert money("1200", "EUR") == "1.200,00\u00a0€"
+        assert day_and_time(1_700_000_000.0) == "14. November 2023, 22:13 UTC"
+    with speaking("en_US"):
+        assert day_and_time(1_700_000_000.0) == "November 14, 2023, 10:13\u202fPM UTC"
 
 
 @pytest.mark.parametrize(

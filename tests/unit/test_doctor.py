@@ -301,6 +301,10 @@ def test_addresses(
         "WHMCS_API_URL": "https://whmcs.example.com/includes/api.php",
         "WHMCS_API_IDENTIFIER": "i",
         "WHMCS_API_SECRET": "x",
+        "SMTP_URL": "smtp://mail.example.com",
+        "MAIL_FROM": "orders@example.com",
+        "BRAND_NAME": "Example",
+        "BRAND_SUPPORT_EMAIL": "support@example.com",
         **changed,
     }
     prepared = Context(environ)

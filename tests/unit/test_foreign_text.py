@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from portal.customers.order_pages import read_cursor
+from portal.customers.order_list import read_cursor
 from portal.web.client_address import network_of, parse_address, sender
 from portal.web.foreign_text import host_and_port, host_of_origin, storable
 from portal.webhooks.salesforce import read_preference

@@ -33,29 +33,40 @@ from portal.domain.protocol import Facts
 from portal.fulfillment import audit
 from portal.fulfillment.run import RunContext
 from portal.ledger import (
+    acceptor,
+    accounts,
     audits,
+    bulk,
     circuits,
     counters,
     decisions,
     deliveries,
     events,
     fulfillments,
+    hourly,
     housekeeping,
     installation,
+    languages,
+    operator_sessions,
+    order_record,
     order_sync,
     orders,
     outbox,
     payment_hints,
+    placements,
     queueing,
     runs,
+    search,
     sessions,
+    withdrawals,
     workers,
 )
+from portal.ledger.accepting import Delivery
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated, upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import metadata
-from portal.ops.metrics import _FromLedger
+from portal.ops.metrics import FromLedger
 from portal.webhooks import security_events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,11 +150,14 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _doors(c)
         _fulfillments(c)
         counters.add(c, "counter", "label", 1)
+        _one_account(c)
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
-        housekeeping.tidy(c, now=NOW * 100)
+        assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
+    with ledger.write() as c:
+        _operators(c)
     _after_the_end(ledger, settings)
-    list(_FromLedger(ledger).collect())
+    list(FromLedger(ledger, now=lambda: NOW).collect())
 
 
 def _workers_and_messages(c: Connection) -> None:
@@ -177,7 +191,7 @@ def _workers_and_messages(c: Connection) -> None:
     outbox.put_off(c, message, due_at=NOW)
     outbox.drop(c, message, now=NOW)
     outbox.sent(c, message, now=NOW)
-    outbox.again(c, message, due_at=NOW, error="x")
+    outbox.again(c, message, now=NOW, due_at=NOW, error="x", refused=True)
     outbox.dead(c, message, error="x")
 
 
@@ -195,21 +209,24 @@ def _customers(c: Connection) -> None:
             now=NOW,
         )
         if sf_order_id:
-            orders.settle_placed(c, reference, sf_order_id, now=NOW)
+            placements.settle_placed(c, reference, sf_order_id, now=NOW)
     orders.by_checkout_key(c, "key-P-1")
     orders.set_status(c, ORDER, CustomerStatus.ACTIVATING, now=NOW)
     orders.set_cancelled_in_whmcs(c, "801000000000003AAA", now=NOW)
     orders.set_live_again(c, "801000000000003AAA", now=NOW)
     for status in (None, CustomerStatus.PENDING_REVIEW):
         for before in (None, (NOW, "P-1")):
-            orders.page_of_account(c, ACCOUNT, limit=9, status=status, before=before)
-    orders.due_placements(c, now=NOW, limit=9)
-    orders.claim_placement(c, "P-3", now=NOW)
-    orders.postpone_placement(c, "P-3", NOW)
-    orders.settle_refused(c, "P-4", "REFUSED", now=NOW)
+            for waits in (None, True, False):
+                orders.page_of_account(c, ACCOUNT, limit=9, status=status, needs_customer=waits, before=before)
+    orders.open_of_account(c, ACCOUNT, limit=9)
+    placements.due(c, now=NOW, limit=9)
+    placements.claim(c, "P-3", now=NOW)
+    placements.postpone(c, "P-3", NOW)
+    placements.settle_refused(c, "P-4", "REFUSED", now=NOW)
     orders.withdraw(c, "P-3", now=NOW)
     orders.withdraw(c, "P-2", now=NOW)
     orders.withdrawn(c, ORDER)
+    withdrawals.ask_withdrawal(c, "P-2", merchant="m@example.com", email="a@example.com", now=NOW)
     order_sync.sync(c, snapshot("801000000000009AAA", None), now=NOW)
     order_sync.sync(c, snapshot(ORDER, "P-1"), now=NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
     order_sync.sync(
@@ -218,10 +235,42 @@ def _customers(c: Connection) -> None:
     session = sessions.Session("id", "a@example.com", None, ACCOUNT, None, NOW, NOW + 9)
     sessions.insert(c, session)
     sessions.find(c, ["id"], now=NOW)
+    languages.choose(c, ACCOUNT, "de", now=NOW)
+    languages.note(c, ACCOUNT, "fr", now=NOW)
+    languages.of_account(c, ACCOUNT)
     sessions.end(c, "id")
     sessions.end_everywhere(c, "a@example.com")
+    sessions.end_all(c, now=NOW)
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
-    sessions.link_used(c, "link")
+    sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
+    sessions.link_used(c, "link", now=NOW)
+
+
+def _one_account(c: Connection) -> None:
+    outbox.put(c, outbox.SIGN_IN, "sign-in", {"address": "a@example.com"}, now=NOW)
+    accounts.export(c, ACCOUNT, now=NOW)
+    with pytest.raises(accounts.AccountBusy, match="open orders"):
+        accounts.forget(c, ACCOUNT, now=NOW, actor="ada", why="x")
+    other = "001000000000002AAA"
+    orders.insert_placed_here(
+        c,
+        reference="P-9",
+        checkout_key="P-9",
+        account_id=other,
+        email="b@example.com",
+        items=[],
+        currency=None,
+        total="1.00",
+        now=NOW,
+    )
+    placements.settle_placed(c, "P-9", "801000000000008AAA", now=NOW)
+    fulfillments.request_fulfillment(c, "801000000000008AAA", now=NOW, requested_at=NOW)
+    ended = {"state": State.FAILED, "plan": {"clientId": "8"}, "client_id": "8"}
+    c.execute(
+        sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000008AAA").values(ended)
+    )
+    orders.set_status(c, "801000000000008AAA", CustomerStatus.FAILED, now=NOW)
+    accounts.forget(c, other, now=NOW, actor="ada", why="x")
 
 
 def _doors(c: Connection) -> None:
@@ -232,6 +281,8 @@ def _doors(c: Connection) -> None:
     deliveries.keep_answer(c, "key", 200, {})
     deliveries.record(c, "nonce", now=NOW, keep=9)
     deliveries.recorded(c, "nonce")
+    new = Delivery("801000000000008AAA", "new key", "sf:new", 9.0, NOW, resync_at=NOW)
+    assert acceptor.accept_new(c, [(new, NOW)]) != [None]
 
 
 def _fulfillments(c: Connection) -> None:
@@ -242,6 +293,7 @@ def _fulfillments(c: Connection) -> None:
     step = runs.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
     runs.end_step(c, step, StepState.DONE, {}, now=NOW)
     runs.steps_of(c, ORDER)
+    runs.begun(c, ORDER, 1)
     runs.steps_done(c, ORDER, 1)
     lease = runs.Lease(ORDER, row.fence, "ada")
     runs.save_facts(c, lease, Facts(), now=NOW)
@@ -283,6 +335,7 @@ def _fulfillments(c: Connection) -> None:
         service_ids=["5"],
         audit_due_at=NOW,
         hints=again.hints,
+        requested_at=NOW,
     )
     fulfillments.by_service(c, "5")
     fulfillments.request_forgotten(c, OTHER, now=NOW, provisioned=True)
@@ -302,6 +355,50 @@ def _fulfillments(c: Connection) -> None:
     audits.doubt(c, audited, ErrorCode.OUTCOME_UNCERTAIN, "x", now=NOW)
 
 
+def _operators(c: Connection) -> None:
+    operator_sessions.insert(c, "id", "olga@example.com", now=NOW, expires_at=NOW + 9)
+    operator_sessions.email_of(c, "id", now=NOW)
+    operator_sessions.end(c, "id")
+    for wanted in (
+        search.Filter(),
+        search.Filter(State.FAILED),
+        search.Filter(State.FAILED, "OUTCOME_UNCERTAIN", NOW - 9, NOW + 9),
+        search.Filter(State.WAITING, "WHMCS_UNAVAILABLE"),
+        search.Filter(code="OUTCOME_UNCERTAIN", until=NOW),
+    ):
+        for before in (None, (NOW, ORDER)):
+            search.page(c, wanted, limit=9, before=before)
+        search.count(c, wanted, most=9)
+    search.oldest(c, State.WAITING, limit=9)
+    item = orders.Item(
+        name="Hosting", quantity=1, unitPrice="1", cycle=None, domain="www.example.com", hostname=None, entryId=None
+    )
+    orders.index_domains(c, "P-1", [item])
+    for text in (ORDER, "P-1", "00000100", "7", "a@example.com", "www.example.com", "key", "#5"):
+        search.find(c, text)
+    order_record.clicks(c, ORDER)
+    message = outbox.put(c, "mail", "P-1", {"template": "received"}, now=NOW)
+    assert message is not None
+    order_record.messages(c, "mail", ["P-1"])
+    order_record.mail_again(c, message, ["P-1"], now=NOW, name="again")
+    order_record.unsent(c, "mail", most=9)
+    hourly.last(c, 24, now=NOW)
+    row = {"state": State.FAILED, "plan": {"lines": [{}]}, "elected_whmcs_id": "7"}
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == ORDER).values(row))
+    decisions.mark_handled(c, ORDER, now=NOW, actor="olga", why="x")
+    decisions.retry_from(c, ORDER, Step.WHMCS_ACCEPT, now=NOW, actor="olga", why="x")
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == ORDER).values(row))
+    for act in ("write_back", "retry"):
+        number = bulk.freeze(c, act, search.Filter(State.FAILED), shown={}, actor="olga", why="x", now=NOW)
+        bulk.some_orders(c, number, limit=9)
+        bulk.begin(c, number, actor="olga", now=NOW)
+        bulk.any_running(c)
+        bulk.advance(c, now=NOW)
+        bulk.get(c, number)
+    end = {"state": State.PROVISIONED}
+    c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == ORDER).values(end))
+
+
 def _after_the_end(ledger: Ledger, settings: Any) -> None:
     with ledger.read() as c:
         row = fulfillments.get(c, ORDER)
@@ -309,6 +406,10 @@ def _after_the_end(ledger: Ledger, settings: Any) -> None:
     none: Any = None
     context = RunContext(ledger, none, none, settings, lambda: NOW, "ada", none, none)
     audit._settle(context, row)
+
+
+def _scans(step: str) -> bool:
+    return step.startswith("SCAN") and "VIRTUAL TABLE" not in step  # json_each: what the statement was given
 
 
 def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
@@ -338,7 +439,7 @@ def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
                 plans[statement] = [row[3] for row in rows]
     ledger.dispose()
     del plans["SELECT version_num FROM alembic_version"]  # a table of one row
-    scans = {statement: plan for statement, plan in plans.items() if any(step.startswith("SCAN") for step in plan)}
+    scans = {statement: plan for statement, plan in plans.items() if any(_scans(step) for step in plan)}
     assert not scans, "\n".join(f"{statement}\n   {plan}" for statement, plan in scans.items())
     sorts = {s: plan for s, plan in plans.items() if any("TEMP B-TREE FOR ORDER" in step for step in plan)}
     assert not sorts, "\n".join(f"{statement}\n   {plan}" for statement, plan in sorts.items())

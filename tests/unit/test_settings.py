@@ -10,7 +10,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from portal import setting_kinds as kind
 from portal.settings import Settings, SettingsError
+from portal.settings.addresses import sentinel_address
+from portal.settings.kinds import Operator
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PEM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
@@ -44,6 +47,10 @@ def production(environ: dict[str, str]) -> dict[str, str]:
         "DATABASE_URL": "postgresql://portal@db/portal",
         "REDIS_URL": "redis://redis/0",
         "SECRET_KEY": LONG,
+        "SMTP_URL": "smtp://mail.example.com",
+        "MAIL_FROM": "orders@example.com",
+        "BRAND_NAME": "Example Hosting",
+        "BRAND_SUPPORT_EMAIL": "support@example.com",
     }
 
 
@@ -89,7 +96,19 @@ def test_a_missing_setting_is_named(environ: dict[str, str], name: str, how: str
     assert sentence.startswith(f"{name} is missing: ")
 
 
-@pytest.mark.parametrize("name", ["PORTAL_BASE_URL", "DATABASE_URL", "REDIS_URL", "SECRET_KEY"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PORTAL_BASE_URL",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "SECRET_KEY",
+        "SMTP_URL",
+        "MAIL_FROM",
+        "BRAND_NAME",
+        "BRAND_SUPPORT_EMAIL",
+    ],
+)
 def test_production_needs_more_than_development(production: dict[str, str], environ: dict[str, str], name: str) -> None:
     del production[name]
     [sentence] = faults(production)
@@ -124,8 +143,29 @@ MISSPELT = [
     ("FULFILLMENT_RETRY_SCHEDULE", ","),
     ("FULFILLMENT_SLOTS", "0"),
     ("SMTP_URL", "mail.example.com:25"),
+    ("SMTP_URL", "smtp://x:notaport"),
+    ("SMTP_URL", "smtp://user:pass/word@x:25"),
+    ("SMTP_URL", "smtp://:25"),
+    ("PORTAL_BASE_URL", "http://"),
+    ("PORTAL_BASE_URL", "http://portal.example.com:https"),
+    ("DATABASE_URL", "postgresql://db:54x32/portal"),
+    ("DATABASE_URL", "postgresql://db:99999/portal"),
+    ("DATABASE_URL", "postgresql://db,db2:0/portal"),
+    ("DATABASE_URL", "postgresql://db"),
+    ("DATABASE_URL", "postgresql://db/portal?sslmode=verify"),
+    ("DATABASE_URL", "postgresql://db/portal?target_session_attrs=rw"),
+    ("REDIS_URL", "redis://redis:port/0"),
+    ("REDIS_URL", "redis://redis/first"),
+    ("REDIS_URL", "redis://redis/0?ssl=true"),
+    ("REDIS_URL", "redis://one,two/0"),
+    ("REDIS_URL", "redis+sentinel://one:26379,:26379/service/0"),
+    ("REDIS_URL", "redis+sentinel://one:26379/service/zero"),
+    ("REDIS_URL", "redis+sentinel://one/service/0?ssl=perhaps"),
+    ("REDIS_URL", "redis+sentinel:///service/0"),
     ("MAIL_FROM", "orders"),
     ("OPS_EMAILS", "ops@example.com, boss"),
+    ("OPS_EMAILS", "ops@example.com:write"),
+    ("OPS_EMAILS", "ops@example.com, OPS@example.com:read"),
     ("ALERT_FAILURE_RATE", "10%"),
     ("ALERT_FAILURE_RATE", "1.5"),
     ("SECURITY_ALERT_WEBHOOK", "hooks.example.com"),
@@ -154,12 +194,95 @@ def test_a_misspelt_environment_is_no_development(production: dict[str, str]) ->
         ("WHMCS_WEBHOOK_SECRET_FIEL", "WHMCS_WEBHOOK_SECRET_FILE"),
         ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
         ("PORTAL_PRICEBOOK_ID_FILE", "PORTAL_PRICEBOOK_ID"),
+        ("SMPT_URL", "SMTP_URL"),
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("REDIS_ULR", "REDIS_URL"),
+        ("OPS_EMAIL", "OPS_EMAILS"),
+        ("WEB_THREAD", "WEB_THREADS"),
+        ("ERDIS_RUL", "REDIS_URL"),
     ],
 )
 def test_a_misspelt_name_is_no_silence(production: dict[str, str], wrong: str, right: str) -> None:
     production.pop(right, None)
     sentences = faults(production | {wrong: "1"})
     assert f"{wrong} is no setting: did you mean {right}?" in sentences
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("DATABASE_URL", "postgresql://portal:{}@db/portal"),
+        ("DATABASE_URL", "postgresql://portal:x{}@db:port/portal?sslmode=wrong"),
+        ("DATABASE_URL", "postgresql://portal:x/{}@db/portal"),
+        ("DATABASE_URL", "postgresql://portal:x?{}@db/portal"),
+        ("DATABASE_URL", "postgresql://portal:x[{}@db/portal"),
+        ("DATABASE_URL", "postgresql://portal:{}\u2100@db/portal"),
+        ("REDIS_URL", "redis://:x?{}@redis:1/0"),
+        ("REDIS_URL", "redis+sentinel://:x/{}@redis:1/0"),
+        ("SMTP_URL", "smtp://user:{}/@mail:25"),
+    ],
+)
+def test_no_fault_of_an_address_shows_a_piece_of_its_password(
+    production: dict[str, str], name: str, address: str
+) -> None:
+    try:
+        Settings.from_environ(production | {name: address.format("canary51f2")})
+    except SettingsError as error:
+        assert "canary" not in str(error)
+
+
+def test_a_placeholder_is_told_beside_the_other_faults(production: dict[str, str]) -> None:
+    told = faults(
+        production
+        | {
+            "PORTAL_BASE_URL": "http://portal.example.com",
+            "BRAND_NAME": "Northwind Hosting",
+            "BRAND_SUPPORT_EMAIL": "support@localhost",
+            "WHMCS_MAX_IN_FLIGHT": "lots",
+            "SF_PRIVATE_KEY_PATH": "",
+        }
+    )
+    assert {sentence.split()[0] for sentence in told} == {
+        "PORTAL_BASE_URL",
+        "BRAND_NAME",
+        "BRAND_SUPPORT_EMAIL",
+        "WHMCS_MAX_IN_FLIGHT",
+        "SF_PRIVATE_KEY_PATH",
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("postgres://u:p%40ss@db/portal", "postgresql+psycopg://u:p%40ss@db/portal"),
+        (
+            "postgresql://u@db,db2:5433/portal?sslmode=verify-full",
+            "postgresql+psycopg://u@/portal?sslmode=verify-full&host=db,db2&port=5432,5433"
+            "&target_session_attrs=read-write",
+        ),
+        (
+            "postgresql://u@db,db2/portal?target_session_attrs=any",
+            "postgresql+psycopg://u@/portal?target_session_attrs=any&host=db,db2&port=5432,5432",
+        ),
+        ("postgresql://u@/portal?host=/run/postgresql", "postgresql+psycopg://u@/portal?host=/run/postgresql"),
+    ],
+)
+def test_a_database_is_named_as_others_name_it(production: dict[str, str], address: str, meant: str) -> None:
+    assert Settings.from_environ(production | {"DATABASE_URL": address}).ledger_url == meant
+
+
+def test_a_sentinels_address_is_read_whole() -> None:
+    address = sentinel_address(
+        "redis+sentinel://user:p%40ss@host:26380,host2,[::1]:5/service/3?ssl=true&sentinel_password=q%26"
+    )
+    assert address.hosts == (("host", 26380), ("host2", 26379), ("::1", 5))
+    assert (address.service, address.database) == ("service", 3)
+    assert (address.username, address.password, address.sentinel_password) == ("user", "p@ss", "q&")
+    assert address.tls
+    assert address.sentinel_tls
+    assert "p@ss" not in repr(address)
+    assert not sentinel_address("rediss+sentinel://h/s?sentinel_ssl=false").sentinel_tls
+    assert sentinel_address("rediss+sentinel://h/s").tls
 
 
 def test_names_of_other_programs_are_none_of_ours(production: dict[str, str]) -> None:
@@ -231,6 +354,7 @@ def test_every_secret_may_come_from_a_file(production: dict[str, str], tmp_path:
         "SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x",
     }.get(name, "from-a-file-0123456789abcdef0123456789\n")
     production["WHMCS_WEBHOOK_SECRET"] = f"whmcs-{LONG}"
+    production["SECURITY_ALERT_WEBHOOK"] = "https://hooks.example.com/x"
     production.pop(name, None)
     path = tmp_path / "secret"
     path.write_text(f"{value}\n")
@@ -273,7 +397,7 @@ def test_values_are_typed(production: dict[str, str]) -> None:
             "WHMCS_CREATE_CLIENTS": "1",
             "FULFILLMENT_RETRY_SCHEDULE": "1,2.5",
             "FULFILLMENT_MAX_WAITERS": "0",
-            "OPS_EMAILS": "a@example.com, b@example.com",
+            "OPS_EMAILS": "A@example.com, b@example.com:read",
         }
     )
     assert settings.sf_webhook_ip_allowlist == (
@@ -283,7 +407,7 @@ def test_values_are_typed(production: dict[str, str]) -> None:
     assert settings.whmcs_create_clients is True
     assert settings.fulfillment_retry_schedule == (1.0, 2.5)
     assert settings.fulfillment_max_waiters == 0
-    assert settings.ops_emails == ("a@example.com", "b@example.com")
+    assert settings.ops_emails == (Operator("a@example.com", True), Operator("b@example.com", False))
     assert settings.ledger_url == "postgresql+psycopg://portal@db/portal"
 
 
@@ -301,3 +425,35 @@ def test_the_audience_follows_the_login_address(environ: dict[str, str], login: 
     assert Settings.from_environ(environ | {"SF_LOGIN_URL": login, "SF_AUDIENCE": "https://x"}).salesforce_audience == (
         "https://x"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"ALERT_EMAILS": "ops@example.com", "SMTP_URL": ""}, "ALERT_EMAILS is set although SMTP_URL isn't"),
+        ({"SECURITY_ALERT_SECRET": "x"}, "SECURITY_ALERT_SECRET is set although SECURITY_ALERT_WEBHOOK isn't"),
+        ({"ALERT_FAILURE_RATE": "0.2"}, "ALERT_FAILURE_RATE is set, but nobody would be told"),
+        ({"ALERT_AFTER_SECONDS": "5"}, "ALERT_AFTER_SECONDS is set, but nobody would be told"),
+        ({"SF_CERTIFICATE_PATH": __file__}, "SF_CERTIFICATE_PATH must name a file with a certificate"),
+    ],
+)
+def test_half_configured_alerting_stops_the_start(environ: dict[str, str], changes: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ(environ | changes)
+    assert [each for each in caught.value.faults if each.startswith(fault)], caught.value.faults
+
+
+def test_alerting_that_is_whole_starts(environ: dict[str, str]) -> None:
+    mails = {"ALERT_EMAILS": "ops@example.com", "SMTP_URL": "smtp://mail.example.com", "ALERT_FAILURE_RATE": "0.2"}
+    assert Settings.from_environ(environ | mails).alert_failure_rate == 0.2
+    hook = {"SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x", "ALERT_STUCK_SECONDS": "60"}
+    assert Settings.from_environ(environ | hook).alert_stuck_seconds == 60.0
+
+
+def test_traces_need_their_packages(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}
+    assert Settings.from_environ(traced).otel_exporter_otlp_endpoint == "http://127.0.0.1:4318"
+    assert not kind.installed("opentelemetry_is_not.here")
+    monkeypatch.setattr(kind, "installed", lambda _module: False)
+    [sentence] = faults(traced)
+    assert sentence.startswith("OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-traces.txt")

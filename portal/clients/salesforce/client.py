@@ -134,11 +134,7 @@ class SalesforceClient(UpstreamClient):
     def fetch_orders(self, sf_order_ids: Sequence[str]) -> list[SalesforceOrder]:
         """Those of these orders (at least one) that can be read, and whose account has a WHMCS client, in one query."""
         found = self._order_query("fetch_orders", partial(queries.orders, sf_order_ids))
-        orders = []
-        for record, rows in [(each, self._children("fetch_orders", each, "OrderItems")) for each in found]:
-            with suppress(UpstreamError):  # fetch_order says why
-                orders.append(errors.parsed(partial(records.to_order, record, rows)))
-        return [order for order in orders if order.whmcs_client_id is not None]
+        return records.whole_orders([(each, self._children("fetch_orders", each, "OrderItems")) for each in found])
 
     def update_order(self, sf_order_id: str, fields: Mapping[str, Any]) -> None:
         """Set fields of one Order (None clears a field; numbers go as text, which Salesforce's text fields want)."""
@@ -191,7 +187,8 @@ class SalesforceClient(UpstreamClient):
 
     def contacts_by_email(self, email: str) -> list[Contact]:
         """The contacts of this address that belong to an account, most recently changed first."""
-        rows = self._private_query("contacts_by_email", queries.contacts_by_email(email))
+        ask = partial(self._private_query, "contacts_by_email")
+        rows = self._with_fields(("Account",), ask, partial(queries.contacts_by_email, email))
         known = {row.get("AccountId") for row in rows}  # a person account may show itself as a contact, too
         rows += [records.person_as_contact(row) for row in self._persons(email) if row.get("Id") not in known]
         return errors.parsed(lambda: [records.to_contact(row) for row in rows])
@@ -207,7 +204,8 @@ class SalesforceClient(UpstreamClient):
 
     def catalogue(self, pricebook_id: str) -> list[CatalogueEntry]:
         """Active entries of active products of a pricebook, by name."""
-        rows = self._query("catalogue", queries.catalogue(pricebook_id))
+        ask = partial(self._query, "catalogue")
+        rows = self._with_fields(("PricebookEntry", "Product2"), ask, partial(queries.catalogue, pricebook_id))
         return errors.parsed(lambda: [records.to_catalogue_entry(row) for row in rows])
 
     def create_order(self, order: NewOrder) -> str:
@@ -216,7 +214,8 @@ class SalesforceClient(UpstreamClient):
         An order of this reference that is already there is found instead. UpstreamError.unknown: the answer was lost,
         ask `find_order_by_reference` (or call again: the reference can't be used twice).
         """
-        tree = rest("POST", "composite/tree/Order", records.order_tree(order, self._optional_fields("OrderItem")))
+        has = self._optional_fields("Order"), self._optional_fields("OrderItem")
+        tree = rest("POST", "composite/tree/Order", records.order_tree(order, *has))
         known: str | None = None
         try:
             answer = self._call("create_order", tree, effect=True)

@@ -11,12 +11,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+#: Only orgs with several currencies have it.
+CURRENCY: Final = "CurrencyIsoCode"
+
 #: By object. Everything else a query names is standard, or what the communication guide has an admin create.
 OPTIONAL: Final[dict[str, frozenset[str]]] = {
-    "Order": frozenset({"Portal_Reference__c"}),
+    "Order": frozenset({"Portal_Reference__c", CURRENCY}),
     "OrderItem": frozenset({"Domain__c", "Hostname__c", "Portal_Reference__c"}),
-    "Account": frozenset({"IsPersonAccount", "PersonEmail", "PersonContactId", "FirstName", "LastName"}),
+    "Account": frozenset({"IsPersonAccount", "PersonEmail", "PersonContactId", "FirstName", "LastName", CURRENCY}),
+    "PricebookEntry": frozenset({CURRENCY}),
+    "Product2": frozenset({"Sort_Order__c"}),
 }
+
+#: The portal works as well without: never taken to be there where Salesforce doesn't tell.
+_EXTRAS: Final = frozenset({"Sort_Order__c"})
 
 KEPT_SECONDS: Final = 3600.0  # a field deployed meanwhile is asked for within this time
 
@@ -58,7 +66,7 @@ def optional_fields(
         return known
     told = describe(sobject)
     if told is None:
-        return frozenset(name for name in OPTIONAL[sobject] if name.endswith("__c"))
+        return frozenset(name for name in OPTIONAL[sobject] - _EXTRAS if name.endswith("__c"))
     names = {field.get("name") for field in told.get("fields") or () if isinstance(field, dict)}
     fields = OPTIONAL[sobject] & names
     cache.put(sobject, fields)

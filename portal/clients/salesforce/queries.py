@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from simple_salesforce.format import format_soql
 
+from portal.clients.salesforce.fields import CURRENCY
 from portal.clients.salesforce.records import OrderSummary
 from portal.domain.ids import salesforce_id_18
 
@@ -19,7 +20,7 @@ Fields = Mapping[str, Collection[str]]
 
 
 def _order_fields(fields: Fields) -> str:
-    own = [name for name in ("Portal_Reference__c",) if name in fields["Order"]]
+    own = [name for name in ("Portal_Reference__c", CURRENCY) if name in fields["Order"]]
     of_item = [name for name in ("Domain__c", "Hostname__c") if name in fields["OrderItem"]]
     items = ["Id", "Quantity", "UnitPrice", *of_item]
     items += ["Product2.Name", "Product2.WH_Product_ID__c", "Product2.Billing_Cycle__c"]
@@ -71,7 +72,7 @@ def person_accounts_by_email(email: str, fields: Fields) -> str | None:
     """The person accounts of this address, most recently changed first; None where the org has none."""
     if "PersonEmail" not in fields["Account"]:
         return None
-    names = [name for name in ("FirstName", "LastName", "PersonContactId") if name in fields["Account"]]
+    names = [name for name in ("FirstName", "LastName", "PersonContactId", CURRENCY) if name in fields["Account"]]
     return _soql(
         f"SELECT {', '.join(['Id', 'Name', *names])}, PersonEmail, WHMCS_Client_ID__c FROM Account "
         "WHERE PersonEmail = {} ORDER BY LastModifiedDate DESC",
@@ -79,10 +80,11 @@ def person_accounts_by_email(email: str, fields: Fields) -> str | None:
     )
 
 
-def contacts_by_email(email: str) -> str:
+def contacts_by_email(email: str, fields: Fields) -> str:
     """The contacts of this address that belong to an account, most recently changed first."""
+    own = f"Account.{CURRENCY}, " if CURRENCY in fields["Account"] else ""
     return _soql(
-        "SELECT Id, FirstName, LastName, Email, AccountId, Account.Name, Account.WHMCS_Client_ID__c "
+        f"SELECT Id, FirstName, LastName, Email, {own}AccountId, Account.Name, Account.WHMCS_Client_ID__c "
         "FROM Contact WHERE Email = {} AND AccountId != null ORDER BY LastModifiedDate DESC",
         email,
     )
@@ -96,10 +98,12 @@ def requested_orders(limit: int) -> str:
     )
 
 
-def catalogue(pricebook_id: str) -> str:
+def catalogue(pricebook_id: str, fields: Fields) -> str:
     """Active entries of active products of a pricebook, by name. Raises ValueError for what is no Salesforce id."""
+    own = f"{CURRENCY}, " if CURRENCY in fields["PricebookEntry"] else ""
+    own += "Product2.Sort_Order__c, " if "Sort_Order__c" in fields["Product2"] else ""
     return _soql(
-        "SELECT Id, UnitPrice, Product2Id, Product2.Name, Product2.Description, Product2.Family, "
+        f"SELECT Id, UnitPrice, {own}Product2Id, Product2.Name, Product2.Description, Product2.Family, "
         "Product2.WH_Product_ID__c, Product2.Billing_Cycle__c FROM PricebookEntry "
         "WHERE Pricebook2Id = {} AND IsActive = true AND Product2.IsActive = true ORDER BY Product2.Name",
         salesforce_id_18(pricebook_id),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Final
 
 from portal.clients.salesforce.errors import NAME
+from portal.clients.salesforce.fields import CURRENCY
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import FRACTIONAL_QUANTITY, NO_ACCOUNT, SalesforceItem, SalesforceOrder, UpstreamError
 
@@ -26,11 +28,15 @@ class Contact:
     first_name: str = field(repr=False)
     last_name: str = field(repr=False)
     email: str = field(repr=False)
+    currency: str | None = None  # the account's, where the org has several
 
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """An active pricebook entry of an active product. `unit_price`: decimal text."""
+    """An active pricebook entry of an active product. `unit_price`: decimal text.
+
+    currency: its ISO 4217 code, where the org has several; sort_order: Product2.Sort_Order__c, where the org has one.
+    """
 
     id: str
     product_id: str
@@ -40,6 +46,8 @@ class CatalogueEntry:
     unit_price: str
     wh_product_id: str | None
     billing_cycle: str | None
+    currency: str | None = None
+    sort_order: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class NewOrder:
     pricebook_id: str
     effective_date: date
     items: tuple[NewOrderItem, ...]
+    currency: str | None = None  # said where the org has several
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ def to_order(
         whmcs_order_id=text(record.get("WHMCS_Order_ID__c")),
         portal_reference=text(record.get("Portal_Reference__c")),
         items=tuple(_item(row, quantity or whole_quantity) for row in rows),
+        currency=text(record.get(CURRENCY)),
         total=money(record.get("TotalAmount")),
         contact=_client_details(contact) if contact else {},
         created_at=moment(record.get("CreatedDate")),
@@ -188,7 +198,7 @@ def person_as_contact(row: Mapping[str, Any]) -> dict[str, Any]:
         "LastName": last,
         "Email": row.get("PersonEmail"),
         "Phone": row.get("Phone"),
-        "Account": {**address, "WHMCS_Client_ID__c": row.get("WHMCS_Client_ID__c")},
+        "Account": {**address, "WHMCS_Client_ID__c": row.get("WHMCS_Client_ID__c"), CURRENCY: row.get(CURRENCY)},
     }
 
 
@@ -203,6 +213,7 @@ def to_contact(row: Mapping[str, Any]) -> Contact:
         first_name=text(row.get("FirstName")) or "",
         last_name=text(row.get("LastName")) or "",
         email=text(row.get("Email")) or "",
+        currency=text(account.get(CURRENCY)),
     )
 
 
@@ -218,7 +229,18 @@ def to_catalogue_entry(row: Mapping[str, Any]) -> CatalogueEntry:
         unit_price=money(row["UnitPrice"]) or "0.00",
         wh_product_id=text(product.get("WH_Product_ID__c")),
         billing_cycle=text(product.get("Billing_Cycle__c")),
+        currency=text(row.get(CURRENCY)),
+        sort_order=None if product.get("Sort_Order__c") is None else float(product["Sort_Order__c"]),
     )
+
+
+def whole_orders(rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> list[SalesforceOrder]:
+    """Of these Orders with their OrderItems those that can be read and whose account has a WHMCS client."""
+    orders = []
+    for record, items in rows:
+        with suppress(UpstreamError, KeyError, TypeError, ValueError, ArithmeticError):
+            orders.append(to_order(record, items))
+    return [order for order in orders if order.whmcs_client_id is not None]
 
 
 def to_summary(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> OrderSummary:
@@ -269,12 +291,13 @@ def to_changed_orders(
     return ChangedOrders(tuple(changes), tuple(odd), len(rows), changed_at, last_id)
 
 
-def order_tree(order: NewOrder, item_fields: Collection[str]) -> dict[str, Any]:
+def order_tree(order: NewOrder, order_fields: Collection[str], item_fields: Collection[str]) -> dict[str, Any]:
     """The body of composite/tree/Order (REST API Developer Guide, "sObject Tree").
 
-    `item_fields`: the optional fields of an item that the org has. Items carry references of their own, so that no item
-    is there twice. A domain or hostname is never left out: an org without a field for it refuses the order until its
-    set-up is mended. Raises ValueError for what is no Salesforce id, ArithmeticError for a price that is no number.
+    `order_fields`, `item_fields`: the optional fields of an order and of an item that the org has. Items carry
+    references of their own, so that no item is there twice. A domain or hostname is never left out: an org without a
+    field for it refuses the order until its set-up is mended. Raises ValueError for what is no Salesforce id,
+    ArithmeticError for a price that is no number.
     """
     items = [
         {
@@ -295,6 +318,7 @@ def order_tree(order: NewOrder, item_fields: Collection[str]) -> dict[str, Any]:
         "EffectiveDate": order.effective_date.isoformat(),
         "Status": NEW_ORDER_STATUS,
         "Portal_Reference__c": order.reference,
+        **({CURRENCY: order.currency} if order.currency and CURRENCY in order_fields else {}),
         "OrderItems": {"records": items},
     }
     return {"records": [record]}

@@ -31,7 +31,8 @@ def doctor(
 ) -> None:
     """Check this configuration against the database, Redis, Salesforce, WHMCS and the mail server.
 
-    Changes nothing, prints no secret. Ends with 1 when something is wrong, with 0 when it works (warnings included).
+    Tries again for `--wait` seconds what isn't up yet. Changes nothing, prints no secret.
+    Ends with 1 when something is wrong, with 0 when it works (warnings included).
     """
     try:
         chosen = choose(CHECKS, only, skip)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from portal.clients.http import is_loopback
 from portal.ops.doctor.model import Check, Context, Finding, error, good, warning
 from portal.ops.doctor.settings import SOUND
-from portal.setting_kinds import IpNetwork
+from portal.settings.kinds import IpNetwork
 
 #: Shorter prefixes than these aren't somebody's proxies or network, but a good part of the world.
 WIDEST = {4: 8, 6: 16}

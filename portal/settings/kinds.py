@@ -5,8 +5,19 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from cryptography.x509 import load_pem_x509_certificate
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody who may use /ops: `address` in lower case, compared whole; may_act False: only looks."""
+
+    address: str
+    may_act: bool
+
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -14,27 +25,6 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 def text(raw: str) -> str:
     """Any text."""
     return raw
-
-
-def url(*schemes: str) -> Callable[[str], str]:
-    """An address of one of these schemes."""
-
-    def parse(raw: str) -> str:
-        parts = urlsplit(raw)
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
-            raise ValueError(f"must be an address that starts with {' or '.join(s + '://' for s in schemes)}")
-        return raw
-
-    return parse
-
-
-def web_url(raw: str) -> str:
-    """An http(s) address, without the slash at its end."""
-    value = url("http", "https")(raw).rstrip("/")
-    parts = urlsplit(value)
-    if not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError("must be a plain http:// or https:// address without user, query or fragment")
-    return value
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -110,6 +100,20 @@ def email(raw: str) -> str:
     return raw
 
 
+def operators(raw: str) -> tuple[Operator, ...]:
+    """`name@host` (acts) and `name@host:read` (only looks), separated by commas; nobody twice."""
+    found: dict[str, Operator] = {}
+    for word in words(raw):
+        address, colon, role = word.partition(":")
+        if colon and role != "read":
+            raise ValueError(f"has {word!r}: after the address only `:read` may stand")
+        operator = Operator(email(address).lower(), may_act=not colon)
+        if operator.address in found:
+            raise ValueError(f"names {operator.address} twice: say once whether they act or only look")
+        found[operator.address] = operator
+    return tuple(found.values())
+
+
 def schedule(raw: str) -> tuple[float, ...]:
     """Seconds separated by commas, at least one."""
     pauses = words(raw)
@@ -143,6 +147,37 @@ def readable_file(raw: str) -> Path:
     return path
 
 
+#: What browsers show, by the end of a file's name.
+IMAGES = {
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+}
+MOST_IMAGE_BYTES = 256 * 1024
+
+
+def image_file(raw: str) -> Path:
+    """The path of an image that can be read."""
+    path = readable_file(raw)
+    if path.suffix.lower() not in IMAGES:
+        raise ValueError(f"must name an SVG, PNG, WebP or JPEG file: {raw}")
+    if path.stat().st_size > MOST_IMAGE_BYTES:
+        raise ValueError(f"names a file of more than {MOST_IMAGE_BYTES // 1024} KB: {raw}")
+    return path
+
+
 def path(raw: str) -> Path:
     """A path, whether there is something or not."""
     return Path(raw)
+
+
+def certificate_file(raw: str) -> Path:
+    """A PEM file that holds a certificate."""
+    path = readable_file(raw)
+    try:
+        load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        raise ValueError(f"must name a file with a certificate in PEM form, which this isn't: {path}") from None
+    return path

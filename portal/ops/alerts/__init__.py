@@ -1,0 +1,1 @@
+"""What the portal tells operators by itself: what is watched, when it is told once, and to whom."""

