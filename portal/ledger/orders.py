@@ -247,6 +247,7 @@ def _being_fulfilled(connection: Connection, sf_order_id: str) -> bool:
 
 
 def tell_salesforce_cancelled(connection: Connection, sf_order_id: str, *, now: float) -> None:
+    """Tell Salesforce that its customer has withdrawn the order; once, however often this is called."""
     outbox.put(
         connection,
         "salesforce",
