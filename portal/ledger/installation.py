@@ -16,13 +16,12 @@ from portal.ledger import events
 from portal.ledger.engine import insert
 from portal.ledger.schema import installation
 
+_GET = sa.select(installation.c.value).where(installation.c.key == sa.bindparam("wanted"))
+
 
 def get(connection: Connection, key: str) -> Any:
     """The value kept under `key`, or None."""
-    return connection.execute(_VALUE, {"wanted": key}).scalar_one_or_none()
-
-
-_VALUE = sa.select(installation.c.value).where(installation.c.key == sa.bindparam("wanted"))  # made once
+    return connection.execute(_GET, {"wanted": key}).scalar_one_or_none()
 
 
 def get_for_update(connection: Connection, key: str) -> Any:

@@ -180,12 +180,13 @@ def _workers_and_messages(c: Connection) -> None:
     message = outbox.put(c, "salesforce", ORDER, {}, now=NOW, once="once")
     assert message is not None
     outbox.due(c, "salesforce", now=NOW, limit=9)
+    assert outbox.kinds_due(c, now=NOW) == {"salesforce"}
     outbox.being_sent(c, "salesforce", ORDER, now=NOW)
     outbox.claim_held(c, [message], "ada", now=NOW)
     outbox.revive(c, "salesforce", ["INVALID_FIELD"], now=NOW)
-    outbox.claim(c, message, "ada", now=NOW, until=NOW + 9)
+    outbox.claim(c, [message], "ada", now=NOW, until=NOW + 9)
     outbox.release(c, "ada", "salesforce", [message])
-    outbox.claim(c, message, "ada", now=NOW, until=NOW + 9)
+    outbox.claim(c, [message], "ada", now=NOW, until=NOW + 9)
     outbox.release_all(c, "ada")
     outbox.put_off(c, message, due_at=NOW)
     outbox.drop(c, message, now=NOW)
@@ -306,6 +307,8 @@ def _fulfillments(c: Connection) -> None:
     queueing.forget_job(c, OTHER, "job_id")
     queueing.forget_jobs(c)
     queueing.longest_overdue(c)
+    queueing.any_unfinished(c)
+    queueing.waiting(c, now=NOW, limit=9)
     waiting = {"state": State.WAITING, "waiting_code": ErrorCode.WHMCS_UNAVAILABLE, "due_at": NOW + 99}
     c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == OTHER).values(waiting))
     queueing.wake_waiting(c, ErrorCode.WHMCS_UNAVAILABLE, now=NOW, per_second=2.0)
