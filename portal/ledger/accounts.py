@@ -110,6 +110,7 @@ def forget(connection: Connection, account_id: str, *, now: float, actor: str, w
             )
     counts = {
         "orders": len(rows),
+        "domains": _delete(connection, s.order_domains, s.order_domains.c.reference, [row.reference for row in rows]),
         "steps": _delete(connection, s.steps, s.steps.c.sf_order_id, ids),
         "messages": _delete_messages(connection, subjects, emails),
         "paymentHints": _delete(connection, s.payment_hints, s.payment_hints.c.client_id, clients),

@@ -217,6 +217,23 @@ def end_step(connection: Connection, step_id: int, state: StepState, detail: Jso
         totals.step_ended(connection, Step(ended.name), seconds=now - ended.started_at)
 
 
+def take_step(connection: Connection, sf_order_id: str, attempt: int, fence: int, step: Step, *, now: float) -> None:
+    """Take a step of an attempt as done by an earlier one: it isn't run, and no duration is counted."""
+    detail = {"taken": "from an earlier attempt"}
+    connection.execute(
+        sa.insert(steps).values(
+            sf_order_id=sf_order_id,
+            attempt=attempt,
+            name=step,
+            state=StepState.DONE,
+            fence=fence,
+            started_at=now,
+            ended_at=now,
+            detail=detail,
+        )
+    )
+
+
 def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[str]:
     """Names of the steps of this attempt that have a good outcome."""
     return set(connection.execute(_STEPS_DONE, {"order": sf_order_id, "this": attempt}).scalars())

@@ -263,13 +263,13 @@ def _one_account(c: Connection) -> None:
         total="1.00",
         now=NOW,
     )
-    placements.settle_placed(c, "P-9", "801000000000008AAA", now=NOW)
-    fulfillments.request_fulfillment(c, "801000000000008AAA", now=NOW, requested_at=NOW)
+    placements.settle_placed(c, "P-9", "801000000000018AAA", now=NOW)
+    fulfillments.request_fulfillment(c, "801000000000018AAA", now=NOW, requested_at=NOW)
     ended = {"state": State.FAILED, "plan": {"clientId": "8"}, "client_id": "8"}
     c.execute(
-        sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000008AAA").values(ended)
+        sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000018AAA").values(ended)
     )
-    orders.set_status(c, "801000000000008AAA", CustomerStatus.FAILED, now=NOW)
+    orders.set_status(c, "801000000000018AAA", CustomerStatus.FAILED, now=NOW)
     accounts.forget(c, other, now=NOW, actor="ada", why="x")
 
 
