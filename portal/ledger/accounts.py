@@ -193,10 +193,10 @@ def _sign_in_links(connection: Connection, emails: set[str]) -> list[int]:
 
 
 def _delete_messages(connection: Connection, subjects: Sequence[str], emails: set[str]) -> int:
-    count = _delete(connection, s.outbox, s.outbox.c.id, _sign_in_links(connection, emails))
+    links = _sign_in_links(connection, emails)
+    count = sum(outbox.forget(connection, s.outbox.c.id.in_(some)) for some in _chunks(links))
     for some in _chunks(subjects):
-        done = connection.execute(sa.delete(s.outbox).where(s.outbox.c.kind == "mail", s.outbox.c.subject.in_(some)))
-        count += done.rowcount
+        count += outbox.forget(connection, s.outbox.c.kind == "mail", s.outbox.c.subject.in_(some))
     return count
 
 
