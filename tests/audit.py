@@ -134,9 +134,7 @@ def main() -> int:
         reasons = sorted(set(audit.not_asked.values()))
         print(f"‼ {len(audit.not_asked)} of {audit.asked + len(audit.not_asked)} packages could NOT be checked:")
         print(*(f"    {reason}" for reason in reasons[:3]), sep="\n")
-        print(
-            "  The vulnerability database wasn't reached for them. No all-clear: run it where it can be reached."
-        )
+        print("  The vulnerability database wasn't reached for them. No all-clear: run it where it can be reached.")
     elif not audit.weaknesses:
         print(f"✓ no known weakness in {audit.asked} packages")
     print(f"SBOM of what runs in production: {arguments.sbom}")

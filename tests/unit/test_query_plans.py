@@ -263,7 +263,11 @@ def _one_account(c: Connection) -> None:
         checkout_key="P-9",
         account_id=other,
         email="b@example.com",
-        items=[],
+        items=[
+            orders.Item(
+                name="A", quantity=1, unitPrice="1", cycle=None, domain="b.example", hostname=None, entryId=None
+            )
+        ],
         currency=None,
         total="1.00",
         now=NOW,
@@ -275,6 +279,10 @@ def _one_account(c: Connection) -> None:
         sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000008AAA").values(ended)
     )
     orders.set_status(c, "801000000000008AAA", CustomerStatus.FAILED, now=NOW)
+    with pytest.raises(accounts.AccountBusy, match="hasn't been told yet"):
+        accounts.forget(c, other, now=NOW, actor="ada", why="x")
+    messages = metadata.tables["outbox"]
+    c.execute(sa.update(messages).where(messages.c.id < 1000).values(state="sent"))
     accounts.forget(c, other, now=NOW, actor="ada", why="x")
 
 
