@@ -17,7 +17,7 @@ import portal.webhooks
 from portal.queue import patience
 from portal.services import Services, build_services
 from portal.settings import Settings
-from portal.web import security_headers
+from portal.web import request_id, security_headers
 from portal.web.context import Portal
 from portal.web.lifecycle import Lifecycle
 
@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     parts = (portal.webhooks.build(services, lifecycle), *portal.customers.build(services))
     app.extensions["portal"] = Portal(services, lifecycle, parts)
     app.before_request(patience.begin_request)
+    request_id.register(app)
     portal.web.problems.register(app)
     security_headers.register(app, services.settings)
     portal.webhooks.register(app)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+from typing import Any
 
 
 def _count(name: str, default: int) -> int:
@@ -58,3 +59,10 @@ access_log_format = "%(t)s %(m)s %(U)s %(s)s %(B)s %(M)sms"
 errorlog = "-"
 loglevel = os.environ.get("WEB_LOG_LEVEL", "info")
 control_socket_disable = True
+
+
+def when_ready(server: Any) -> None:
+    """gunicorn's hook: the master is about to serve."""
+    from portal.web.listening import stop_softly
+
+    stop_softly(server)

@@ -11,7 +11,7 @@ import sys
 
 from app import create_app, create_commands_app
 from portal.errors import PortalError
-from portal.logs import set_up_logging
+from portal.logs import log_what_nobody_catches, set_up_logging
 from portal.services import start_services
 from portal.settings import SettingsError
 
@@ -23,6 +23,7 @@ if "FLASK_RUN_FROM_CLI" in os.environ:
         told = str(error) if isinstance(error, SettingsError | PortalError) else type(error).__name__
         app = create_commands_app(f"the portal can't be built:\n{told}\n`flask doctor` says more")
 else:
+    log_what_nobody_catches()
     try:
         app = create_app(services=start_services(os.environ))
     except (SettingsError, PortalError) as error:

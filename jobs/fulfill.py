@@ -7,6 +7,7 @@ import logging
 from redis import RedisError
 
 from jobs.process import EXIT_DECLARED_DEAD, EXIT_LEDGER, EXIT_STUCK, WorkerProcess, die
+from portal import logs
 from portal.domain.model import LeaseLost, State
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import fulfill
@@ -40,9 +41,10 @@ def fulfill_order(sf_order_id: str) -> None:
         return  # the ledger is away: the order stays there as it is, and gets another job
     process.busy(True)
     try:
-        ended = fulfill(process.context, sf_order_id)
-        if ended is None:
-            audit(process.context, sf_order_id)
+        with logs.bound(sfOrderId=sf_order_id):
+            ended = fulfill(process.context, sf_order_id)
+            if ended is None:
+                audit(process.context, sf_order_id)
     except LeaseLost as lost:
         _correct_salesforce(process, sf_order_id)
         die(EXIT_DECLARED_DEAD, str(lost))

@@ -9,12 +9,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
 from portal.domain.model import UpstreamError
 from portal.errors import PortalError
 from portal.fulfillment.run import RunContext
-from portal.ledger import workers
+from portal.ledger import runs, workers
+from portal.ledger.engine import LedgerUnavailable
+from portal.ledger.fulfillments import Fulfillment
 from portal.services import Services
 
 log = logging.getLogger("jobs.process")
@@ -22,6 +25,8 @@ log = logging.getLogger("jobs.process")
 HEARTBEAT_SECONDS = 0.5
 #: Heartbeats missed for so long make others take this process's orders; it sends nothing more after it itself.
 TTL_SECONDS = 3.0
+
+LONGEST_LEDGER_PAUSE = 2.0  # seconds between two looks whether the ledger is back
 
 EXIT_DECLARED_DEAD, EXIT_STUCK, EXIT_LEDGER = 70, 71, 72
 
@@ -76,22 +81,36 @@ class WorkerProcess:
             worker_id=worker_id,
             whmcs_slot=services.in_flight.slot,
             fault_point=stop_point,
+            span=self._span,
         )
         services.send_checks.add(self._check_lease)
 
-    def start(self, kind: str) -> None:
-        """Register in the ledger and start beating. `kind`: fulfill, relay or sweep."""
-        with self.services.ledger.write() as connection:
-            workers.register(
-                connection,
-                self.worker_id,
-                kind,
-                socket.gethostname()[:120],
-                os.getpid(),
-                now=self.services.now(),
-            )
+    def start(self, kind: str) -> bool:
+        """Register in the ledger and start beating. `kind`: fulfill, relay or sweep.
+
+        Waits for a ledger that is away: a process that ended over it would only be started again, and again. False:
+        it was told to stop meanwhile.
+        """
+        pause = 0.0
+        while not self._register(kind, told=pause > 0):
+            if self._stopping():
+                return False
+            pause = min(pause + 0.2, LONGEST_LEDGER_PAUSE)
+            time.sleep(pause)
         self._last_heartbeat = time.monotonic()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        return True
+
+    def _register(self, kind: str, *, told: bool) -> bool:
+        host, pid = socket.gethostname()[:120], os.getpid()
+        try:
+            with self.services.ledger.write() as connection:
+                workers.register(connection, self.worker_id, kind, host, pid, now=self.services.now())
+        except LedgerUnavailable as error:
+            if not told:
+                log.warning("A worker process waits for the ledger", extra={"kind": kind, "error": str(error)})
+            return False
+        return True
 
     def progress(self) -> None:
         """The run goes on."""
@@ -112,6 +131,15 @@ class WorkerProcess:
                 return False
             time.sleep(0.05)
         return True
+
+    def _span(self, row: Fulfillment) -> AbstractContextManager[object]:
+        """The trace of one run: the delivery's where this is the first one of its click."""
+        traces = self.services.traces
+        if not traces.on:
+            return nullcontext()
+        with self.services.ledger.read() as connection:
+            first = not runs.begun(connection, row.sf_order_id, row.attempt)
+        return traces.run(row.sf_order_id, row.attempt, (row.origin or {}).get("traceparent"), first=first)
 
     def _check_lease(self, _deadline: float) -> None:
         """Right before bytes leave: whoever missed its heartbeats may have been taken over already.

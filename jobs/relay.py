@@ -63,7 +63,8 @@ def run(services: Services, worker_id: str) -> None:
         stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
-    WorkerProcess(services, worker_id).start("relay")
+    if not WorkerProcess(services, worker_id, stopping=stopping.is_set).start("relay"):
+        return
     relay_ = Relay(services, worker_id)
     threads = [
         threading.Thread(target=_repeat, args=(stopping, relay_.write_back), name="write-backs", daemon=True),
@@ -260,7 +261,7 @@ class Relay:
                         error="the order changed meanwhile",
                     )
             else:
-                self._sent(connection, messages)
+                self._sent(connection, messages, told.fields if told is not None else None)
                 if told is not None:
                     status = told.fields["Provisioning_Status__c"]
                     fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
@@ -274,9 +275,9 @@ class Relay:
             what = "Failed to update order status in Salesforce" if first.kind == "salesforce" else "Message not sent"
             log.error(what, extra=extra | {"error": str(error)})
 
-    def _sent(self, connection: Connection, messages: list[Message]) -> None:
+    def _sent(self, connection: Connection, messages: list[Message], told: JsonObject | None = None) -> None:
         for message in messages:
-            outbox.sent(connection, message.id, now=self._services.now())
+            outbox.sent(connection, message.id, now=self._services.now(), told=told)
 
     def _refused(self, connection: Connection, message: Message, error: UpstreamError) -> None:
         """Try again, ever more seldom, without end, unless this very message can never be taken.

@@ -40,7 +40,7 @@ from portal.ledger import (
     totals,
     workers,
 )
-from portal.logs import set_up_logging
+from portal.logs import log_what_nobody_catches, set_up_logging
 from portal.ops.alerts import certificates
 from portal.ops.alerts.evaluate import EVERY, evaluate
 from portal.services import Services, start_services
@@ -361,6 +361,7 @@ def _revive_own_valkey(services: Services) -> None:
 def main() -> int:
     """The process. Returns its exit code."""
     set_up_logging()
+    log_what_nobody_catches()
     stopping = threading.Event()
 
     def stop(_signum: int, _frame: FrameType | None) -> None:

@@ -34,7 +34,7 @@ from jobs import fulfill, relay
 from jobs.process import WorkerProcess, new_worker_id, nothing
 from portal.errors import PortalError
 from portal.ledger import queueing
-from portal.logs import set_up_logging
+from portal.logs import log_what_nobody_catches, set_up_logging
 from portal.queue.jobs import FULFILLMENTS
 from portal.queue.redis import connect_redis
 from portal.services import Services, start_services
@@ -110,11 +110,13 @@ class SlotWorker(SimpleWorker):
 def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], None]) -> None:
     """A child's life: run jobs until told to stop."""
     process = WorkerProcess(services, worker_id, fault_point, stopping=lambda: SlotWorker.stopping)
-    process.start("fulfill")
+    if not process.start("fulfill"):
+        return
     fulfill.work_in(process)
     connection: Redis = connect_redis(services.settings, blocking=True)
     for number in itertools.count(1):
         if SlotWorker.stopping:
+            services.traces.close()
             return
         try:
             queue = Queue(FULFILLMENTS, connection=connection, serializer=JSONSerializer)
@@ -123,6 +125,7 @@ def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], No
             worker = SlotWorker([queue], connection=connection, serializer=JSONSerializer, name=name)
             worker.log_job_description = False
             worker.work(logging_level="WARNING", max_jobs=JOBS_PER_CHILD)
+            services.traces.close()
             return
         except redis_library.exceptions.RedisError:
             time.sleep(random.uniform(0.2, 1.0))  # RQ's bookkeeping met a Redis that is away
@@ -310,6 +313,7 @@ class Supervisor:
 def main(fault_point: Callable[[str], None] = nothing) -> int:
     """The process. Returns its exit code."""
     set_up_logging()
+    log_what_nobody_catches()
     try:
         services = start_services(os.environ, ask_salesforce=True)
         Supervisor(services, fault_point).run()

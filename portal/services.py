@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from redis import Redis, RedisError
@@ -17,6 +17,7 @@ from portal.clients.http import Hooks, SendChecks
 from portal.clients.observed import CallTotals
 from portal.clients.salesforce.client import SalesforceClient
 from portal.clients.smtp import SmtpTransport
+from portal.clients.traces import Traces
 from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.model import ErrorCode, UpstreamError
 from portal.errors import PortalError
@@ -46,6 +47,7 @@ class Services:
     in_flight: InFlightLimit
     send_checks: SendChecks  # asked before every call to Salesforce or WHMCS; a worker process adds its own
     now: Callable[[], float] = time.time
+    traces: Traces = field(default_factory=lambda: Traces(None))
 
     def require_migrated(self) -> None:
         """Raises LedgerNotMigrated when the ledger's tables aren't those of this version."""
@@ -151,6 +153,7 @@ def build_services(settings: Settings) -> Services:
         redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10
     )
     send_checks = SendChecks()
+    traces = Traces.from_settings(settings)
     whmcs_breaker = Breaker(ledger, "whmcs", now=time.time, recovered=_wake(ErrorCode.WHMCS_UNAVAILABLE, settings))
     salesforce_breaker = Breaker(
         ledger, "salesforce", now=time.time, recovered=_wake(ErrorCode.SALESFORCE_UNAVAILABLE, settings)
@@ -160,7 +163,9 @@ def build_services(settings: Settings) -> Services:
         Hooks(
             before_call=salesforce_breaker.check,
             before_send=send_checks,
-            after_call=CallTotals(ledger, salesforce_breaker.heard, now=time.time, quota=lambda: salesforce.api_usage),
+            after_call=CallTotals(
+                ledger, salesforce_breaker.heard, now=time.time, quota=lambda: salesforce.api_usage, traces=traces
+            ),
         ),
     )
     return Services(
@@ -175,10 +180,11 @@ def build_services(settings: Settings) -> Services:
                 before_call=whmcs_breaker.check,
                 slot=in_flight.slot,
                 before_send=send_checks,
-                after_call=CallTotals(ledger, whmcs_breaker.heard, now=time.time),
+                after_call=CallTotals(ledger, whmcs_breaker.heard, now=time.time, traces=traces),
             ),
         ),
         smtp=SmtpTransport.from_settings(settings),
         in_flight=in_flight,
         send_checks=send_checks,
+        traces=traces,
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sandbox.processes import ROOT, ProcessFailed
 from sandbox.seeds import CUSTOMERS
-from sandbox.stack import USUAL_PORTS, Stack
+from sandbox.stack import OPERATOR, USUAL_PORTS, Stack
 
 
 class AlreadyRunning(Exception):
@@ -68,10 +68,28 @@ The order portal is up. The other sides are pretend ones, on this machine only.
   Mailbox     {urls["mailbox"]:<24}every e-mail the portal sends
 
 Next: open {urls["portal"]}, sign in as {CUSTOMERS["ada"].email}, and click the link that lands in the mailbox.
-Order something, then press the button in Salesforce and watch the order's page.
+Order something, then press the button in Salesforce and watch the order's page. Each customer is a story of its own:
+
+{personas()}
+
+What operators see is at {urls["portal"]}/ops: sign in as {OPERATOR}, the link lands in the mailbox, too.
 
 Logs are in {shown}/. Ctrl-C ends it; `make demo` finds its data again, `make demo RESET=1` starts afresh.
 """
+
+
+#: What becomes of each customer's first order.
+STORIES = {
+    "ada": "has a card in WHMCS: everything works",
+    "grace": "has no payment method: the order waits for one, and goes on",
+    "alan": "is a WHMCS client that Salesforce doesn't know yet: found by e-mail",
+    "mary": "is no WHMCS client at all: an operator has to map one",
+}
+
+
+def personas() -> str:
+    """The four customers of the seeds, a line each."""
+    return "\n".join(f"  {each.email:<24}{each.first} {STORIES[name]}" for name, each in CUSTOMERS.items())
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from sandbox.store import Document
 from sandbox.wire import Request, Response, Server, json_response
 
 SITE = "Mailbox (sandbox)"
-LINKS = {"All mails": "/"}
+LINKS = {"Look for new mails": "/"}
 URL = re.compile(r"https?://[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]")
 KEPT = 5000
 FAULT_KINDS = {"hang", "reject", "drop_before", "drop_after", "drop_after_250"}
@@ -146,7 +146,7 @@ class Mailbox(Sandbox):
                     ]
                 )
             body = table(["Subject", "To", "From", "Received"], rows, "No mail yet.")
-            return page(SITE, "Mails", body, LINKS, refresh=5)
+            return page(SITE, "Mails", body, LINKS)
         if parts[0] == "mails" and len(parts) == 2 and parts[1].isdigit():
             document = self.store.get("message", f"{int(parts[1]):09d}")
             if document is not None:

@@ -35,6 +35,9 @@ SECRETS = ("secret_key", "sf_webhook_secret", "whmcs_webhook_secret", "whmcs_api
 SF_CLIENT_ID = "3MVG9.demo.order.portal.consumer.key"
 SF_USERNAME = "portal.api@northwind.example"
 
+# Who may use /ops there.
+OPERATOR = "operator@northwind.example"
+
 # What the product may know of the shell that started the demo: nothing that could be a setting, but the brand.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
@@ -61,6 +64,7 @@ class Stack:
         self.ports = dict.fromkeys((*USUAL_PORTS, "smtp"), 0) | dict(ports or {})
         self.urls: dict[str, str] = {}
         self.smtp_url = ""
+        self.valkey_port = 0  # Valkey listens there, too, and the portal is told so; 0: on its socket alone
         self.children: dict[str, Child] = {}
         self.environ: dict[str, str] = {}
         self.ids: dict[str, str] = {}  # Salesforce's, by the names of sandbox.seeds
@@ -162,7 +166,9 @@ class Stack:
             [
                 str(get_binary_path()),
                 "--port",
-                "0",
+                str(self.valkey_port),
+                "--bind",
+                "127.0.0.1",
                 "--unixsocket",
                 str(self.valkey_socket),
                 "--unixsocketperm",
@@ -250,7 +256,13 @@ class Stack:
             "SANDBOX_WHMCS_SECRET": "whmcs_api_secret",
             "SANDBOX_WHMCS_WEBHOOK_SECRET": "whmcs_webhook_secret",
         }
-        return self._bare_environ() | {f"{name}_FILE": str(self.secret_path(file)) for name, file in files.items()}
+        named = {"Portal": "portal", "Salesforce": "salesforce", "WHMCS": "whmcs", "Mailbox": "mailbox"}
+        neighbours = {name: self.urls[key] for name, key in named.items() if key in self.urls}
+        return (
+            self._bare_environ()
+            | {f"{name}_FILE": str(self.secret_path(file)) for name, file in files.items()}
+            | {"SANDBOX_NEIGHBOURS": json.dumps(neighbours)}
+        )
 
     def _product_environ(self) -> dict[str, str]:
         own = {
@@ -258,7 +270,9 @@ class Stack:
             "PORTAL_BASE_URL": self.urls["portal"],
             "PORTAL_VAR_DIR": str(self.var),
             "DATABASE_URL": f"sqlite:///{self.ledger_path}",
-            "REDIS_URL": f"unix://{self.valkey_socket}",
+            "REDIS_URL": f"redis://127.0.0.1:{self.valkey_port}/0"
+            if self.valkey_port
+            else f"unix://{self.valkey_socket}",
             "SF_LOGIN_URL": self.urls["salesforce"],
             "SF_AUDIENCE": "https://test.salesforce.com",
             "SF_CLIENT_ID": SF_CLIENT_ID,
@@ -269,8 +283,8 @@ class Stack:
             "WHMCS_CLIENT_AREA_URL": self.urls["whmcs"],
             "SMTP_URL": self.smtp_url,
             "MAIL_FROM": "orders@northwind.example",
-            "OPS_EMAILS": "operator@northwind.example",
-            "ALERT_EMAILS": "operator@northwind.example",
+            "OPS_EMAILS": OPERATOR,
+            "ALERT_EMAILS": OPERATOR,
             "METRICS_ALLOWLIST": "127.0.0.0/8,::1/128",
         }
         files = {f"{name.upper()}_FILE": str(self.secret_path(name)) for name in SECRETS}

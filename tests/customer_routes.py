@@ -21,6 +21,7 @@ PUBLIC = {
     "checkout.add",
     "checkout.basket_page",
     "checkout.change",
+    "checkout.accessibility",
     "language.choose",
     "sign_in.ask",
     "sign_in.send_link",
@@ -88,6 +89,11 @@ def _ask_withdraw(answer: TestResponse, case: Case) -> bool:
 @order_route("orders.withdraw")
 def _withdraw(answer: TestResponse, case: Case) -> bool:
     return answer.status_code == 303 and case.row().status is CustomerStatus.CANCELLED
+
+
+@order_route("orders.again")
+def _again(answer: TestResponse, case: Case) -> bool:
+    return answer.status_code == 303 and answer.headers["Location"].endswith("/basket")
 
 
 @order_route("orders.resume")

@@ -250,3 +250,7 @@ class FakeQueue:
         self.sent.append(sf_order_id)
         self.on_send(sf_order_id)
         return f"{sf_order_id}-job"
+
+    def send_many(self, sf_order_ids: list[str], *, front: bool = False) -> list[str]:
+        """Remember them."""
+        return [self.send(each, front=front) for each in sf_order_ids]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import tempfile
@@ -11,12 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import psycopg
-from psycopg.rows import dict_row
-
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
-from tests.stack import Stack
 
 
 class Postgres:
@@ -45,8 +40,8 @@ class Postgres:
         return str(self.server.get_uri(name)).replace("postgres:@/", "postgres@/")
 
     def drop(self, url: str) -> None:
-        """Remove a database that nobody is connected to."""
-        self.server.psql(f"DROP DATABASE {urlsplit(url).path.removeprefix('/')}")
+        """Remove a database, whoever may be connected to it still."""
+        self.server.psql(f"DROP DATABASE {urlsplit(url).path.removeprefix('/')} WITH (FORCE)")
 
     def ledger(self) -> str:
         """The address of a new database with the ledger's tables."""
@@ -62,16 +57,3 @@ class Postgres:
 def sqlalchemy_url(url: str) -> str:
     """A database's address as SQLAlchemy takes it."""
     return url.replace("postgresql://", "postgresql+psycopg://")
-
-
-class PostgresStack(Stack):
-    """A stack whose ledger is a PostgreSQL database: settings["DATABASE_URL"]."""
-
-    def ledger(self, sql: str, *values: Any) -> list[dict[str, Any]]:
-        """Rows of a query, JSON columns as text, as SQLite gives them."""
-        with psycopg.connect(self.settings["DATABASE_URL"], row_factory=dict_row) as connection:
-            rows = connection.execute(sql.replace("?", "%s"), values).fetchall()
-        return [
-            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
-            for row in rows
-        ]

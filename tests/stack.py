@@ -36,8 +36,9 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from sandbox import stack as sandbox_stack
-from sandbox.processes import Child
+from sandbox.processes import Child, port_or_free
 from sandbox.seeds import PRODUCTS, UNFINISHED
+from tests.database import ON_POSTGRESQL, rows, shared_server
 
 T = TypeVar("T")
 
@@ -149,7 +150,13 @@ class Stack(sandbox_stack.Stack):
     """The demo's stack with what tests ask of it."""
 
     def __init__(self, folder: Path, *, start: bool = True, settings: Mapping[str, str] | None = None) -> None:
-        super().__init__(folder, settings={**SETTINGS, **(settings or {})})
+        asked = {**SETTINGS, **(settings or {})}
+        self._own_database: str | None = None
+        if ON_POSTGRESQL and "DATABASE_URL" not in asked:
+            asked["DATABASE_URL"] = self._own_database = shared_server().database()
+        super().__init__(folder, settings=asked)
+        if ON_POSTGRESQL:
+            self.valkey_port = port_or_free(0)
         self._start_on_enter = start
 
     def __enter__(self) -> Self:
@@ -161,6 +168,8 @@ class Stack(sandbox_stack.Stack):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._own_database is not None:
+            shared_server().drop(self._own_database)
 
     # --- the other sides -----------------------------------------------------------------------------------------
 
@@ -272,7 +281,10 @@ class Stack(sandbox_stack.Stack):
     # --- the ledger ----------------------------------------------------------------------------------------------
 
     def ledger(self, sql: str, *values: Any) -> list[dict[str, Any]]:
-        """Rows of a query over the ledger's SQLite file."""
+        """Rows of a query over the ledger; `?` for values on both databases."""
+        url = self.settings.get("DATABASE_URL", "")
+        if url.startswith("postgresql"):
+            return rows(url, sql, values)
         with closing(sqlite3.connect(f"file:{self.ledger_path}?mode=ro", uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]

@@ -1,4 +1,4 @@
-"""Counts every call to Salesforce and WHMCS for the metrics, and keeps how many calls Salesforce still allows today."""
+"""Counts and traces every call to Salesforce and WHMCS, and keeps how many calls Salesforce still allows today."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from portal.clients.http import Observer
+from portal.clients.traces import Traces
 from portal.domain.model import PortalError, UpstreamError
 from portal.ledger import installation, totals
 from portal.ledger.engine import Ledger
@@ -28,6 +29,7 @@ class CallTotals:
         *,
         now: Callable[[], float],
         quota: Callable[[], tuple[int, int] | None] = lambda: None,
+        traces: Traces | None = None,
     ) -> None:
         """`heard`: the next observer; `quota`: calls used and allowed a day, None while nobody has said; `now`: s."""
         self._ledger = ledger
@@ -35,10 +37,13 @@ class CallTotals:
         self._now = now
         self._quota = quota
         self._noted = -QUOTA_EVERY
+        self._traces = traces
 
     def __call__(self, upstream: str, action: str, outcome: str, seconds: float, error: UpstreamError | None) -> None:
         """One call has ended after `seconds`."""
         totals.call_ended(self._ledger.gathered, upstream, action, outcome, seconds=seconds)
+        if self._traces is not None:
+            self._traces.call(upstream, action, outcome, seconds, error.code if error is not None else None)
         self._heard(upstream, action, outcome, seconds, error)
         quota = self._quota()
         if quota is not None and time.monotonic() - self._noted >= QUOTA_EVERY:

@@ -19,8 +19,9 @@ from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.customers.waiters import Waiters
 from portal.domain.names import to_shown
 from portal.services import Services
+from portal.settings import Settings
 from portal.settings.kinds import IMAGES
-from portal.web import formatting, languages, security_headers, theme
+from portal.web import compression, formatting, languages, security_headers, theme
 from portal.web.context import portal_of
 
 _BLUEPRINTS = (sign_in.pages, checkout.pages, order_list.pages, language.pages)
@@ -42,32 +43,7 @@ def register(app: Flask) -> None:
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # addresses of assets change with their content
-    colours = theme.stylesheet(settings.brand_accent)
-
-    @app.get("/brand.css")
-    def brand_stylesheet() -> Response:
-        """The installation's colours."""
-        response = Response(colours, content_type="text/css; charset=utf-8")
-        response.cache_control.public = True
-        response.cache_control.max_age = 365 * 24 * 3600
-        return response
-
-    logo = _logo(settings.brand_logo_file)
-
-    @app.get("/brand/logo")
-    def brand_logo() -> Response:
-        """The installation's logo, where BRAND_LOGO_FILE names one."""
-        if logo is None:
-            abort(404)
-        response = Response(logo.content, content_type=logo.content_type)
-        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"  # an SVG's own
-        response.cache_control.public = True
-        response.cache_control.max_age = 365 * 24 * 3600
-        return response
-
-    def logo_url() -> str | None:
-        return settings.brand_logo_url if logo is None else url_for("brand_logo", v=_short(logo.content))
-
+    _brand(app, settings)
     app.jinja_env.filters |= {
         "money": formatting.money,
         "cycle": formatting.cycle_words,
@@ -81,13 +57,15 @@ def register(app: Flask) -> None:
     app.jinja_env.globals |= {
         "asset": _asset,
         "here": _here,
-        "brand_url": lambda: url_for("brand_stylesheet", v=_short(colours.encode())),
-        "logo_url": logo_url,
         "brand": {
             "name": settings.brand_name,
             "support": settings.brand_support_email,
             "currency": settings.brand_currency,
             "tax_note": settings.tax_note,
+            "review_note": settings.review_time_note,
+            "address": settings.brand_address,
+            "accessibility_note": settings.accessibility_note,
+            "withdrawal": settings.withdrawal,
         },
         "review_time": lambda: formatting.review_time(settings.brand_review_time),
         "htmx": {"url": security_headers.HTMX_URL, "integrity": security_headers.HTMX_INTEGRITY},
@@ -95,6 +73,41 @@ def register(app: Flask) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_of_every_page)
     app.after_request(language.remember)
+    compression.register(app)
+
+
+def _brand(app: Flask, settings: Settings) -> None:
+    """The installation's colours and logo, at addresses that change with them."""
+    colours = theme.stylesheet(settings.brand_accent)
+    logo = _logo(settings.brand_logo_file)
+
+    @app.get("/brand.css")
+    def brand_stylesheet() -> Response:
+        """The installation's colours."""
+        return _kept(Response(colours, content_type="text/css; charset=utf-8"))
+
+    @app.get("/brand/logo")
+    def brand_logo() -> Response:
+        """The installation's logo, where BRAND_LOGO_FILE names one."""
+        if logo is None:
+            abort(404)
+        response = Response(logo.content, content_type=logo.content_type)
+        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"  # an SVG's own
+        return _kept(response)
+
+    def logo_url() -> str | None:
+        return settings.brand_logo_url if logo is None else url_for("brand_logo", v=_short(logo.content))
+
+    app.jinja_env.globals |= {
+        "brand_url": lambda: url_for("brand_stylesheet", v=_short(colours.encode())),
+        "logo_url": logo_url,
+    }
+
+
+def _kept(response: Response) -> Response:
+    response.cache_control.public = True
+    response.cache_control.max_age = 365 * 24 * 3600
+    return response
 
 
 class _Logo(NamedTuple):

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from typing import Final
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final
 
-from flask import Blueprint, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from portal.customers import limits
 from portal.customers.basket import Basket, LineFault
 from portal.customers.catalogue import Catalogue, CatalogueCache, CatalogueUnavailable
 from portal.customers.client_area import PAYMENT_METHODS, PaymentMethods, way_in
+from portal.customers.lead_time import LeadTime
 from portal.customers.placing import place_soon
+from portal.customers.progress import duration
 from portal.customers.sign_in import to_sign_in
 from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
 from portal.ledger import languages, orders
-from portal.ledger.orders import Order
+from portal.ledger.orders import Item, Order
 from portal.web.context import part, services
 from portal.web.languages import current, gettext
 from portal.web.signing import digest
@@ -70,6 +73,14 @@ def add() -> Response | str | tuple[str, int]:
     except LineFault as fault:
         return _catalogue(fault, entry_id)
     return redirect(url_for("checkout.basket_page"), 303)
+
+
+@pages.get("/accessibility")
+def accessibility() -> str:
+    """The merchant's accessibility statement (Directive (EU) 2019/882); 404 where ACCESSIBILITY_NOTE is empty."""
+    if not services().settings.accessibility_note:
+        abort(404)
+    return render_template("accessibility.html")
 
 
 @pages.get("/basket")
@@ -130,6 +141,7 @@ def _review(*, changed: bool, unanswered: bool = False) -> Response | str | tupl
         basket=basket,
         changed=changed,
         unpaid=part(PaymentMethods).missing_client(account) is not None,
+        set_up_time=set_up_time(),
         twice=_ordered_elsewhere(basket, account.account_id),
         unanswered=unanswered,
     )
@@ -262,6 +274,32 @@ def _placed_already(key: str, account_id: str) -> Order | None:
 def _checkout_key(key: str, account_id: str) -> str:
     """Another account's key is another key."""
     return digest(f"checkout:{account_id}", key)
+
+
+def set_up_time() -> str:
+    """How long setting up has usually taken, measured, in words; "" where too few orders are known."""
+    with services().ledger.read() as connection:
+        seconds = part(LeadTime).seconds(connection)
+    return "" if seconds is None else duration(seconds)
+
+
+def refill(store: MutableMapping[str, Any], items: Sequence[Item]) -> int:
+    """Put an order's lines into the basket as far as they are still offered; how many couldn't be.
+
+    A product is found by its pricebook entry, else, for an order that was placed elsewhere, by its name.
+    """
+    catalogue = _current_catalogue()
+    basket, left_out = Basket(store, catalogue), 0
+    for item in items:
+        product = catalogue.product(item["entryId"] or "") or next(
+            (each for each in catalogue.products if each.name == item["name"]), None
+        )
+        entry = product.entry_id if product is not None else ""
+        try:
+            basket.add(entry, str(item["quantity"]), item["domain"] or "", item["hostname"] or "")
+        except LineFault:
+            left_out += 1
+    return left_out
 
 
 def _current_catalogue() -> Catalogue:

@@ -22,12 +22,14 @@ from flask import (
     redirect,
     render_template,
     request,
+    session,
     url_for,
 )
 from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
 from portal.customers import client_area, limits
+from portal.customers.checkout import refill, set_up_time
 from portal.customers.lead_time import LeadTime
 from portal.customers.progress import Progress, tell
 from portal.customers.sign_in import to_sign_in
@@ -35,12 +37,12 @@ from portal.customers.visitor import visitor
 from portal.customers.waiters import NoPlace, Waiters
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import CustomerStatus, UpstreamError
-from portal.ledger import decisions, fulfillments, orders, runs
+from portal.ledger import decisions, fulfillments, orders, runs, withdrawals
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
 from portal.web.context import part, services
 from portal.web.formatting import review_time
-from portal.web.languages import ENGLISH, gettext, speaking
+from portal.web.languages import ENGLISH, gettext, ngettext, speaking
 from portal.web.problems import Problem
 
 log = logging.getLogger("portal.customers")
@@ -136,6 +138,7 @@ def _page(what: Shown, problem: str = "") -> str:
         progress=what.progress,
         problem=problem,
         poll_seconds=POLL_SECONDS,
+        may_leave_contract=_may_leave_contract(what),
     )
 
 
@@ -151,6 +154,7 @@ def status(reference: str) -> Response | str:
         fulfillment=what.fulfillment,
         progress=what.progress,
         poll_seconds=POLL_SECONDS,
+        may_leave_contract=_may_leave_contract(what),
     )
 
 
@@ -182,22 +186,29 @@ def _iso(moment: float | None) -> str | None:
 def placed(reference: str) -> str:
     """The confirmation."""
     what = shown(reference)
-    return render_template("placed.html", order=what.order, progress=what.progress)
+    return render_template("placed.html", order=what.order, progress=what.progress, set_up_time=set_up_time())
 
 
 @pages.get("/orders/<reference>/withdraw")
 def ask_withdraw(reference: str) -> Response | str:
     """Ask before an order is withdrawn."""
     what = shown(reference)
-    if not what.progress.can_withdraw:
+    if not what.progress.can_withdraw and not _may_leave_contract(what):
         return redirect(url_for("orders.show", reference=reference), 303)
-    return render_template("withdraw.html", order=what.order)
+    return render_template(
+        "withdraw.html",
+        order=what.order,
+        in_review=what.progress.can_withdraw,
+        email=what.order.email or _own_address(),
+    )
 
 
 @pages.post("/orders/<reference>/withdraw")
 def withdraw(reference: str) -> Response:
-    """Withdraw an order that is still in review."""
+    """Withdraw an order: one in review is cancelled; with WITHDRAWAL, of any other the contract is withdrawn from."""
     what = shown(reference)
+    if not what.progress.can_withdraw and _may_leave_contract(what) and "contract" in request.form:
+        return _leave_contract(what)
     with services().ledger.write() as connection:
         done = orders.withdraw(connection, what.order.reference, now=services().now())
     if done:
@@ -207,6 +218,51 @@ def withdraw(reference: str) -> Response:
             gettext("Your order can’t be withdrawn any more: our team has already checked it and we’re setting it up.")
         )
     return redirect(url_for("orders.show", reference=reference), 303)
+
+
+def _may_leave_contract(what: Shown) -> bool:
+    """Directive 2011/83/EU, Art. 11a: the function is there throughout the withdrawal period, whose end the merchant
+    knows. Nothing is withdrawn from twice, or from an order that came to nothing."""
+    return (
+        services().settings.withdrawal
+        and what.order.status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED, CustomerStatus.FAILED)
+        and what.order.placing == orders.PLACED
+        and what.order.withdrawal_asked_at is None
+    )
+
+
+def _leave_contract(what: Shown) -> Response:
+    here = services()
+    merchant, email = here.settings.brand_support_email, what.order.email or _own_address()
+    with here.ledger.write() as connection:
+        done = withdrawals.ask_withdrawal(
+            connection, what.order.reference, merchant=merchant, email=email, now=here.now()
+        )
+    if done:
+        log.info("A customer withdrew from the contract of an order", extra={"reference": what.order.reference})
+        flash(gettext("We have received your withdrawal. A receipt is on its way to %(address)s.", address=email))
+    return redirect(url_for("orders.show", reference=what.order.reference), 303)
+
+
+def _own_address() -> str:
+    account = visitor().account
+    return account.email if account is not None else ""
+
+
+@pages.post("/orders/<reference>/again")
+def again(reference: str) -> Response:
+    """Put what was ordered into the basket once more, as far as it is still offered."""
+    what = shown(reference)
+    left_out = refill(session, what.order.items)
+    if left_out:
+        flash(
+            ngettext(
+                "%(num)s product of that order couldn’t be put into your basket.",
+                "%(num)s products of that order couldn’t be put into your basket.",
+                left_out,
+            )
+        )
+    return redirect(url_for("checkout.basket_page"), 303)
 
 
 # --- the ways into WHMCS and back ---------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request, session, url_for
+from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from portal.customers import language, limits
@@ -19,7 +20,7 @@ from portal.customers.visitor import open_order, sign_in, sign_out, visitor
 from portal.ledger import orders, outbox, sessions
 from portal.web.context import client_key, services
 from portal.web.languages import current, gettext
-from portal.web.signing import ORDER_PATH, SIGN_IN_PATH, Links, SignInLink
+from portal.web.signing import ORDER_PATH, SIGN_IN_PATH, Links, SignInLink, digest
 
 log = logging.getLogger("portal.sign_in")
 
@@ -40,7 +41,7 @@ def ask() -> AnyResponse | str:
     """The form that asks for an e-mail address."""
     if visitor().account is not None:
         return redirect(url_for("orders.index"))
-    return render_template("sign_in.html", email="", fault="")
+    return render_template("sign_in.html", email="", fault="", why=_why())
 
 
 @pages.post("/sign-in")
@@ -49,7 +50,7 @@ def send_link() -> AnyResponse | tuple[str, int]:
     email = request.form.get("email", "").strip()
     if len(email) > 254 or not _EMAIL.fullmatch(email):
         fault = gettext("Enter an e-mail address, like %(example)s", example="name@example.com")
-        return render_template("sign_in.html", email=email[:254], fault=fault), 400
+        return render_template("sign_in.html", email=email[:254], fault=fault, why=_why()), 400
     here = services()
     asks = here.settings.sign_in_asks_per_hour
     if limits.too_often("sign-in-from", client_key(), most=asks, seconds=3600):
@@ -85,6 +86,8 @@ def open_link(token: str) -> AnyResponse | tuple[str, int]:
     """Show whose link it is and a button. Consumes nothing."""
     link = _usable(token)
     if link is None:
+        if _signed_in_by(links().read_sign_in(token)):
+            return redirect(url_for("orders.index"), 303)
         return render_template("sign_in_link_over.html"), 410
     return make_response(render_template("sign_in_confirm.html", link=link, token_text=token))
 
@@ -92,14 +95,19 @@ def open_link(token: str) -> AnyResponse | tuple[str, int]:
 @pages.post(f"{SIGN_IN_PATH}<token>")
 def use_link(token: str) -> AnyResponse | tuple[str, int]:
     """The button: sign this browser in, once."""
-    link = _usable(token)
+    link = links().read_sign_in(token)
     now = services().now()
-    if link is not None:
+    if link is not None and link.expires_at > now:
         with services().ledger.write() as connection:
-            if not sessions.use_link(connection, link.id, now=now, expires_at=link.expires_at):
+            if not sessions.use_link(connection, link.id, now=now, expires_at=link.expires_at, browser=_browser()):
                 link = None
+    else:
+        link = None
     if link is None:
+        if _signed_in_by(links().read_sign_in(token)):
+            return redirect(url_for("orders.index"), 303)
         return render_template("sign_in_link_over.html"), 410
+    flash(gettext("You’re signed in as %(address)s.", address=link.email))
     response = make_response(redirect(session.pop("next", None) or url_for("orders.index"), 303))
     sign_in(response, link)
     language.settle(link.account_id)
@@ -108,11 +116,39 @@ def use_link(token: str) -> AnyResponse | tuple[str, int]:
 
 
 def _usable(token: str) -> SignInLink | None:
+    """The link of a token, unless its time is over or it was used."""
     link = links().read_sign_in(token)
     if link is None or link.expires_at <= services().now():
         return None
     with services().ledger.read() as connection:
-        return None if sessions.link_used(connection, link.id) else link
+        used = sessions.link_used(connection, link.id, now=services().now(), browser=_browser())
+    return None if used else link
+
+
+def _browser() -> str | None:
+    """What tells this browser from others: a digest of the form token in its signed cookie, which a sign-out ends."""
+    token = session.get("csrf_token")
+    return digest("browser", str(token)) if token else None
+
+
+def _signed_in_by(link: SignInLink | None) -> bool:
+    """Whether this browser is signed in as whom the link signs in."""
+    account = visitor().account
+    return (
+        link is not None
+        and account is not None
+        and (account.email, account.account_id) == (link.email, link.account_id)
+    )
+
+
+def _why() -> str:
+    """Why a visitor who wanted something else is asked to sign in."""
+    wanted = str(session.get("next", ""))
+    if not wanted:
+        return ""
+    if urlsplit(wanted).path == url_for("checkout.review"):
+        return gettext("Sign in to place your order. Your basket stays as it is.")
+    return gettext("Sign in to see that page: it’s only for the customer it belongs to. Then you’re taken back to it.")
 
 
 @pages.get("/account")
@@ -129,6 +165,7 @@ def leave() -> Response:
     response = make_response(redirect(url_for("checkout.catalogue_page"), 303))
     sign_out(response)
     session.clear()
+    flash(gettext("You’re signed out."))
     return response
 
 
@@ -138,6 +175,7 @@ def leave_everywhere() -> Response:
     response = make_response(redirect(url_for("checkout.catalogue_page"), 303))
     sign_out(response, everywhere=True)
     session.clear()
+    flash(gettext("You’re signed out everywhere."))
     return response
 
 

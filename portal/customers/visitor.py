@@ -61,7 +61,7 @@ def _read_cookies() -> Visitor:
     if secret:
         wanted[digest("session", secret)] = True
     names = [name for name in request.cookies if name.startswith(ORDER_COOKIE)]
-    for name in names[:_MOST_ORDER_COOKIES]:
+    for name in names[-_MOST_ORDER_COOKIES:]:
         wanted[digest("session", request.cookies[name])] = False
     if not wanted:
         return Visitor(None)
@@ -92,7 +92,16 @@ def open_order(response: Response, order: Order) -> None:
     session, secret = _new_session(order.email or "", None, order.account_id, order.reference, ORDER_SECONDS)
     with services().ledger.write() as connection:
         sessions.insert(connection, session)
-    _set_cookie(response, ORDER_COOKIE + digest("order", order.reference)[:8], secret, ORDER_SECONDS)
+    name = ORDER_COOKIE + digest("order", order.reference)[:8]
+    _forget_oldest(response, name)
+    _set_cookie(response, name, secret, ORDER_SECONDS)
+
+
+def _forget_oldest(response: Response, new: str) -> None:
+    """Make room: servers refuse a Cookie header of more than 8 KB. Browsers send the oldest first (RFC 6265, 5.4)."""
+    others = [name for name in request.cookies if name.startswith(ORDER_COOKIE) and name != new]
+    for name in others[: max(0, len(others) - _MOST_ORDER_COOKIES + 1)]:
+        response.delete_cookie(name, path=cookie_path(), secure=secure(), httponly=True, samesite="Lax")
 
 
 def sign_out(response: Response, *, everywhere: bool = False) -> None:

@@ -16,6 +16,7 @@ from portal.domain.ids import bears_reference, external_reference
 from portal.domain.model import (
     ErrorCode,
     FulfillmentFailed,
+    JsonObject,
     NeedsDecision,
     UpstreamError,
     WhmcsOrder,
@@ -224,12 +225,14 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
             before_send=lambda: _in_time(run, begun),
         )
     except UpstreamError as error:
+        run.called("AddOrder", _sent(run), error)
         _conclude(run, before, action, error)
         if error.unknown:
             return  # the next decision is to look
         if error.permanent:
             raise FulfillmentFailed(ErrorCode.WHMCS_ADD_ORDER_FAILED, f"WHMCS refused the order: {error}") from error
         raise
+    run.called("AddOrder", _sent(run), {"orderId": added.order_id, "serviceIds": list(added.service_ids)})
     run.context.fault_point("add_order:answered")
     facts = conclude(before, intended, action, Outcome.DONE, added.order_id)
     with run.context.ledger.write() as connection:
@@ -239,6 +242,12 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
             facts = after_election(facts, elected, found=False)
     run.facts, run.service_ids = facts, list(added.service_ids)
     run.context.fault_point("add_order:recorded")
+
+
+def _sent(run: Run) -> JsonObject:
+    """What AddOrder was asked for, without what is nobody's business: domains and hostnames."""
+    lines = [{"pid": line.pid, "billingCycle": line.billing_cycle, "quantity": line.quantity} for line in run.lines]
+    return {"clientId": run.client_id, "paymentMethod": run.plan["paymentMethod"], "lines": lines}
 
 
 def _reference_fields(run: Run) -> dict[str, dict[str, str]]:
@@ -330,6 +339,7 @@ def _accept_order(run: Run, action: Action) -> None:
     try:
         run.context.whmcs.accept_order(action.order_id, before_send=lambda: _in_time(run, begun))
     except UpstreamError as error:
+        run.called("AcceptOrder", {"orderId": action.order_id}, error)
         _conclude(run, before, action, error)
         if not error.unknown and not error.permanent:
             raise
@@ -339,6 +349,7 @@ def _accept_order(run: Run, action: Action) -> None:
         else:
             run.seen = run.seen.after_accept(Outcome.REFUSED, f"WHMCS refused to accept the order: {error}")
         return
+    run.called("AcceptOrder", {"orderId": action.order_id}, {"accepted": True})
     run.context.fault_point("accept_order:answered")
     facts = conclude(before, intended, action, Outcome.DONE)
     with run.context.ledger.write() as connection:

@@ -9,6 +9,7 @@ import logging
 import random
 from dataclasses import dataclass
 
+from portal import logs
 from portal.domain.model import (
     FRACTIONAL_QUANTITY,
     NO_ACCOUNT,
@@ -63,12 +64,22 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
         done = _still_done(row, runs.steps_done(connection, sf_order_id, row.attempt)) if row else set()
     if row is None:
         return None
-    log.info(
-        "Starting fulfillment orchestration",
-        extra={"sfOrderId": sf_order_id, "attempt": row.attempt, "fence": row.fence},
+    origin = row.origin or {}
+    bound = logs.bound(
+        sfOrderId=sf_order_id,
+        attempt=row.attempt,
+        requestId=origin.get("requestId"),
+        idempotencyKey=origin.get("idempotencyKey"),
     )
-    context.fault_point("claimed")
-    run = Run(context, row, done)
+    with bound, context.span(row):
+        return _run(Run(context, row, done), row)
+
+
+def _run(run: Run, row: Fulfillment) -> Ended:
+    """The seven steps, and the end they come to. Raises as `fulfill`."""
+    log.info("Starting fulfillment orchestration", extra={"fence": row.fence})
+    run.context.fault_point("claimed")
+    sf_order_id = run.id
     try:
         run.step(Step.VALIDATION, steps.validation)
         run.step(Step.SF_STATUS_UPDATE, steps.sf_status_update)

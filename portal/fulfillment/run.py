@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from portal import logs
 from portal.domain.model import (
     CustomerStatus,
     ErrorCode,
@@ -50,6 +51,10 @@ SERVICE_MAY_FOLLOW = 60.0
 TELL_AGAIN = 60.0
 
 
+#: Calls kept with one step; a step makes a few.
+MOST_CALLS = 12
+
+
 class WaitUntil(PortalError):
     """The order can go on at a later moment only; nothing has failed. `until`: seconds since 1970.
 
@@ -76,6 +81,7 @@ class RunContext:
     whmcs_slot: Callable[[], AbstractContextManager[None]]  # one of WHMCS_MAX_IN_FLIGHT; held again it costs nothing
     fault_point: Callable[[str], None]  # where a crash test may stop this process; does nothing in production
     known_products: dict[str, tuple[float, WhmcsProduct]] = field(default_factory=dict)  # product id → when read, what
+    span: Callable[[Fulfillment], AbstractContextManager[object]] = lambda _row: nullcontext()  # around each run
 
 
 class Run:
@@ -106,6 +112,7 @@ class Run:
         self.salesforce_written_at = row.salesforce_written_at
         self._step_id: int | None = None
         self._pending: list[Callable[[Connection], None]] = []
+        self._calls: list[JsonObject] = []  # what the present step has sent and been answered
 
     # --- steps ---
 
@@ -117,16 +124,26 @@ class Run:
         if step in self._done:
             return
         self.current = step
+        logs.bind(step=step.value)
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
         begun = self.context.now()
         self.later(lambda c: self._begin_step(c, step, now=begun))
         if step is Step.VALIDATION:
             self.flush()  # the other steps write before they ask anybody: their intent goes with it
         self.context.fault_point(f"{step.value}:begun")
-        detail = do(self)
+        detail = do(self) | self._calls_made()
         self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
         ended = self.context.now()
         self.later(lambda c: self._end_step(c, StepState.DONE, detail, now=ended))
+
+    def called(self, action: str, sent: JsonObject, answered: JsonObject | UpstreamError) -> None:
+        """Keep with the step, for operators, what was sent and answered: ids and words without anybody's data."""
+        answer = {"error": str(answered)[:255]} if isinstance(answered, UpstreamError) else answered
+        self._calls.append({"call": action, "sent": sent, "answered": answer})
+
+    def _calls_made(self) -> JsonObject:
+        made, self._calls = self._calls[-MOST_CALLS:], []
+        return {"calls": made} if made else {}
 
     def _begin_step(self, connection: Connection, step: Step, *, now: float) -> None:
         self._step_id = runs.begin_step(connection, self.id, self.attempt, self.lease.fence, step, now=now)
@@ -266,7 +283,7 @@ class Run:
         return now + self.context.settings.whmcs_audit_schedule[0]
 
     def _close_step(self, state: StepState, code: ErrorCode | None, message: str) -> None:
-        detail = {"error": message[:255]} | ({"code": code.value} if code else {})
+        detail = {"error": message[:255]} | ({"code": code.value} if code else {}) | self._calls_made()
         now = self.context.now()
         self.later(lambda c: self._end_step(c, state, detail, now=now))
 
@@ -315,6 +332,7 @@ class Run:
         try:
             self.context.salesforce.update_order(self.id, fields)
         except UpstreamError as error:
+            self.called("update Order", fields, error)
             log.error("Failed to update order status in Salesforce", extra=extra | {"error": str(error)})
             now, text, code = self.context.now(), str(error), error.code
             due_at, refused = now + (error.retry_after or 2.0), error.refused
@@ -322,9 +340,10 @@ class Run:
                 lambda c: outbox.again(c, message_id, now=now, due_at=due_at, error=text, code=code, refused=refused)
             )
             return False
+        self.called("update Order", fields, {"taken": True})
         log.info("Order status updated in Salesforce", extra=extra)
         self.salesforce_status = status
-        self.later(lambda c: outbox.sent(c, message_id, now=self.context.now()))
+        self.later(lambda c: outbox.sent(c, message_id, now=self.context.now(), told=fields))
         self.later(lambda c: fulfillments.note_salesforce_status(c, self.id, self.attempt, status))
         return True
 

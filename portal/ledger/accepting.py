@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from portal.domain.model import JsonObject
 from portal.errors import PortalError
 from portal.ledger import deliveries, fulfillments
 from portal.ledger.fulfillments import Fulfillment
@@ -33,6 +34,7 @@ class Delivery:
     nonce_seconds: float  # for which the nonce must be remembered
     requested_at: float  # the signed moment
     requested_by: str | None = None
+    origin: JsonObject | None = None  # of the request, for logs and traces
     resync_at: float | None = None  # when to tell Salesforce the order's state once more; None: needn't be
 
 
@@ -71,6 +73,7 @@ def accept(connection: Connection, delivery: Delivery, *, now: float) -> Accepte
         now=now,
         requested_at=delivery.requested_at,
         requested_by=delivery.requested_by,
+        origin=delivery.origin,
         new_click=key.new,
     )
     if key.new:

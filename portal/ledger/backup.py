@@ -169,9 +169,9 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 def _check_sqlite(file: Path) -> None:
     """Raises BackupFailed unless the file is a whole ledger of this version or an older one."""
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
-            (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as copy:
+            (said,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+            (version,) = copy.execute("SELECT version_num FROM alembic_version").fetchone()
     except (sqlite3.Error, TypeError) as error:
         raise BackupFailed(f"{file} is damaged, or no ledger: {error}") from error
     if said != "ok":

@@ -6,7 +6,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -71,6 +71,7 @@ class Fulfillment:
     salesforce_written_at: float | None
     requested_at: float
     requested_by: str | None
+    origin: JsonObject | None
     created_at: float
     updated_at: float
     finished_at: float | None
@@ -106,6 +107,7 @@ class Fulfillment:
         )
 
 
+_NOTHING = dict.fromkeys(f.name for f in fields(Fulfillment))
 COLUMNS = tuple(fulfillments.c[f.name] for f in fields(Fulfillment))
 
 
@@ -131,6 +133,7 @@ def request_fulfillment(
     now: float,
     requested_at: float,
     requested_by: str | None = None,
+    origin: JsonObject | None = None,
     new_click: bool = True,
 ) -> Fulfillment:
     """Make sure the order has a fulfillment, and return it.
@@ -138,16 +141,18 @@ def request_fulfillment(
     The first request inserts it. A new click on a Failed one starts a new attempt, which resumes what was begun, and
     so it does on one that needs a decision before anything was sent to WHMCS: what was wrong may be mended. One that
     waits is tried at once, with all its tries before it. Anything else is returned as it is.
-    `requested_at`: the signed moment.
+    `requested_at`: the signed moment. origin: which click it is, for logs and traces; nothing depends on it.
     """
     row = get(connection, sf_order_id)
     if row is None:
-        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by)
+        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin)
         row = get(connection, sf_order_id)
         assert row is not None
         return row
     if new_click and (row.state == State.FAILED or row.undecided_before_whmcs):
-        return start_again(connection, row, now=now, requested_at=requested_at, requested_by=requested_by)
+        return start_again(
+            connection, row, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin
+        )
     if new_click and hurry(connection, sf_order_id, now=now):
         return get(connection, sf_order_id) or row
     return row
@@ -197,29 +202,17 @@ def _insert(
     now: float,
     requested_at: float,
     requested_by: str | None,
+    origin: JsonObject | None = None,
     history_complete: bool = True,
 ) -> None:
-    values = {
-        "sf_order_id": sf_order_id,
-        "state": State.QUEUED,
-        "attempt": 1,
-        "tries": 0,
-        "due_at": now,
-        "fence": 0,
-        "history_complete": history_complete and installation.history_complete(connection),
-        "duplicate_possible": False,
-        "add_attempts": 0,
-        "add_open": False,
-        "accept_attempts": 0,
-        "accept_open": False,
-        "active": False,
-        "audits": 0,
-        "service_ids": [],
-        "requested_at": requested_at,
-        "requested_by": requested_by,
-        "created_at": now,
-        "updated_at": now,
-    }
+    values = new_row(
+        sf_order_id,
+        now=now,
+        requested_at=requested_at,
+        requested_by=requested_by,
+        origin=origin,
+        history_complete=history_complete and installation.history_complete(connection),
+    )
     inserted = connection.execute(
         insert(connection, fulfillments)
         .values(values)
@@ -231,12 +224,53 @@ def _insert(
     show(connection, sf_order_id, State.QUEUED, now=now)
 
 
+def new_row(
+    sf_order_id: str,
+    *,
+    now: float,
+    requested_at: float,
+    requested_by: str | None,
+    history_complete: bool,
+    origin: JsonObject | None = None,
+) -> dict[str, Any]:
+    """The columns of an order that was never asked for before; what isn't here is its column's default."""
+    return {
+        "sf_order_id": sf_order_id,
+        "state": State.QUEUED,
+        "attempt": 1,
+        "tries": 0,
+        "due_at": now,
+        "fence": 0,
+        "history_complete": history_complete,
+        "duplicate_possible": False,
+        "add_attempts": 0,
+        "add_open": False,
+        "accept_attempts": 0,
+        "accept_open": False,
+        "active": False,
+        "confirmed": False,
+        "hints": 0,
+        "audits": 0,
+        "service_ids": [],
+        "requested_at": requested_at,
+        "requested_by": requested_by,
+        "origin": origin,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
+    """What reading a `new_row` back would give."""
+    return Fulfillment(**{**_NOTHING, **row})
+
+
 def show(
     connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: ErrorCode | None = None
 ) -> None:
     """Let the customer see the state a fulfillment has come to, in the transaction that brought it there.
 
-    The one place where `orders.status` follows `fulfillments.state`.
+    `orders.status` follows `fulfillments.state` here and, for many at once, in portal.ledger.acceptor.
     """
     orders.set_status(connection, sf_order_id, customer_status(state), now=now, error_code=error_code)
 
@@ -248,6 +282,7 @@ def start_again(
     now: float,
     requested_at: float | None = None,
     requested_by: str | None = None,
+    origin: JsonObject | None = None,
     **changes: Any,
 ) -> Fulfillment:
     """A new attempt of a finished fulfillment: it resumes at what the ledger knows, never from nothing.
@@ -274,6 +309,7 @@ def start_again(
             salesforce_status=None,  # what it shows since this click isn't known yet
             requested_at=now if requested_at is None else requested_at,
             requested_by=requested_by,
+            origin=origin,
             updated_at=now,
             finished_at=None,
             handled_at=None,

@@ -14,10 +14,13 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
 from portal.ledger import deliveries, events, hourly, operator_sessions, payment_hints, sessions, workers
+from portal.ledger import outbox as outbox_messages
 from portal.ledger.schema import events as events_table
 from portal.ledger.schema import fulfillments, outbox, steps
 
 DEAD_WORKERS_KEPT: Final = 86_400.0  # seconds
+#: Seconds; anybody may have asked for one, with anybody's address.
+SIGN_IN_LINKS_KEPT: Final = 86_400.0
 #: Rows of one table that one transaction looks at: a few milliseconds, so that no delivery waits for long.
 BATCH: Final = 500
 
@@ -81,6 +84,7 @@ class Round:
             sessions.forget_expired(connection, now=now, limit=BATCH),
             payment_hints.forget_old(connection, now=now, limit=BATCH),
             operator_sessions.forget_expired(connection, now=now, limit=BATCH),
+            outbox_messages.forget_sign_in_links(connection, before=now - SIGN_IN_LINKS_KEPT, limit=BATCH),
         ]
         for kind in ("fulfill", "relay", "sweep"):
             counts.append(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import CustomerStatus, SalesforceOrder, State, customer_status
-from portal.ledger import orders
+from portal.ledger import accounts, orders
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments
 from portal.ledger.schema import orders as orders_table
@@ -61,6 +61,10 @@ def sync(
         }
         seen |= {"currency": snapshot.currency} if snapshot.currency else {}
         seen |= {"email": snapshot.email} if snapshot.email else {}
+        began = known.created_at if known is not None else now if created_at is None else created_at
+        forgotten = accounts.forgotten_at(connection, snapshot.account_id)
+        if forgotten is not None and began <= forgotten:
+            seen |= {"email": None, "items": [accounts.nameless(item) for item in seen["items"]]}
         seen |= {"created_at": created_at} if created_at is not None else {}
     if status is not None and (known is None or _may_tell(connection, known, status)):
         seen |= {"status": status.value, "error_code": reason}
@@ -70,7 +74,9 @@ def sync(
         update = orders_table.update().where(orders_table.c.reference == known.reference)
         if "status" in seen:  # told only as long as nobody has told anything else meanwhile
             update = update.where(orders_table.c.status == known.status.value)
-        connection.execute(update.values(updated_at=now, **seen))
+        changed = connection.execute(update.values(updated_at=now, **seen)).rowcount
+        if changed and seen.get("status") == CustomerStatus.CANCELLED.value != known.status.value:
+            orders.put_cancelled_mail(connection, snapshot.id, now=now)
         if "items" in seen and seen["items"] != known.items:
             orders.index_domains(connection, known.reference, seen["items"])
 

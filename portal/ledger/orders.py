@@ -68,6 +68,7 @@ class Order:
     error_code: str | None
     created_at: float
     updated_at: float
+    withdrawal_asked_at: float | None = None
 
     @property
     def final(self) -> bool:
@@ -291,6 +292,8 @@ def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
         )
         .values(**values)
     ).rowcount
+    if changed:
+        put_mail(connection, order, "withdrawn", now=now, withdrawn_at=now)
     if changed and order.sf_order_id is not None:
         _tell_salesforce_cancelled(connection, order.sf_order_id, now=now)
     return bool(changed)
@@ -339,6 +342,19 @@ def set_status(
         put_mail(connection, order, template, now=now)
 
 
+def set_status_of_all(
+    connection: Connection, sf_order_ids: Sequence[str], status: CustomerStatus, *, now: float
+) -> None:
+    """As `set_status` for each of them, for a status that no e-mail goes with, other than Provisioned."""
+    assert status is not CustomerStatus.PROVISIONED
+    assert (status, None) not in _MAILS
+    connection.execute(
+        orders.update()
+        .where(orders.c.sf_order_id.in_(sf_order_ids), orders.c.status != CustomerStatus.CANCELLED.value)
+        .values(status=status.value, error_code=None, updated_at=now)
+    )
+
+
 def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:
     """A provisioned order was cancelled in WHMCS; False when the customer knows already, or nobody has the order."""
     done = connection.execute(
@@ -346,6 +362,8 @@ def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: flo
         .where(orders.c.sf_order_id == sf_order_id, orders.c.status != CustomerStatus.CANCELLED.value)
         .values(status=CustomerStatus.CANCELLED.value, updated_at=now)
     )
+    if done.rowcount:
+        put_cancelled_mail(connection, sf_order_id, now=now)
     return done.rowcount == 1
 
 
@@ -364,8 +382,18 @@ def set_live_again(connection: Connection, sf_order_id: str, *, now: float) -> b
     return done.rowcount == 1
 
 
-def put_mail(connection: Connection, order: Order, template: str, *, now: float) -> None:
-    """Queue one of an order's e-mails, once for each template; nothing where nobody's address is known."""
+def put_cancelled_mail(connection: Connection, sf_order_id: str, *, now: float) -> None:
+    """Queue what tells that an order was rejected in review or cancelled later; nothing where its customer withdrew."""
+    order = by_sf_order_id(connection, sf_order_id)
+    if order is not None and order.status is CustomerStatus.CANCELLED and order.error_code != WITHDRAWN:
+        put_mail(connection, order, "rejected" if order.error_code == UNWANTED else "cancelled", now=now)
+
+
+def put_mail(connection: Connection, order: Order, template: str, *, now: float, **more: object) -> None:
+    """Queue one of an order's e-mails, once for each template; nothing where nobody's address is known.
+
+    `more`: what else its template shows.
+    """
     if not order.email:
         return
     outbox.put(
@@ -381,6 +409,7 @@ def put_mail(connection: Connection, order: Order, template: str, *, now: float)
                 "items": order.items,
                 "currency": order.currency,
                 "total": order.total,
+                **more,
             },
             "message_id": f"{order.reference}.{template}".lower(),
         },

@@ -132,9 +132,11 @@ def claim(connection: Connection, message_id: int, worker_id: str, *, now: float
     return done.rowcount == 1
 
 
-def sent(connection: Connection, message_id: int, *, now: float) -> None:
-    """The other side took it."""
-    values = {"state": "sent", "sent_at": now, "error": None, "claimed_by": None, "claimed_until": None}
+def sent(connection: Connection, message_id: int, *, now: float, told: dict[str, Any] | None = None) -> None:
+    """The other side took it. told: the fields it took, where they weren't known before: kept to be seen."""
+    values: dict[str, Any] = {"state": "sent", "sent_at": now, "error": None, "claimed_by": None, "claimed_until": None}
+    if told is not None:
+        values["payload"] = {"told": told}
     kind = _settle(connection, message_id, **values)
     if kind is not None:
         counters.add(connection, totals.SENT, kind)
@@ -239,3 +241,12 @@ def release(connection: Connection, worker_id: str, kind: str, message_ids: list
         .where(_O.id.in_(message_ids), _O.claimed_by == worker_id, _O.kind == kind)
         .values(claimed_by=None, claimed_until=None)
     )
+
+
+def forget_sign_in_links(connection: Connection, *, before: float, limit: int) -> int:
+    """Delete sign-in mails that were sent, or given up, and were due before that moment; returns how many."""
+    count = 0
+    for state in ("sent", "dead"):
+        old = sa.select(_O.id).where(_O.kind == SIGN_IN, _O.state == state, _O.due_at < before).limit(limit)
+        count += connection.execute(sa.delete(outbox).where(_O.id.in_(old))).rowcount
+    return count

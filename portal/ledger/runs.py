@@ -205,6 +205,12 @@ def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[st
     return set(connection.execute(query).scalars())
 
 
+def begun(connection: Connection, sf_order_id: str, attempt: int) -> bool:
+    """Whether any step of this attempt was ever begun."""
+    query = sa.select(steps.c.id).where(steps.c.sf_order_id == sf_order_id, steps.c.attempt == attempt)
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
     """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
     query = (

@@ -98,6 +98,7 @@ fulfillments = sa.Table(
     sa.Column("salesforce_written_at", Moment),  # the latest Last_Provisioning_At__c that we may have written
     sa.Column("requested_at", Moment, nullable=False),  # the signed timestamp of the click
     sa.Column("requested_by", sa.String(120)),
+    sa.Column("origin", sa.JSON),  # of the present attempt: requestId and idempotencyKey of its click, traceparent
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
     sa.Column("finished_at", Moment),
@@ -298,6 +299,7 @@ sessions = sa.Table(
 )
 sa.Index("ix_sessions_email", sessions.c.email)
 sa.Index("ix_sessions_expires_at", sessions.c.expires_at)
+sa.Index("ix_sessions_account_id", sessions.c.account_id)
 
 used_links = sa.Table(
     "used_links",

@@ -125,14 +125,6 @@ def oldest(connection: Connection, state: State, *, limit: int) -> list[Listed]:
     return [_listed(row) for row in connection.execute(query)]
 
 
-def count_up_to(connection: Connection, state: State, *, most: int) -> int:
-    """How many fulfillments are in a state; `most` + 1 where there are more than `most`, which aren't counted."""
-    beyond = sa.select(_F.sf_order_id).where(_F.state == state).limit(1).offset(most)
-    if connection.execute(beyond).first() is not None:
-        return most + 1
-    return int(connection.execute(sa.select(sa.func.count()).where(_F.state == state)).scalar_one())
-
-
 # --- what a person quotes ------------------------------------------------------------------------------------
 
 

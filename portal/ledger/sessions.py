@@ -13,6 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from portal.ledger.schema import account_languages, sessions, used_links
 
+#: A sign-in button pressed twice: the first press' answer, and the cookie in it, may be lost.
+AGAIN_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Session:
@@ -84,19 +87,29 @@ def end_all(connection: Connection, *, now: float) -> None:
     connection.execute(sessions.delete().where(sessions.c.expires_at > now))
 
 
-def use_link(connection: Connection, link_id: str, *, now: float, expires_at: float) -> bool:
-    """Note that a sign-in link is used; False when it was before (of two at once, one wins)."""
+def use_link(
+    connection: Connection, link_id: str, *, now: float, expires_at: float, browser: str | None = None
+) -> bool:
+    """Note that a sign-in link is used; False when it was before (of two at once, one wins).
+
+    browser: what this one is known by; the one that used the link may do so again for AGAIN_SECONDS.
+    """
     try:
         with connection.begin_nested():
-            connection.execute(used_links.insert().values(id=link_id, used_at=now, expires_at=expires_at))
+            values = {"id": link_id, "used_at": now, "expires_at": expires_at, "browser": browser}
+            connection.execute(used_links.insert().values(**values))
     except IntegrityError:
-        return False
+        return not link_used(connection, link_id, now=now, browser=browser)
     return True
 
 
-def link_used(connection: Connection, link_id: str) -> bool:
-    """Whether a sign-in link has been used."""
-    return connection.execute(sa.select(used_links.c.id).where(used_links.c.id == link_id)).first() is not None
+def link_used(connection: Connection, link_id: str, *, now: float, browser: str | None = None) -> bool:
+    """Whether a sign-in link has been used, and this browser didn't just do so itself."""
+    query = sa.select(used_links.c.browser, used_links.c.used_at).where(used_links.c.id == link_id)
+    row = connection.execute(query).first()
+    if row is None:
+        return False
+    return browser is None or row.browser != browser or now - row.used_at > AGAIN_SECONDS
 
 
 def forget_expired(connection: Connection, *, now: float, limit: int) -> int:

@@ -18,14 +18,27 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from portal.domain.names import to_shown
 from portal.settings import Settings
 from portal.web import theme
-from portal.web.formatting import cycle_words, line_total, money, recurring, review_time
+from portal.web.formatting import cycle_words, day_and_time, line_total, money, recurring, review_time
 from portal.web.languages import ENGLISH, current, direction, gettext, language_of, ngettext, speaking
 from portal.web.signing import Links
 
 TEMPLATES: Final = Path(__file__).resolve().parents[2] / "templates" / "mail"
 
 #: Templates whose reader gets a link to the order they are about.
-_WITH_ORDER_LINK: Final = frozenset({"received", "provisioned", "needs_you", "order_link"})
+_WITH_ORDER_LINK: Final = frozenset(
+    {
+        "received",
+        "provisioned",
+        "needs_you",
+        "order_link",
+        "withdrawn",
+        "rejected",
+        "cancelled",
+        "withdrawal_received",
+    }
+)
+#: Read by the merchant's people: English.
+FOR_THE_MERCHANT: Final = frozenset({"withdrawal_asked", "operator_sign_in"})
 
 
 class Composer:
@@ -51,6 +64,7 @@ class Composer:
             "recurring": recurring,
             "line_total": line_total,
             "shown": to_shown,
+            "moment": day_and_time,
         }
 
     def compose(self, payload: Mapping[str, Any], *, now: float, language: str = ENGLISH) -> EmailMessage:
@@ -76,7 +90,7 @@ class Composer:
             context["order_url"] = self._links.order(
                 reference=context["reference"], account_id=str(payload["account_id"]), now=now
             )
-        with speaking(language):
+        with speaking(ENGLISH if template in FOR_THE_MERCHANT else language):
             subject, body, html = self._written(template, context)
             spoken = language_of(current())
         message = EmailMessage()

@@ -203,6 +203,9 @@ class Settings:
     security_alert_cooldown_seconds: int = setting(kind.whole(0, 86_400), 900, doc="pause between two digests")
     metrics_allowlist: tuple[IpNetwork, ...] = setting(kind.networks, (), doc="addresses that may read /metrics")
     metrics_token: str | None = setting(kind.text, secret=True, doc="bearer token that may read /metrics")
+    otel_exporter_otlp_endpoint: str | None = setting(
+        addresses.web_url, doc="an OpenTelemetry collector that takes OTLP over HTTP (`http://…:4318`): gets traces"
+    )
     retention_days: int = setting(
         kind.whole(1, 36_500),
         400,
@@ -319,6 +322,8 @@ class Settings:
                 "SF_PRIVATE_KEY_PATH must name an unencrypted RSA private key in PEM form, which this file isn't: "
                 f"{self.sf_private_key_path}"
             )
+        if self.otel_exporter_otlp_endpoint and not checks.installed("opentelemetry.exporter.otlp.proto.http"):
+            faults.append("OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-traces.txt: install them")
         if len(self.portal_pricebook_id) not in (15, 18) or not self.portal_pricebook_id.isalnum():
             faults.append("PORTAL_PRICEBOOK_ID must be a Salesforce id of 15 or 18 characters")
         if not re.fullmatch(r"[0-9]{2,3}\.0", self.sf_api_version):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -74,3 +75,11 @@ def half_alerting(environ: Mapping[str, str], *, told: bool, mail: bool) -> list
             if environ.get(name)
         ]
     return faults
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be imported here; imports nothing but its parents."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

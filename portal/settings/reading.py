@@ -30,7 +30,7 @@ def almost(environ: Mapping[str, str], declared: Iterable[Field[Any]], others: I
         known |= dict.fromkeys(names, not any(environ.get(name) for name in names))
     unset = [name for name, missing in known.items() if missing]
     faults = []
-    for name in sorted(set(environ) - set(known)):
+    for name in sorted(each for each in set(environ) - set(known) if not each.startswith("OTEL_")):  # its library's own
         meant = difflib.get_close_matches(name, unset, n=1, cutoff=0.85)
         meant = meant or [each for each in unset if two_slips_apart(name, each)]
         if meant:

@@ -1,4 +1,4 @@
-"""gunicorn's logs without the tokens of mailed links: they stand in the path, and whoever has one is let in.
+"""gunicorn's logs in the format of all others, without the tokens of mailed links: whoever has one is let in.
 
 Sign-in links and order links keep their first part, which says what was asked for; the rest isn't written anywhere: not
 into the access log, whatever its format, nor into the error log's sentences about malformed requests.
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gunicorn.glogging import Logger as GunicornLogger
 
+from portal.logs import formatter
 from portal.web.signing import ORDER_PATH, SIGN_IN_PATH
 
 _LINK = re.compile(f"({re.escape(SIGN_IN_PATH)}|{re.escape(ORDER_PATH)})[^\\s\"'<>]+")
@@ -27,8 +28,12 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's own, with the tokens left out."""
 
     def setup(self, cfg: Any) -> None:
-        """Also the error log's lines go through the filter."""
+        """Every line is formatted as the portal's own, and the error log's go through the filter, too."""
         super().setup(cfg)
+        for each in (self.error_log, self.access_log):
+            for handler in each.handlers:
+                if isinstance(handler, logging.StreamHandler):
+                    handler.setFormatter(formatter(handler.stream))
         if not any(isinstance(each, _WithoutTokens) for each in self.error_log.filters):
             self.error_log.addFilter(_WithoutTokens())
 

@@ -25,7 +25,7 @@ from gunicorn import util
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from portal.web.context import portal_of
 from portal.web.incoming import Incoming
@@ -39,6 +39,11 @@ _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 256 * 1024
 _SEND_TIMEOUT: Final = struct.pack("@ll", 10, 0)  # a struct timeval: a reader who stalls gives its thread back
 _ACCEPT_AT_ONCE: Final = 64
+#: So long a stopping worker goes on taking connections: those whose handshake was under way when it began to stop.
+_DRAIN_SECONDS: Final = 0.25
+#: So long a stopping worker keeps an idle connection, if its client does: a proxy may be sending a request on it just
+#: now, and is told to close it with the answer. nginx closes them itself after 10 s (deploy/nginx).
+_IDLE_SECONDS: Final = 12.0
 
 #: Header fields that mean one thing or nothing: two of them are no list.
 _ONCE: Final = frozenset({"AUTHORIZATION", "CONTENT-LENGTH", "CONTENT-TYPE", "HOST", "IDEMPOTENCY-KEY"})
@@ -53,6 +58,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.incoming = Incoming()
         self.deadline = 0.0
         self.lingering = False
+        self.answered = False  # a request of it: a proxy may keep it for its next
         self.drained = 0
         # gunicorn's own first steps (waiting for data, TLS, protocol negotiation) don't apply.
         self.initialized = self.data_ready = True
@@ -128,6 +134,21 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._expect(conn, REQUEST_SECONDS)
             self._readable(conn, conn.sock)
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Take connections or not. At the end: take those that the kernel has let in, then close the socket at once, so
+        that nobody is let in who would be reset when this process ends (portal.web.listening).
+        """
+        if not enabled and not self.alive:
+            deadline = time.monotonic() + _DRAIN_SECONDS
+            while (left := deadline - time.monotonic()) > 0:
+                self.wait_for_and_dispatch_events(left)
+            for listener in self.sockets:
+                self.accept(listener)
+        super().set_accept_enabled(enabled)
+        if not enabled and not self.alive:
+            for listener in self.sockets:
+                listener.close()
+
     def _expect(self, conn: Connection, seconds: float) -> None:
         """Wait for a connection's next bytes, in the loop."""
         conn.sock.setblocking(False)
@@ -194,6 +215,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         if not again:
             self._linger(conn)
             return
+        conn.answered = True
         conn.incoming = Incoming(conn.parser.unreader.take_buffered())
         self._expect(conn, REQUEST_SECONDS if conn.incoming.data else self.cfg.keepalive)
         if conn.incoming.data:
@@ -226,9 +248,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         """gthread's second list of waiting connections isn't used."""
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """No connection waits longer than until then (seconds of time.monotonic)."""
+        """No connection waits longer than until `deadline` (seconds of time.monotonic): an idle one that a proxy keeps
+        has a little longer (_IDLE_SECONDS).
+        """
+        idle = deadline - STOP_KEEPALIVE_LINGER + _IDLE_SECONDS
         for conn in self.incomplete.values():
-            conn.deadline = min(conn.deadline, deadline)
+            kept = conn.answered and not conn.incoming.data and not conn.lingering
+            conn.deadline = min(conn.deadline, idle if kept else deadline)
 
     # --- the threads' side ---------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def build(services: Services, lifecycle: Lifecycle) -> Receivers:
     """What the receivers keep in one application; connects to nothing yet."""
+    from portal.ledger.acceptor import Acceptor
+    from portal.queue.dispatcher import Dispatcher
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
     from portal.webhooks.receivers import Receivers
@@ -28,12 +30,15 @@ def build(services: Services, lifecycle: Lifecycle) -> Receivers:
     security = SecurityEvents(services.ledger, settings, clock=services.now)
     lifecycle.on_stop(waiting.stop)
     lifecycle.on_end(security.close)
+    lifecycle.on_end(services.traces.close)
     nonces = Nonces(
         services.redis,
         tolerance=settings.webhook_timestamp_tolerance / 1000,
         memory_fallback=not settings.production,
     )
-    return Receivers(Limits(settings, services.redis), nonces, waiting, security)
+    dispatcher = Dispatcher(services.jobs)
+    lifecycle.on_end(dispatcher.close)
+    return Receivers(Limits(settings, services.redis), nonces, waiting, security, Acceptor(services.ledger), dispatcher)
 
 
 def register(app: Flask) -> None:

@@ -10,6 +10,8 @@ from typing import Final, NoReturn, cast
 from flask import Response, g, request
 from flask_limiter import RateLimitExceeded
 
+from portal.ledger.acceptor import Acceptor
+from portal.queue.dispatcher import Dispatcher
 from portal.settings import Settings
 from portal.web.client_address import IpNetwork, allowed
 from portal.web.context import client_address, part, services
@@ -32,6 +34,8 @@ class Receivers:
     nonces: Nonces
     waiting: Waiting
     security: SecurityEvents
+    acceptor: Acceptor
+    dispatcher: Dispatcher
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,14 @@ def authentic(receiver: Receiver, secret: Secret) -> None:
     here().security.matched(receiver.name, secret)
 
 
-def enqueue(sf_order_id: str) -> None:
-    """Have a worker take the order up now. Failing to loses nothing: the ledger has it, and the sweep finds it."""
+def enqueue(sf_order_id: str, *, at_once: bool = True) -> None:
+    """Have a worker take the order up now. Failing to loses nothing: the ledger has it, and the sweep finds it.
+
+    at_once: before this returns, for whoever waits for the outcome; else a moment later, together with others.
+    """
+    if not at_once:
+        here().dispatcher.send_soon(sf_order_id)
+        return
     try:
         services().jobs.send(sf_order_id)
     except Exception as error:

@@ -18,9 +18,10 @@ from typing import Any, Final, NoReturn
 from flask import Blueprint, Response, request
 from flask_limiter import RateLimitExceeded
 
+from portal import logs
 from portal.domain.model import ErrorCode, State
 from portal.ledger import deliveries, fulfillments, outbox
-from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, accept, find_accepted
+from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, find_accepted
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import public_path, services
@@ -35,6 +36,9 @@ blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receive
 
 #: The guide's own Apex writes Failed over our outcome on any answer but 200: so many seconds later we say it once more.
 CORRECTION_SECONDS: Final = 5.0
+
+#: A resync that is planned for so many seconds earlier or later needn't be moved.
+_ABOUT_SECONDS: Final = 1.0
 
 _PREFERENCE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*"?([^",;]*)"?)?\s*(?:;.*)?', re.ASCII)
 
@@ -81,19 +85,16 @@ def fulfill(sf_order_id: str) -> Response:
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
 
-    with portal.ledger.read() as connection:
-        key = deliveries.key_of(connection, call.idempotency_key, now=now)
-    if key is not None and key.sf_order_id != call.sf_order_id:
-        _key_reused()
-
-    with receivers.here().waiting.waiter(call.sf_order_id) as waiter:  # before the commit: no wake-up is missed
-        accepted = _accept(call, preference, now=now)
+    with (
+        portal.traces.delivery(call.sf_order_id) as traceparent,
+        receivers.here().waiting.waiter(call.sf_order_id) as waiter,  # before the commit: no wake-up is missed
+    ):
+        logs.bind(sfOrderId=call.sf_order_id, idempotencyKey=call.idempotency_key)
+        accepted = _accept(call, preference, traceparent, now=now)
         key, row = accepted.key, accepted.row
         log.info(
             "Salesforce order fulfillment request received",
             extra={
-                "sfOrderId": call.sf_order_id,
-                "idempotencyKey": call.idempotency_key,
                 "attempt": row.attempt,
                 "state": row.state,
                 "again": not key.new,
@@ -101,14 +102,14 @@ def fulfill(sf_order_id: str) -> Response:
         )
         if key.answer_status is not None and key.answer_body is not None:
             answer = Answer(key.answer_status, key.answer_body, True)
-            _conclude(call, accepted, answer)
+            _conclude(call, accepted, answer, preference, now=now)
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.enqueued_at is None:
-            receivers.enqueue(call.sf_order_id)
+            receivers.enqueue(call.sf_order_id, at_once=preference.seconds > 0)
         if waiter is not None and not row.finished and preference.seconds > 0:
             row = waiter.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
-    _conclude(call, accepted, answer)
+    _conclude(call, accepted, answer, preference, now=now)
     return _respond(call, answer, preference)
 
 
@@ -180,13 +181,16 @@ def _verified(path_id: str, *, now: float) -> FulfillCall:
     return verdict
 
 
-def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepted:
+def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, *, now: float) -> Accepted:
     """Nonce, key and fulfillment into the ledger, all or nothing.
 
     Raises Problem, LedgerUnavailable where nothing was accepted, CommitUnknown where that can't be told.
     """
     portal = services()
     store = receivers.here().nonces
+    origin = {"requestId": logs.bound_now().get("requestId"), "idempotencyKey": call.idempotency_key}
+    if traceparent is not None:
+        origin["traceparent"] = traceparent
     delivery = Delivery(
         sf_order_id=call.sf_order_id,
         idempotency_key=call.idempotency_key,
@@ -194,14 +198,14 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
         nonce_seconds=nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000),
         requested_at=call.sent_at,
         requested_by=call.requested_by,
+        origin=origin,
         # Planned before the answer, because this process may die before it gives one.
-        resync_at=None if preference.asynchronous else now + preference.seconds + CORRECTION_SECONDS,
+        resync_at=None if preference.asynchronous else _planned_resync(preference, now=now),
     )
     if not store.claim(delivery.nonce_id):
-        receivers.nonce_used(receivers.SALESFORCE)
+        _refuse_used_nonce(call, now=now)
     try:
-        with portal.ledger.write() as connection:
-            return accept(connection, delivery, now=now)
+        return receivers.here().acceptor.accept(delivery, now=now)
     except NonceUsed:
         receivers.nonce_used(receivers.SALESFORCE)
     except CommitUnknown as unknown:
@@ -217,6 +221,15 @@ def _accept(call: FulfillCall, preference: Preference, *, now: float) -> Accepte
         raise
 
 
+def _refuse_used_nonce(call: FulfillCall, *, now: float) -> NoReturn:
+    """A key of another order is what is wrong first: who sends the same again is told the same again."""
+    with services().ledger.read() as connection:
+        key = deliveries.key_of(connection, call.idempotency_key, now=now)
+    if key is not None and key.sf_order_id != call.sf_order_id:
+        _key_reused()
+    receivers.nonce_used(receivers.SALESFORCE)
+
+
 def _what_became_of(delivery: Delivery, unknown: CommitUnknown) -> Accepted | None:
     """Whether a delivery whose commit was lost is in the ledger. Raises `unknown` where that can't be asked either."""
     portal = services()
@@ -227,15 +240,22 @@ def _what_became_of(delivery: Delivery, unknown: CommitUnknown) -> Accepted | No
         raise unknown from None
 
 
-def _conclude(call: FulfillCall, accepted: Accepted, answer: Answer) -> None:
+def _planned_resync(preference: Preference, *, now: float) -> float:
+    return now + preference.seconds + CORRECTION_SECONDS
+
+
+def _conclude(call: FulfillCall, accepted: Accepted, answer: Answer, preference: Preference, *, now: float) -> None:
     """Keep a final answer, and see to it that what the sender makes of any answer but 200 is put right.
 
     The order is accepted by now, and the answer says so, whether the ledger can still be written to or not: the resync
-    that was planned with the acceptance is sent all the same, and the same key is answered from the order's state.
+    that was planned with the acceptance is sent all the same, and the same key is answered from the order's state. A
+    resync that comes about when it should is left as it is. now: when the request came.
     """
     portal = services()
     keep = answer.final and accepted.key.answer_status is None
-    if not keep and accepted.resync is None:
+    resync_at = portal.now() + CORRECTION_SECONDS
+    as_planned = answer.status != 200 and abs(resync_at - _planned_resync(preference, now=now)) < _ABOUT_SECONDS
+    if not keep and (accepted.resync is None or as_planned):
         return
     try:
         with portal.ledger.write() as connection:
@@ -244,7 +264,7 @@ def _conclude(call: FulfillCall, accepted: Accepted, answer: Answer) -> None:
             if accepted.resync is not None and answer.status == 200:
                 outbox.drop(connection, accepted.resync, now=portal.now())
             elif accepted.resync is not None:
-                outbox.put_off(connection, accepted.resync, due_at=portal.now() + CORRECTION_SECONDS)
+                outbox.put_off(connection, accepted.resync, due_at=resync_at)
     except (LedgerUnavailable, CommitUnknown) as error:
         log.warning("An answer couldn't be kept", extra={"sfOrderId": call.sf_order_id, "error": str(error)})
 

@@ -68,6 +68,7 @@ class Pages:
                     esc(self._account_name(each)),
                     badge(each.get("Status")),
                     badge(each.get("Provisioning_Status__c")),
+                    esc(each.get("Portal_Reference__c")),
                     esc(each.get("WHMCS_Order_ID__c")),
                     esc(" – ".join(str(each[name]) for name in ERROR_FIELDS if each.get(name))),
                     f"{self.records.value('Order', each, 'TotalAmount'):.2f}",
@@ -75,7 +76,18 @@ class Pages:
                 ]
                 for each in records[: -SHOWN_ORDERS - 1 : -1]
             ]
-        headings = ["", "Order", "Account", "Status", "Provisioning", "WHMCS order", "Error", "Total", "Created"]
+        headings = [
+            "Select",
+            "Order",
+            "Account",
+            "Status",
+            "Provisioning",
+            "Reference",
+            "WHMCS order",
+            "Error",
+            "Total",
+            "Created",
+        ]
         body = table(headings, rows, "No orders yet: place one in the portal.")
         if rows:
             body = form_around("/provision", body, "Provision in WHMCS")

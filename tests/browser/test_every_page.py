@@ -112,6 +112,21 @@ def broken_address(tab: Tab, site: Site) -> None:
     tab.page.locator(".fault-summary").wait_for()
 
 
+def not_yet_paid(tab: Tab, site: Site) -> None:
+    """The review of an account without a payment method, with a domain that is in another open order."""
+    made = make_order(site.app, site.stack, customer="grace")
+    tab.context.clear_cookies()
+    session = make_session(site.app, site.stack, "grace")
+    tab.context.add_cookies([{"name": "portal_session", "value": session, "url": tab.portal}])
+    card = tab.go("/").page.locator(".product", has=tab.page.locator("input[name=domain]")).first
+    card.locator("input[name=domain]").fill(made.domain)
+    card.get_by_role("button").click()
+    tab.page.wait_for_url("**/basket")
+    tab.go("/checkout")
+    tab.page.locator("form:has(input[name=reviewed]) button").click()
+    tab.page.locator(".fault-summary").wait_for()
+
+
 def asked_for_link(tab: Tab, site: Site) -> None:
     tab.context.clear_cookies()
     tab.go("/sign-in")
@@ -199,7 +214,8 @@ def fragment(tab: Tab, site: Site) -> None:
 PAGES: dict[str, dict[str, Go]] = {
     "checkout.catalogue_page": {"catalogue": path("/"), "catalogue-fault": broken_line},
     "checkout.basket_page": {"basket-empty": path("/basket"), "basket": filled_basket, "basket-fault": broken_quantity},
-    "checkout.review": {"review": review},
+    "checkout.review": {"review": review, "review-asks": not_yet_paid},
+    "checkout.accessibility": {"accessibility-none": path("/accessibility")},
     "sign_in.ask": {"sign-in": signed_out("/sign-in"), "sign-in-fault": broken_address},
     "sign_in.sent": {"sign-in-sent": asked_for_link},
     "sign_in.open_link": {"sign-in-confirm": sign_in_link(0), "sign-in-link-over": sign_in_link(10_000)},
@@ -235,6 +251,7 @@ REFUSALS = {
     "order-link-sent",
     "stale-form",
     "not-found",
+    "accessibility-none",
 }
 
 

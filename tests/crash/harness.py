@@ -54,7 +54,7 @@ class CrashStack(Stack):
     ) -> None:
         more = {"DATABASE_URL": database_url} if database_url else {}
         super().__init__(folder, start=False, settings={**SETTINGS, **more, **(settings or {})})
-        self.database_url = database_url
+        self.database_url = self.settings.get("DATABASE_URL")  # perhaps the whole run's
         self._workers, self._sweeps, self._worker, self._web = workers, sweeps, tuple(worker), web
         self._local = threading.local()
 

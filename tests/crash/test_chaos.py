@@ -15,7 +15,13 @@ from tests.crash.plan import make_plan
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("orders", "seed", "database"), [(110, 1, "sqlite"), (30, 2, "postgresql")])
+@pytest.mark.parametrize(
+    ("orders", "seed", "database"),
+    [
+        pytest.param(110, 1, "sqlite", marks=pytest.mark.sqlite),
+        (30, 2, "postgresql"),
+    ],
+)
 def test_chaos(orders: int, seed: int, database: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every order exactly once, on both databases; the long runs are in docs/reliability.md."""
     command = [

@@ -158,6 +158,7 @@ def _send_into_the_void(stack: CrashStack, order: str, body: bytes, headers: dic
     raise AssertionError("somebody answered")
 
 
+@pytest.mark.sqlite
 def test_a_locked_ledger_takes_nobody_over(house: CrashStack, wanted: list[Wanted]) -> None:
     """No heartbeat gets through for longer than the TTL, which is nobody's fault."""
     dead = "SELECT worker_id FROM workers WHERE dead"

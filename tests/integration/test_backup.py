@@ -25,7 +25,7 @@ from portal.ledger.migrate import require_migrated
 from sandbox.processes import ProcessFailed
 from tests.fulfilling import provisioned, statuses
 from tests.old_ledger import fill
-from tests.postgres import Postgres, PostgresStack
+from tests.postgres import Postgres
 from tests.stack import Stack
 
 OURS = ("web", "worker", "sweep")
@@ -50,7 +50,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         return
     with_programs(monkeypatch)
     server: Postgres = request.getfixturevalue("postgres")
-    with PostgresStack(tmp_path / "stack", settings={**settings, "DATABASE_URL": server.database()}) as running:
+    with Stack(tmp_path / "stack", settings={**settings, "DATABASE_URL": server.database()}) as running:
         yield running
 
 

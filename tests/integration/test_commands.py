@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 from typing import Any
 
 import pytest
@@ -113,3 +114,53 @@ def test_adopting_another_clients_order_sets_nothing_up(stack: Stack) -> None:
     kinds = [event["kind"] for event in events(stack, order) if event["actor"] == getpass.getuser()]
     assert kinds == ["adopted", "create_ordered"]
     assert [made["status"] for made in whmcs_orders(stack, order)] == ["Active"]
+
+
+def test_orders_are_listed_found_and_shown_by_whatever_a_person_has_of_them(stack: Stack, silent: None) -> None:
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    assert stack.fulfill(order, key=f"key-of-{order}").status == 409
+    (known,) = stack.ledger("SELECT order_number FROM orders WHERE sf_order_id = ?", order)
+    for word in (order, order[:15], known["order_number"], f"key-of-{order}", number):
+        assert order in command(stack, "fulfillments", "find", word)
+        document = json.loads(command(stack, "fulfillments", "find", word, "--json"))
+        assert [each["name"] for each in document] == [order]
+        told = command(stack, "fulfillments", "show", word)
+        assert f"{order}: failed, attempt 1, WHMCS order none" in told
+    assert re.search(r"\n  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d attempt 1 validation: failed \(", told)
+    assert f"delivery key-of-{order}" in told
+    assert "AddOrder was never sent." in told
+    shown = json.loads(command(stack, "fulfillments", "show", order, "--json"))
+    assert shown["fulfillment"]["error_code"] == "PAYMENT_METHOD_MISSING"
+    assert [each["name"] for each in shown["steps"]] == ["validation"]
+    listed = command(stack, "fulfillments", "list", "--state", "failed", "--code", "PAYMENT_METHOD_MISSING")
+    assert re.search(rf"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  {order}  failed  PAYMENT_METHOD_MISSING  The customer", listed)
+    assert order not in command(stack, "fulfillments", "list", "--state", "failed", "--older-than", "3600")
+    newest = json.loads(command(stack, "fulfillments", "list", "--limit", "1", "--json"))
+    assert [each["sf_order_id"] for each in newest] == [order]
+    with pytest.raises(AssertionError, match="the ledger knows no order by that"):
+        command(stack, "fulfillments", "find", "nothing-like-this")
+
+
+def test_a_decision_by_command_asks_why(stack: Stack, silent: None) -> None:
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    assert stack.fulfill(order).status == 409
+    with pytest.raises(AssertionError, match="--why"):
+        command(stack, "fulfillments", "decide", order, "--handled")
+    with pytest.raises(AssertionError, match="say one of"):
+        command(stack, "fulfillments", "decide", order, "--handled", "--create", "--why", "x")
+    assert "Marked as handled" in command(stack, "fulfillments", "decide", number, "--handled", "--why", "by hand")
+    with pytest.raises(AssertionError, match="not from whmcs_accept: no WHMCS order is elected yet"):
+        command(stack, "fulfillments", "retry", order, "--from", "whmcs_accept")
+    with pytest.raises(AssertionError, match="look in WHMCS first"):
+        command(stack, "fulfillments", "decide", order, "--create", "--why", "x")
+    stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
+    told = command(stack, "fulfillments", "decide", order, "--create", "--i-looked-in-whmcs", "--why", "seen")
+    assert told.strip() == "Queued for a new AddOrder."
+    provisioned(stack, order)
+    assert "Salesforce is told once more" in command(stack, "fulfillments", "again", order, "--why", "asked")
+    kinds = {event["kind"]: json.loads(event["detail"]) for event in events(stack, order) if event["actor"]}
+    assert kinds["handled"] == {"why": "by hand"}
+    assert kinds["create_ordered"] == {"why": "seen"}
+    assert kinds["write_back_ordered"] == {"why": "asked"}

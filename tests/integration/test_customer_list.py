@@ -130,7 +130,7 @@ def test_rows_follow_what_runs_and_stop_with_it(app: Flask, customer: Customer) 
             orders_table.update().where(orders_table.c.reference == reference).values(status="Provisioned")
         )
     rows = customer.get(poll)
-    assert "Provisioned" in rows
+    assert "Ready" in rows
     assert "<html" not in rows
     assert "hx-get" not in rows, "it still asks although nothing runs"
     nobody = browser(app).get(poll, base_url=base_url(app), headers={"HX-Request": "true"})

@@ -24,7 +24,16 @@ from portal.web.signing import Links
 from tests.customers import SITUATIONS, last_mail, link_in, mails_to, make_order
 from tests.stack import Stack
 
-ORDER_MAILS = ("received", "provisioned", "needs_you", "order_link")
+ORDER_MAILS = (
+    "received",
+    "provisioned",
+    "needs_you",
+    "order_link",
+    "withdrawn",
+    "rejected",
+    "cancelled",
+    "withdrawal_received",
+)
 
 
 def services_of(app: Flask) -> Services:
@@ -47,13 +56,19 @@ def payload(template: str, to: str = "ada@mails.example", **items: Any) -> dict[
         "template": template,
         "account_id": "001A",
         "message_id": f"po-test.{secrets.token_hex(4)}",
-        "context": {"reference": "PO-AAAA-BBBB", "items": [item], "currency": "USD", "total": "10.00"},
+        "context": {
+            "reference": "PO-AAAA-BBBB",
+            "items": [item],
+            "currency": "USD",
+            "total": "10.00",
+            "withdrawn_at": 1e9,
+        },
     }
 
 
 def test_every_template_is_tried_here() -> None:
     known = {path.stem for path in TEMPLATES.iterdir() if not path.name.startswith("_")}
-    assert known == {*ORDER_MAILS, "sign_in"}
+    assert known == {*ORDER_MAILS, "sign_in", "withdrawal_asked"}
     for name in known:
         assert {(TEMPLATES / f"{name}{suffix}").exists() for suffix in (".txt", ".html")} == {True}
 

@@ -4,6 +4,7 @@ address leads elsewhere, and neither Salesforce nor the threads can be used up t
 from __future__ import annotations
 
 import base64
+import gzip
 import itertools
 import re
 import secrets
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
@@ -21,13 +23,14 @@ from werkzeug.test import TestResponse
 from jobs.relay import Relay
 from portal.customers import waiters
 from portal.customers.catalogue import CatalogueCache
-from portal.customers.visitor import ACCOUNT_COOKIE
+from portal.customers.visitor import ACCOUNT_COOKIE, ORDER_COOKIE
 from portal.ledger import outbox
 from portal.ledger.migrate import upgrade
 from portal.queue import embedded
 from portal.services import Services, build_services
 from portal.settings import Settings
 from portal.web.context import portal_of
+from portal.web.signing import Links
 from tests.customers import SITUATIONS, application, make_order, make_session
 from tests.postgres import Postgres
 from tests.stack import Stack, http
@@ -338,3 +341,44 @@ def test_whoever_finds_no_place_is_told(stack: Stack) -> None:
         assert "We couldn’t check your account just now" in page.text
         with places.place(), places.place(), pytest.raises(waiters.NoPlace), places.place():
             pass
+
+
+# --- what is compressed, and how many cookies there may be ----------------------------------------------------------
+
+
+def test_only_what_is_the_same_for_everybody_is_compressed(app: Flask, stack: Stack) -> None:
+    client = client_of(app, make_session(app, stack))
+    page = client.get("/orders?q=needle", base_url=root(app), headers={"Accept-Encoding": "gzip, br"})
+    assert "needle" in page.text
+    assert "Content-Encoding" not in page.headers, "it holds a form token beside what the address chose (BREACH)"
+    assets = re.findall(r'(?:href|src)="(/(?:static/app|brand)[^"]+)"', page.text)
+    assert len(assets) == 3
+    for path in assets:
+        plain = client.get(path, base_url=root(app))
+        small = client.get(path, base_url=root(app), headers={"Accept-Encoding": "gzip"})
+        refused = client.get(path, base_url=root(app), headers={"Accept-Encoding": "gzip;q=0"})
+        for each in (plain, small, refused):
+            each.get_data()
+            each.close()
+        assert plain.data == refused.data
+        assert "Content-Encoding" not in plain.headers
+        assert "Accept-Encoding" in small.headers["Vary"]
+        if len(plain.data) > 500:
+            assert small.headers["Content-Encoding"] == "gzip"
+            assert gzip.decompress(small.data) == plain.data
+            assert len(small.data) < len(plain.data) / 2
+            assert int(small.headers["Content-Length"]) == len(small.data)
+
+
+def test_a_hundred_order_links_leave_ten_cookies(app: Flask, stack: Stack) -> None:
+    """The newest ones stay: a Cookie header that servers refuse would lock the customer out."""
+    client = client_of(app)
+    links = Links(services_of(app).settings)
+    made = [make_order(app, stack) for _ in range(25)]
+    for each in made:
+        url = links.order(reference=each.reference, account_id=stack.ids["account:ada"], now=services_of(app).now())
+        assert client.get(urlsplit(url).path, base_url=root(app)).status_code == 303
+    kept = [cookie for cookie in (client._cookies or {}).values() if cookie.key.startswith(ORDER_COOKIE)]
+    assert len(kept) == 10
+    seen = [client.get(f"/orders/{each.reference}", base_url=root(app)).status_code for each in made]
+    assert seen == [303] * 15 + [200] * 10

@@ -133,7 +133,7 @@ def test_an_undisturbed_order_costs_eight_calls_to_whmcs_and_three_to_salesforce
         ],
         "WHMCS' event",
     )
-    beat = "SELECT max(heartbeats) AS beat FROM workers WHERE kind = 'sweep' AND dead = 0"
+    beat = "SELECT max(heartbeats) AS beat FROM workers WHERE kind = 'sweep' AND NOT dead"
     begun = stack.ledger(beat)[0]["beat"]
     stack.wait_for(lambda: stack.ledger(beat)[0]["beat"] >= begun + 4, "four rounds of the sweep")
     assert len([e for e in calls_of(stack.whmcs, whmcs) if elected in (e["order"], str(e["params"].get("id")))]) <= 3

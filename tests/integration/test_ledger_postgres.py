@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from portal.ledger import postgresql
 from portal.ledger.engine import Ledger, LedgerUnavailable
 from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
-from tests.postgres import Postgres, PostgresStack, sqlalchemy_url
+from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import PRODUCTION, Stack, http
 
 
@@ -28,7 +28,7 @@ def postgres() -> Iterator[Postgres]:
 def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("postgres")
     settings = {"DATABASE_URL": postgres.database(), **PRODUCTION, "WHMCS_MAX_REQUEST_SECONDS": "2"}
-    with PostgresStack(folder, settings=settings) as running:
+    with Stack(folder, settings=settings) as running:
         yield running
 
 

@@ -20,7 +20,6 @@ from sandbox.visitor import Visitor
 from tests.customers import email_of, in_salesforce, last_mail, link_in, mails_to, salesforce_id
 from tests.fulfilling import check_nothing_told, client_of, provisioned, statuses, until
 from tests.old_ledger import fill
-from tests.postgres import PostgresStack
 from tests.stack import Stack, http
 
 HERE = Path(fill.__file__).parent
@@ -48,7 +47,7 @@ class OldSqlite(Restored, Stack):
     """Over the old SQLite file."""
 
 
-class OldPostgres(Restored, PostgresStack):
+class OldPostgres(Restored, Stack):
     """Over the old PostgreSQL database."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -96,6 +97,13 @@ def test_one_order_tells_its_whole_story(ops: Flask, stack: Stack) -> None:
     assert "by Rita Reviewer, key <code>the-click</code>" in page
     assert f"WHMCS order {active['id']} is the elected one" in page
     assert "Mapping report" in page
+    created = next(row for row in stack.steps(order) if row["name"] == "whmcs_create")
+    (call,) = json.loads(created["detail"])["calls"]
+    assert call["call"] == "AddOrder"
+    assert call["sent"]["clientId"] == client_id
+    assert call["answered"]["orderId"] == str(active["id"])
+    for word in ("AddOrder", "paymentMethod", "AcceptOrder", "Last_Provisioning_At__c"):
+        assert f"{word}</d" in page, word
     assert "It took <strong>Provisioned</strong>" in page
     assert f'href="{services_of(ops).settings.sf_login_url}/{order}"' in page
     assert f"/admin/orders.php?action=view&amp;id={active['id']}" in page

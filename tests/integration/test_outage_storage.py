@@ -191,7 +191,7 @@ def test_while_paused_orders_are_accepted_and_nothing_is_written_to_whmcs(shop: 
     assert shop.get("/health").status == 200
     (paused,) = shop.ledger("SELECT value FROM installation WHERE key = 'paused'")
     assert json.loads(paused["value"])["why"] == "WHMCS is being upgraded"
-    beat = "SELECT max(heartbeats) AS heartbeats FROM workers WHERE kind = 'sweep' AND dead = 0"
+    beat = "SELECT max(heartbeats) AS heartbeats FROM workers WHERE kind = 'sweep' AND NOT dead"
     rounds = shop.ledger(beat)[0]["heartbeats"]
     shop.wait_for(lambda: shop.ledger(beat)[0]["heartbeats"] >= rounds + 5, "five rounds of the sweep")
     writes = calls_of(shop.whmcs, since, "AddOrder", "AcceptOrder", "CancelOrder", "AddClient", "ModuleCreate")

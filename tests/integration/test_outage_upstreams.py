@@ -53,7 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(tmp_path_factory.mktemp("upstreams"), settings=settings) as running:
         another(running, "worker")
-        slots = "SELECT 1 FROM workers WHERE kind = 'fulfill' AND dead = 0"
+        slots = "SELECT 1 FROM workers WHERE kind = 'fulfill' AND NOT dead"
         running.wait_for(lambda: len(running.ledger(slots)) == 6, "both workers", 60)
         yield running
 

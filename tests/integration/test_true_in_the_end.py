@@ -50,6 +50,7 @@ def shows(stack: Stack, order: str, **fields: Any) -> dict[str, Any]:
 # --- A: a ledger older than the world ------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("told_meanwhile", [True, False])
 def test_an_order_provisioned_after_the_copy_is_never_made_again(own_stack: Stack, told_meanwhile: bool) -> None:
     """Ledger restored and Valkey lost: WHMCS is asked before anything is created, whatever Salesforce shows."""
@@ -84,6 +85,7 @@ def test_an_order_provisioned_after_the_copy_is_never_made_again(own_stack: Stac
     assert statuses(stack, later) == ["Active"]
 
 
+@pytest.mark.sqlite
 def test_an_order_accepted_after_the_copy_goes_on_by_itself(own_stack: Stack) -> None:
     stack = own_stack
     stack.start()

@@ -20,18 +20,29 @@ from portal.ledger.schema import idempotency_keys
 from portal.web import context
 from portal.webhooks.receivers import Receivers
 from tests.webhooks.callout import Call
-from tests.webhooks.in_process import NO_PAYMENT, PROVISIONED, Portal, application, code, count, finish, post, soon
+from tests.webhooks.in_process import (
+    NO_PAYMENT,
+    PROVISIONED,
+    Portal,
+    application,
+    code,
+    count,
+    finish,
+    jobs_sent,
+    post,
+    soon,
+)
 
 # --- the way it should go ------------------------------------------------------------------------------------
 
 
-def test_the_order_is_in_the_ledger_and_ticketed_before_the_202(client: FlaskClient, portal: Portal) -> None:
+def test_the_order_is_in_the_ledger_before_the_202_and_its_job_is_sent(client: FlaskClient, portal: Portal) -> None:
     call = Call(extra={"requestedBy": "Ada"})
     answer = post(client, call)
     assert (answer.status_code, answer.json) == (202, {"status": "Activating"})
     assert answer.headers["Location"] == f"/shop/api/orders/{call.order_id}"
     assert answer.headers["Preference-Applied"] == "respond-async"
-    assert portal.jobs.sent == [call.order_id]
+    assert jobs_sent(portal) == [call.order_id]
     with portal.ledger.read() as connection:
         row = fulfillments.get(connection, call.order_id)
         assert row is not None

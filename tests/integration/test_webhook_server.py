@@ -160,6 +160,67 @@ def test_a_stopping_server_answers_everybody_who_waits(tmp_path: Path, ending: s
             assert answers == [[202]] * 4
 
 
+def test_whoever_is_let_in_by_a_stopping_server_is_answered(tmp_path: Path) -> None:
+    """The kernel goes on taking connections while requests that wait get their answers: none may be reset.
+
+    2026: nginx' log had "recv() failed (104)" after 3 of 11 restarts, for calls that had waited.
+    """
+    with RunningPortal(tmp_path / "p", WEB_CONCURRENCY="2", WEB_THREADS="8", FULFILLMENT_WAIT_SECONDS="20") as portal:
+        waiting = [threading.Thread(target=exchange, args=(portal.port, patient(), "127.0.0.1")) for _ in range(3)]
+        for thread in waiting:
+            thread.start()
+        portal.wait_for(lambda: portal.query("SELECT count(*) FROM fulfillments")[0][0] == 3, "the orders")
+        answers: list[list[int]] = []
+        gone = threading.Event()
+
+        def ask() -> None:
+            while not gone.is_set():
+                try:
+                    sock = socket.create_connection(("127.0.0.1", portal.port), 5)
+                except OSError:
+                    gone.set()  # refused: nobody was let in
+                    return
+                with closing(sock):
+                    sock.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    sock.settimeout(30)
+                    data = b""
+                    while piece := sock.recv(4096):  # a ConnectionResetError ends the thread without an answer
+                        data += piece
+                    answers.append(statuses(data))
+
+        faults: list[BaseException] = []
+        threading.excepthook, before = (
+            lambda args: faults.append(args.exc_value or RuntimeError()),
+            threading.excepthook,
+        )
+        try:
+            asking = [threading.Thread(target=ask) for _ in range(8)]
+            for thread in asking:
+                thread.start()
+            portal.wait_for(lambda: len(answers) > 20, "some answers")
+            portal.web.send_signal(signal.SIGTERM)
+            for thread in [*asking, *waiting]:
+                thread.join(60)
+        finally:
+            threading.excepthook = before
+        assert portal.web.wait(60) == 0
+        assert faults == []
+        assert {status for each in answers for status in each} == {200}
+
+
+def test_a_request_on_a_kept_connection_is_answered_by_a_stopping_server(tmp_path: Path) -> None:
+    """A proxy keeps its connections, and may send on one just when the server was told to stop."""
+    with RunningPortal(tmp_path / "p", WEB_CONCURRENCY="1") as portal, connect(portal) as sock:
+        sock.sendall(right())
+        assert read_answer(sock)[0] == 202
+        portal.web.send_signal(signal.SIGTERM)
+        time.sleep(4)  # longer than gunicorn keeps an idle connection then
+        sock.sendall(right())
+        assert read_answer(sock)[0] == 202
+        assert sock.recv(1) == b""
+        assert portal.web.wait(30) == 0
+
+
 def test_more_waiters_than_places_are_answered_at_once(tmp_path: Path) -> None:
     with RunningPortal(
         tmp_path / "p", WEB_CONCURRENCY="1", FULFILLMENT_MAX_WAITERS="1", FULFILLMENT_WAIT_SECONDS="60"

@@ -26,7 +26,7 @@ from sandbox.seeds import CUSTOMERS
 from sandbox.visitor import Visitor
 from tests.customers import email_of, in_salesforce, place_order, salesforce_id, sign_in
 from tests.fulfilling import customer, until, whmcs_orders, whmcs_services
-from tests.postgres import Postgres, PostgresStack
+from tests.postgres import Postgres
 from tests.stack import Stack, http
 
 HERE = Path(__file__).parent
@@ -196,7 +196,7 @@ def main(folder: Path) -> None:
             ledger.execute("VACUUM INTO ?", (str(folder / "ledger.sqlite3"),))
     with Postgres() as server, tempfile.TemporaryDirectory() as place:
         settings = {**SETTINGS, "DATABASE_URL": server.database()}
-        with PostgresStack(Path(place), settings=settings) as stack:
+        with Stack(Path(place), settings=settings) as stack:
             write(fill(stack), folder / "postgresql.json")
             (folder / "ledger.postgresql.sql").write_text(dump(settings["DATABASE_URL"]), encoding="utf-8")
 

@@ -219,6 +219,7 @@ def pins(path: Path) -> dict[str, tuple[str, bool]]:
 
 FILES = {
     "To run": ROOT / "requirements.txt",
+    "For traces": ROOT / "requirements-traces.txt",
     "For the demo": ROOT / "sandbox" / "requirements.txt",
     "For tests and checks": ROOT / "requirements-dev.txt",
 }

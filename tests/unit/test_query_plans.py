@@ -33,6 +33,8 @@ from portal.domain.protocol import Facts
 from portal.fulfillment import audit
 from portal.fulfillment.run import RunContext
 from portal.ledger import (
+    acceptor,
+    accounts,
     audits,
     bulk,
     circuits,
@@ -55,8 +57,10 @@ from portal.ledger import (
     runs,
     search,
     sessions,
+    withdrawals,
     workers,
 )
+from portal.ledger.accepting import Delivery
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated, upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -145,6 +149,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _doors(c)
         _fulfillments(c)
         counters.add(c, "counter", "label", 1)
+        _one_account(c)
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
         assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
@@ -219,6 +224,7 @@ def _customers(c: Connection) -> None:
     orders.withdraw(c, "P-3", now=NOW)
     orders.withdraw(c, "P-2", now=NOW)
     orders.withdrawn(c, ORDER)
+    withdrawals.ask_withdrawal(c, "P-2", merchant="m@example.com", email="a@example.com", now=NOW)
     order_sync.sync(c, snapshot("801000000000009AAA", None), now=NOW)
     order_sync.sync(c, snapshot(ORDER, "P-1"), now=NOW, status=CustomerStatus.CANCELLED, reason="REJECTED")
     order_sync.sync(
@@ -234,7 +240,35 @@ def _customers(c: Connection) -> None:
     sessions.end_everywhere(c, "a@example.com")
     sessions.end_all(c, now=NOW)
     sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
-    sessions.link_used(c, "link")
+    sessions.use_link(c, "link", now=NOW, expires_at=NOW + 9)
+    sessions.link_used(c, "link", now=NOW)
+
+
+def _one_account(c: Connection) -> None:
+    outbox.put(c, outbox.SIGN_IN, "sign-in", {"address": "a@example.com"}, now=NOW)
+    accounts.export(c, ACCOUNT, now=NOW)
+    with pytest.raises(accounts.AccountBusy, match="open orders"):
+        accounts.forget(c, ACCOUNT, now=NOW, actor="ada", why="x")
+    other = "001000000000002AAA"
+    orders.insert_placed_here(
+        c,
+        reference="P-9",
+        checkout_key="P-9",
+        account_id=other,
+        email="b@example.com",
+        items=[],
+        currency=None,
+        total="1.00",
+        now=NOW,
+    )
+    orders.settle_placed(c, "P-9", "801000000000008AAA", now=NOW)
+    fulfillments.request_fulfillment(c, "801000000000008AAA", now=NOW, requested_at=NOW)
+    ended = {"state": State.FAILED, "plan": {"clientId": "8"}, "client_id": "8"}
+    c.execute(
+        sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000008AAA").values(ended)
+    )
+    orders.set_status(c, "801000000000008AAA", CustomerStatus.FAILED, now=NOW)
+    accounts.forget(c, other, now=NOW, actor="ada", why="x")
 
 
 def _doors(c: Connection) -> None:
@@ -245,6 +279,8 @@ def _doors(c: Connection) -> None:
     deliveries.keep_answer(c, "key", 200, {})
     deliveries.record(c, "nonce", now=NOW, keep=9)
     deliveries.recorded(c, "nonce")
+    new = Delivery("801000000000008AAA", "new key", "sf:new", 9.0, NOW, resync_at=NOW)
+    assert acceptor.accept_new(c, [(new, NOW)]) != [None]
 
 
 def _fulfillments(c: Connection) -> None:
@@ -255,6 +291,7 @@ def _fulfillments(c: Connection) -> None:
     step = runs.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
     runs.end_step(c, step, StepState.DONE, {}, now=NOW)
     runs.steps_of(c, ORDER)
+    runs.begun(c, ORDER, 1)
     runs.steps_done(c, ORDER, 1)
     lease = runs.Lease(ORDER, row.fence, "ada")
     runs.save_facts(c, lease, Facts(), now=NOW)
@@ -329,9 +366,6 @@ def _operators(c: Connection) -> None:
             search.page(c, wanted, limit=9, before=before)
         search.count(c, wanted, most=9)
     search.oldest(c, State.WAITING, limit=9)
-    for most in (0, 9):
-        for state in State:
-            search.count_up_to(c, state, most=most)
     item = orders.Item(
         name="Hosting", quantity=1, unitPrice="1", cycle=None, domain="www.example.com", hostname=None, entryId=None
     )
@@ -370,6 +404,10 @@ def _after_the_end(ledger: Ledger, settings: Any) -> None:
     audit._settle(context, row)
 
 
+def _scans(step: str) -> bool:
+    return step.startswith("SCAN") and "VIRTUAL TABLE" not in step  # json_each: what the statement was given
+
+
 def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     upgrade(ledger)
@@ -397,7 +435,7 @@ def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
                 plans[statement] = [row[3] for row in rows]
     ledger.dispose()
     del plans["SELECT version_num FROM alembic_version"]  # a table of one row
-    scans = {statement: plan for statement, plan in plans.items() if any(step.startswith("SCAN") for step in plan)}
+    scans = {statement: plan for statement, plan in plans.items() if any(_scans(step) for step in plan)}
     assert not scans, "\n".join(f"{statement}\n   {plan}" for statement, plan in scans.items())
     sorts = {s: plan for s, plan in plans.items() if any("TEMP B-TREE FOR ORDER" in step for step in plan)}
     assert not sorts, "\n".join(f"{statement}\n   {plan}" for statement, plan in sorts.items())

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from portal import setting_kinds as kind
 from portal.settings import Settings, SettingsError
 from portal.settings.addresses import sentinel_address
 from portal.settings.kinds import Operator
@@ -447,3 +448,12 @@ def test_alerting_that_is_whole_starts(environ: dict[str, str]) -> None:
     assert Settings.from_environ(environ | mails).alert_failure_rate == 0.2
     hook = {"SECURITY_ALERT_WEBHOOK": "https://hooks.example.com/x", "ALERT_STUCK_SECONDS": "60"}
     assert Settings.from_environ(environ | hook).alert_stuck_seconds == 60.0
+
+
+def test_traces_need_their_packages(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}
+    assert Settings.from_environ(traced).otel_exporter_otlp_endpoint == "http://127.0.0.1:4318"
+    assert not kind.installed("opentelemetry_is_not.here")
+    monkeypatch.setattr(kind, "installed", lambda _module: False)
+    [sentence] = faults(traced)
+    assert sentence.startswith("OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-traces.txt")

@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 from portal import webhooks
 from portal.domain.model import State
+from portal.ledger.acceptor import Acceptor
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import fulfillments as table
 from portal.queue.jobs import FINISHED_CHANNEL
@@ -24,6 +25,7 @@ from portal.services import Services
 from portal.settings import Settings
 from portal.web import context, problems
 from portal.web.lifecycle import Lifecycle
+from portal.webhooks.receivers import Receivers
 from tests.fakes import FakeQueue
 from tests.webhooks.callout import Call
 
@@ -50,6 +52,22 @@ def application(portal: Portal) -> Flask:
     webhooks.register(app)
     portal.apps.append(app)
     return app
+
+
+def use_ledger(portal: Portal, ledger: object) -> None:
+    """From now on requests find this ledger, while what is counted in the background still goes to the one before."""
+    portal.ledger = cast(Ledger, ledger)
+    for app in portal.apps:
+        acceptor = context.portal_of(app).part(Receivers).acceptor
+        vars(acceptor).update(vars(Acceptor(portal.ledger)))
+
+
+def jobs_sent(portal: Portal) -> list[str]:
+    """The orders jobs were sent for; waits for the first, because they are sent behind the answer."""
+    deadline = time.monotonic() + 10
+    while not portal.jobs.sent and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return portal.jobs.sent
 
 
 def post(client: FlaskClient, call: Call, *, prefer: str | None = "respond-async", **changes: Any) -> TestResponse:

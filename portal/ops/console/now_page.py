@@ -1,6 +1,6 @@
 """/ops: what is the matter now.
 
-Every figure is counted up to a limit, or kept: the page costs the same at any size of the ledger.
+Every figure is kept, or counted up to a limit: the page costs the same at any size of the ledger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from flask import Blueprint, Response, render_template, request
 from redis import RedisError
 
 from portal.domain.model import State
-from portal.ledger import circuits, hourly, installation, order_record, queueing, search, workers
+from portal.ledger import (
+    circuits,
+    counters,
+    hourly,
+    installation,
+    order_record,
+    queueing,
+    search,
+    totals,
+    workers,
+)
 from portal.ops import health
 from portal.ops.console import charts
 from portal.web.context import services
@@ -53,8 +63,9 @@ def _what() -> dict[str, Any]:
         heartbeats = workers.last_heartbeats(connection)
         alive = workers.alive(connection)
         hours = hourly.last(connection, 24, now=now)
+        counts = counters.of(connection, totals.FULFILLMENTS)
         found: dict[str, Any] = {
-            "states": [(each, search.count_up_to(connection, each, most=MOST_COUNTED)) for each in State],
+            "states": [(each, max(0, int(counts.get(each, 0)))) for each in State],
             "decisions": search.oldest(connection, State.NEEDS_DECISION, limit=SHOWN),
             "failed": search.page(connection, search.Filter(state=State.FAILED), limit=SHOWN),
             "waiting": search.oldest(connection, State.WAITING, limit=3),
@@ -63,7 +74,7 @@ def _what() -> dict[str, Any]:
                 _side(name, circuits.of_side(connection, side))
                 for side, name in (("salesforce", "Salesforce"), ("whmcs", "WHMCS"))
             ],
-            "quota": installation.get(connection, "salesforce_quota"),
+            "quota": installation.get(connection, totals.QUOTA),
             "overdue": queueing.longest_overdue(connection),
             "unsent": [
                 (name, *order_record.unsent(connection, kind, most=MOST_COUNTED))

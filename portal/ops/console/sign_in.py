@@ -97,4 +97,4 @@ def _usable(token: str) -> OperatorLink | None:
     if link is None or link.expires_at <= services().now() or access.named(link.email) is None:
         return None
     with services().ledger.read() as connection:
-        return None if sessions.link_used(connection, link.id) else link
+        return None if sessions.link_used(connection, link.id, now=services().now()) else link

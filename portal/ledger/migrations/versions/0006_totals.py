@@ -1,5 +1,6 @@
 """What metrics and alerts read without scanning: counters in several rows each, how many orders are in each state, how
-many messages are unsent, since when one is refused, and the oldest of a state."""
+many messages are unsent, since when one is refused, and the oldest of a state. And which click an attempt came of: its
+lines in the logs and its traces are found by that."""
 
 from typing import Any
 
@@ -13,6 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("fulfillments", sa.Column("origin", sa.JSON(), nullable=True))
     op.add_column("outbox", sa.Column("refused_at", sa.Double(), nullable=True))
     there = sa.text("refused_at IS NOT NULL")
     op.create_index("ix_outbox_refused", "outbox", ["kind", "refused_at"], sqlite_where=there, postgresql_where=there)
@@ -46,6 +48,7 @@ def downgrade() -> None:
     op.drop_index("ix_fulfillments_state_requested", table_name="fulfillments")
     op.drop_index("ix_outbox_refused", table_name="outbox")
     op.drop_column("outbox", "refused_at")
+    op.drop_column("fulfillments", "origin")
 
 
 def _counters(table: str, *, shard: bool) -> None:

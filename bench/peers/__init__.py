@@ -1,0 +1,1 @@
+"""Who `make bench` measures the portal beside: other programs, and the obvious ways to write the same."""

@@ -1,0 +1,19 @@
+"""The rows of `make bench`: one module for each group of rows that are measured together.
+
+To add one: a module with a subclass of bench.harness.Group, and its name in `groups()`.
+"""
+
+from __future__ import annotations
+
+from bench.harness import Group
+
+
+def groups() -> list[Group]:
+    """All of them, in the order in which they are measured."""
+    from bench.rows.accepts import Accepts
+    from bench.rows.accepts_postgresql import AcceptsPostgresql
+    from bench.rows.durable import Durable
+    from bench.rows.one_at_a_time import OneAtATime
+    from bench.rows.polls import Polls
+
+    return [Accepts(), AcceptsPostgresql(), Durable(), OneAtATime(), Polls()]

@@ -1,0 +1,43 @@
+"""Which database the tests' portals have: SQLite, or with PORTAL_TEST_DATABASE=postgresql (`make test-postgres`) a
+PostgreSQL, and their Valkey then is reached by its address instead of a socket.
+
+A test or fixture that names its DATABASE_URL keeps it; one marked `sqlite` is about SQLite itself and isn't run there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
+
+#: Whether the portals of this run are to have a PostgreSQL.
+ON_POSTGRESQL = os.environ.get("PORTAL_TEST_DATABASE") == "postgresql"
+
+
+@cache
+def shared_server() -> Postgres:
+    """The one PostgreSQL of this test process; ended with it."""
+    from tests.postgres import Postgres  # which needs the portal, and so isn't for whoever has SQLite
+
+    things = ExitStack()
+    atexit.register(things.close)
+    return things.enter_context(Postgres())
+
+
+def rows(url: str, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Rows of a query with `?` for values, JSON columns as text: as SQLite gives them."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        found = connection.execute(sql.replace("%", "%%").replace("?", "%s"), values).fetchall()
+    return [
+        {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
+        for row in found
+    ]

@@ -1,0 +1,131 @@
+"""`flask account export` and `forget`: all that is held on a customer, and nothing of it afterwards."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import sqlalchemy as sa
+
+from portal.domain.model import CustomerStatus, SalesforceItem
+from portal.ledger import accounts, order_sync, orders
+from portal.ledger.engine import Ledger
+from sandbox.visitor import Visitor
+from tests.customers import ask_for_link, place_order, salesforce_id
+from tests.fakes import ACCOUNT, ORDER, salesforce_order
+from tests.fulfilling import command, customer, provisioned, whmcs_orders
+from tests.stack import Stack
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def visitor() -> Iterator[Visitor]:
+    """A customer's browser."""
+    with Visitor() as made:
+        yield made
+
+
+def tables_that_hold(stack: Stack, *texts: str) -> set[str]:
+    """The ledger's tables in which one of these texts stands anywhere."""
+    found = set()
+    with closing(sqlite3.connect(f"file:{stack.ledger_path}?mode=ro", uri=True, timeout=30)) as ledger:
+        for (table,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for row in ledger.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                if any(text.lower() in str(value).lower() for text in texts for value in row):
+                    found.add(table)
+    return found
+
+
+def test_an_account_is_exported_whole_and_forgotten_whole(stack: Stack, visitor: Visitor) -> None:
+    email = "forget.me.not@customers.example"
+    account = stack.ids[f"account:{customer(stack, email=email)[0]}"]
+    link = ask_for_link(stack, visitor, email)
+    visitor.submit(visitor.get(link).form(urlsplit(link).path))
+    reference = place_order(stack, visitor, "starter")
+    order = salesforce_id(stack, reference)
+    (row,) = stack.ledger("SELECT items FROM orders WHERE reference = ?", reference)
+    domain = json.loads(row["items"])[0]["domain"]
+
+    with pytest.raises(AssertionError, match=f"the account has open orders \\({reference}\\).*nothing was deleted"):
+        command(stack, "account", "forget", account, "--yes", "--why", "ticket 7")
+    assert stack.fulfill(order).status == 200
+    number = provisioned(stack, order)["id"]
+    told = "SELECT id FROM outbox WHERE state = 'pending' AND subject IN (?, ?)"
+    stack.wait_for(lambda: not stack.ledger(told, order, reference), "everybody to be told")
+    assert {"orders", "fulfillments", "outbox", "sessions"} <= tables_that_hold(stack, email, domain)
+
+    exported = json.loads(command(stack, "account", "export", account[:15], "--why", "ticket 7"))
+    assert exported["accountId"] == account
+    (held,) = exported["orders"]
+    assert (held["reference"], held["email"], held["items"][0]["domain"]) == (reference, email, domain)
+    assert exported["fulfillments"][0]["elected_whmcs_id"] == str(number)
+    assert [step["name"] for step in exported["steps"]][0] == "validation"
+    assert {message["kind"] for message in exported["messages"]} == {"mail", "salesforce", "sign_in"}
+    assert exported["sessions"][0]["email"] == email
+    assert exported["deliveries"]
+    assert exported["idempotencyKeys"][0]["answer_status"] == 200
+    assert exported["services"]
+    assert held["created_at"].endswith("Z")
+
+    said = command(stack, "account", "forget", account, "--yes", "--why", "ticket 7")
+    assert "addresses and domains of 1 orders" in said
+    assert "Kept: the orders' ids" in said
+    assert tables_that_hold(stack, email, domain, email.partition("@")[0]) == set()
+    assert (
+        visitor.get(f"{stack.urls['portal']}/orders/{reference}").status != 200
+        or "/sign-in" in visitor.get(f"{stack.urls['portal']}/orders/{reference}").url
+    )
+    trail = stack.ledger("SELECT kind, actor, detail FROM events WHERE subject = ? ORDER BY id", account)
+    assert [event["kind"] for event in trail] == ["account_exported", "account_forgotten"]
+    assert {event["actor"] for event in trail} == {getpass.getuser()}
+    assert {json.loads(event["detail"])["why"] for event in trail} == {"ticket 7"}
+
+    # The order lives on: what WHMCS says of it is still followed.
+    stack.whmcs.post("staff", {"action": "cancel", "orderId": number})
+    stack.wait_for(
+        lambda: stack.salesforce_order(order)["Provisioning_Status__c"] == "Cancelled", "the cancellation to be told"
+    )
+    assert [made["status"] for made in whmcs_orders(stack, order)] == ["Cancelled"]
+    assert tables_that_hold(stack, email, domain) == set()
+
+
+def test_what_isnt_an_account_is_refused(stack: Stack) -> None:
+    for action in (("export",), ("forget", "--yes", "--why", "x")):
+        with pytest.raises(AssertionError, match="not a Salesforce id"):
+            command(stack, "account", action[0], "ada@example.com", *action[1:])
+
+
+def synced(ledger: Ledger, sf_order_id: str, *, created_at: float, now: float) -> dict[str, Any]:
+    """The row of an order after the sync has seen it; moments in seconds since 1970."""
+    item = SalesforceItem("802000000000001AAA", "Starter", 1, "5.00", "7", "Monthly", domain="mine.example")
+    snapshot = replace(salesforce_order(sf_order_id), email="me@example.com", items=(item,))
+    with ledger.write() as connection:
+        order_sync.sync(
+            connection, snapshot, now=now, created_at=created_at, status=CustomerStatus.PROVISIONED, reason=None
+        )
+        row = orders.by_sf_order_id(connection, sf_order_id)
+    assert row is not None
+    return {"email": row.email, "domain": row.items[0]["domain"]}
+
+
+def test_the_sync_doesnt_learn_again_what_was_forgotten(each_ledger: Ledger) -> None:
+    old, unseen, new = ORDER, "801000000000002AAA", "801000000000003AAA"
+    assert synced(each_ledger, old, created_at=NOW, now=NOW) == {"email": "me@example.com", "domain": "mine.example"}
+    with each_ledger.write() as connection:
+        counts = accounts.forget(connection, ACCOUNT, now=NOW + 10, actor="ada", why="asked")
+    assert counts["orders"] == 1
+    nobody = {"email": None, "domain": None}
+    assert synced(each_ledger, old, created_at=NOW, now=NOW + 20) == nobody
+    assert synced(each_ledger, unseen, created_at=NOW + 5, now=NOW + 20) == nobody, "older than the request"
+    assert synced(each_ledger, new, created_at=NOW + 15, now=NOW + 20)["email"] == "me@example.com"
+    with each_ledger.read() as connection:
+        kept = connection.execute(sa.text("SELECT count(*) FROM orders")).scalar_one()
+    assert kept == 3
