@@ -34,7 +34,7 @@ from portal.ledger import (
     fulfillments,
     housekeeping,
     installation,
-    orders,
+    placements,
     queueing,
     restored,
     totals,
@@ -295,7 +295,7 @@ class Chores:
     def _place_orders(self) -> None:
         """Orders that Salesforce hasn't confirmed yet."""
         with self._services.ledger.read() as connection:
-            due = orders.due_placements(connection, now=self._services.now(), limit=20)
+            due = placements.due(connection, now=self._services.now(), limit=20)
         for reference in due:
             place(self._services, reference)
 

@@ -211,7 +211,7 @@ def make_order(
     """Write an order in that situation into the ledger, for a customer of the seeds. No other side knows of it."""
     from portal.domain.ids import salesforce_id_18
     from portal.domain.model import Step, StepState
-    from portal.ledger import fulfillments, orders, runs
+    from portal.ledger import fulfillments, orders, placements, runs
     from portal.ledger.schema import fulfillments as fulfillments_table
     from portal.ledger.schema import orders as orders_table
     from portal.services import Services
@@ -254,11 +254,11 @@ def make_order(
             now=now - 300,
         )
         if situation.placing == "placed":
-            orders.settle_placed(connection, reference, sf_order_id, now=now - 299)
+            placements.settle_placed(connection, reference, sf_order_id, now=now - 299)
         elif situation.placing == "refused":
-            orders.settle_refused(connection, reference, situation.error_code or "", now=now - 299)
+            placements.settle_refused(connection, reference, situation.error_code or "", now=now - 299)
         else:
-            orders.postpone_placement(connection, reference, now + 10**6)  # the sweep leaves it alone
+            placements.postpone(connection, reference, now + 10**6)  # the sweep leaves it alone
         if situation.state is not None:
             fulfillments.request_fulfillment(connection, sf_order_id, now=now - 60, requested_at=now - 60)
             for step in list(Step)[: situation.steps]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from portal.clients.salesforce.records import NewOrder, NewOrderItem
 from portal.domain.model import CustomerStatus, UpstreamError
-from portal.ledger import orders
+from portal.ledger import orders, placements
 from portal.ledger.orders import Order
 from portal.services import Services
 
@@ -32,7 +32,7 @@ def place(services: Services, reference: str) -> None:
     Raises LedgerUnavailable or CommitUnknown, after which the sweep tries again; what Salesforce answers isn't raised.
     """
     with services.ledger.write() as connection:
-        order = orders.claim_placement(connection, reference, now=services.now())
+        order = placements.claim(connection, reference, now=services.now())
     if order is None:
         return
     try:
@@ -42,9 +42,9 @@ def place(services: Services, reference: str) -> None:
         return
     with services.ledger.write() as connection:
         if sf_order_id is None:
-            orders.settle_refused(connection, reference, orders.WITHDRAWN, now=services.now())
+            placements.settle_refused(connection, reference, orders.WITHDRAWN, now=services.now())
         else:
-            orders.settle_placed(connection, reference, sf_order_id, now=services.now())
+            placements.settle_placed(connection, reference, sf_order_id, now=services.now())
     log.info("Order placed in Salesforce", extra={"reference": reference, "sfOrderId": sf_order_id})
 
 
@@ -94,10 +94,10 @@ def _not_created(services: Services, order: Order, error: UpstreamError) -> None
     refused = error.permanent and not error.unknown and error.code != "NOT_FOUND"
     with services.ledger.write() as connection:
         if refused:
-            orders.settle_refused(connection, order.reference, error.code, now=now)
+            placements.settle_refused(connection, order.reference, error.code, now=now)
         else:
             pause = SCHEDULE[min(order.place_tries, len(SCHEDULE)) - 1]
-            orders.postpone_placement(connection, order.reference, now + max(pause, error.retry_after or 0.0))
+            placements.postpone(connection, order.reference, now + max(pause, error.retry_after or 0.0))
     if refused:
         log.error("Salesforce refused an order", extra=details)
     else:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import CustomerStatus, SalesforceOrder, State, customer_status
-from portal.ledger import accounts, orders
+from portal.ledger import accounts, orders, placements
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments
 from portal.ledger.schema import orders as orders_table
@@ -38,25 +38,14 @@ def sync(
         known = orders.get(connection, reference)
         if known is not None and known.sf_order_id is None and known.account_id == snapshot.account_id:
             # Salesforce's answer to our creating it was lost, or is still on its way: the reference says it is ours.
-            orders.settle_placed(connection, known.reference, snapshot.id, now=now)
+            placements.settle_placed(connection, known.reference, snapshot.id, now=now)
         elif known is not None:
             known, reference = None, None  # somebody else's reference: this order goes by its Salesforce id
     seen: dict[str, Any] = {"order_number": snapshot.order_number, "sf_status": snapshot.status}
     if known is None or known.checkout_key is None:  # Salesforce is its only source
         seen |= {
             "account_id": snapshot.account_id,
-            "items": [
-                orders.Item(
-                    name=item.product_name,
-                    quantity=item.quantity,
-                    unitPrice=item.unit_price,
-                    cycle=item.billing_cycle,
-                    domain=item.domain,
-                    hostname=item.hostname,
-                    entryId=None,
-                )
-                for item in snapshot.items
-            ],
+            "items": _items_of(snapshot),
             "total": snapshot.total,
         }
         seen |= {"currency": snapshot.currency} if snapshot.currency else {}
@@ -79,6 +68,21 @@ def sync(
             orders.put_cancelled_mail(connection, snapshot.id, now=now)
         if "items" in seen and seen["items"] != known.items:
             orders.index_domains(connection, known.reference, seen["items"])
+
+
+def _items_of(snapshot: SalesforceOrder) -> list[orders.Item]:
+    return [
+        orders.Item(
+            name=item.product_name,
+            quantity=item.quantity,
+            unitPrice=item.unit_price,
+            cycle=item.billing_cycle,
+            domain=item.domain,
+            hostname=item.hostname,
+            entryId=None,
+        )
+        for item in snapshot.items
+    ]
 
 
 def _insert(connection: Connection, reference: str, sf_order_id: str, seen: dict[str, Any], *, now: float) -> None:

@@ -27,9 +27,6 @@ REFUSED: Final = "refused"  # Salesforce won't have it, or it was withdrawn befo
 WITHDRAWN: Final = "WITHDRAWN"  # error_code of an order its customer took back
 UNWANTED: Final = "REJECTED"  # error_code of an order its review turned down
 
-#: How long one try at creating the order in Salesforce is left alone before another may begin, in seconds.
-PLACE_LEASE_SECONDS: Final = 90.0
-
 
 class AlreadyPlaced(PortalError):
     """This checkout form has become an order before (or, once in ages, the reference is taken)."""
@@ -218,61 +215,6 @@ def index_domains(connection: Connection, reference: str, items: Sequence[Item])
         connection.execute(insert(connection, order_domains).values(rows).on_conflict_do_nothing())
 
 
-def due_placements(connection: Connection, *, now: float, limit: int) -> list[str]:
-    """References of orders that Salesforce hasn't got for certain and that may be tried now, longest due first."""
-    query = (
-        sa.select(orders.c.reference).where(orders.c.place_due_at <= now).order_by(orders.c.place_due_at).limit(limit)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def claim_placement(connection: Connection, reference: str, *, now: float) -> Order | None:
-    """Take the right to try creating this order; None when it isn't due, is settled, or somebody else has it."""
-    claimed = connection.execute(
-        orders.update()
-        .where(orders.c.reference == reference, orders.c.placing == PLACING, orders.c.place_due_at <= now)
-        .values(place_due_at=now + PLACE_LEASE_SECONDS, place_tries=orders.c.place_tries + 1)
-    ).rowcount
-    return get(connection, reference) if claimed else None
-
-
-def postpone_placement(connection: Connection, reference: str, until: float) -> None:
-    """Try again at `until`: Salesforce couldn't be asked, or gave no answer."""
-    connection.execute(
-        orders.update().where(orders.c.reference == reference, orders.c.placing == PLACING).values(place_due_at=until)
-    )
-
-
-def settle_placed(connection: Connection, reference: str, sf_order_id: str, *, now: float) -> None:
-    """Salesforce has the order, perhaps later than anybody thought. One withdrawn meanwhile is cancelled there, too."""
-    settled = connection.execute(
-        orders.update()
-        .where(orders.c.reference == reference, orders.c.sf_order_id.is_(None))
-        .values(placing=PLACED, place_due_at=None, sf_order_id=sf_order_id, updated_at=now)
-    ).rowcount
-    order = get(connection, reference) if settled else None
-    if order is not None and order.status is CustomerStatus.CANCELLED:
-        _tell_salesforce_cancelled(connection, sf_order_id, now=now)
-
-
-def settle_refused(connection: Connection, reference: str, error_code: str, *, now: float) -> None:
-    """Salesforce definitely won't have the order; the customer is told on its page."""
-    connection.execute(
-        orders.update()
-        .where(orders.c.reference == reference, orders.c.placing == PLACING)
-        .values(
-            placing=REFUSED,
-            place_due_at=None,
-            error_code=error_code[:40],
-            updated_at=now,
-            status=sa.case(
-                (orders.c.status == CustomerStatus.CANCELLED.value, orders.c.status),
-                else_=CustomerStatus.FAILED.value,
-            ),
-        )
-    )
-
-
 def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
     """Cancel an order that is still in review; False when it no longer is. Salesforce is told through the outbox."""
     order = get(connection, reference)
@@ -295,7 +237,7 @@ def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
     if changed:
         put_mail(connection, order, "withdrawn", now=now, withdrawn_at=now)
     if changed and order.sf_order_id is not None:
-        _tell_salesforce_cancelled(connection, order.sf_order_id, now=now)
+        tell_salesforce_cancelled(connection, order.sf_order_id, now=now)
     return bool(changed)
 
 
@@ -304,7 +246,8 @@ def _being_fulfilled(connection: Connection, sf_order_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _tell_salesforce_cancelled(connection: Connection, sf_order_id: str, *, now: float) -> None:
+def tell_salesforce_cancelled(connection: Connection, sf_order_id: str, *, now: float) -> None:
+    """Tell Salesforce that its customer has withdrawn the order; once, however often this is called."""
     outbox.put(
         connection,
         "salesforce",

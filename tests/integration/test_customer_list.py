@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from portal.customers.order_list import MOST_SEARCHED, PAGE_SIZE
 from portal.customers.visitor import ACCOUNT_COOKIE
-from portal.ledger import orders
+from portal.ledger import orders, placements
 from portal.ledger.schema import orders as orders_table
 from portal.ledger.schema import sessions as sessions_table
 from portal.services import Services
@@ -64,7 +64,7 @@ class Customer:
                 total="5.00",
                 now=1_700_000_000.0 + number,
             )
-            orders.postpone_placement(connection, reference, 10**11)  # the sweep leaves it alone
+            placements.postpone(connection, reference, 10**11)  # the sweep leaves it alone
         return reference
 
     def references(self, path: str) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from portal.ledger import acceptor, fulfillments, group_commit, orders
+from portal.ledger import acceptor, fulfillments, group_commit, orders, placements
 from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, accept
 from portal.ledger.acceptor import Acceptor, Overtaken, accept_new
 from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
@@ -50,7 +50,7 @@ def placed(connection: Connection, number: int) -> None:
         total="1.00",
         now=NOW - 100,
     )
-    orders.settle_placed(connection, reference, delivery(number).sf_order_id, now=NOW - 90)
+    placements.settle_placed(connection, reference, delivery(number).sf_order_id, now=NOW - 90)
 
 
 def everything(connection: Connection) -> dict[str, list[Any]]:

@@ -15,9 +15,10 @@ from portal.clients.salesforce.records import ChangedOrders, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of, sync_changes
 from portal.domain.model import CustomerStatus, SalesforceOrder, State, UpstreamError
-from portal.ledger import fulfillments, order_sync, orders
+from portal.ledger import fulfillments, order_sync, orders, placements
 from portal.ledger.engine import Ledger
-from portal.ledger.orders import PLACE_LEASE_SECONDS, Order
+from portal.ledger.orders import Order
+from portal.ledger.placements import PLACE_LEASE_SECONDS
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import outbox
 from tests.fakes import ACCOUNT, Clock, FakeOrg, salesforce_order
@@ -112,11 +113,11 @@ def test_the_usual_way_is_one_call(ledger: Ledger) -> None:
 def test_one_tries_at_a_time_and_a_dead_one_is_followed_after_its_lease(ledger: Ledger) -> None:
     insert(ledger)
     with ledger.write() as connection:
-        assert orders.claim_placement(connection, REF, now=NOW) is not None
-        assert orders.claim_placement(connection, REF, now=NOW + PLACE_LEASE_SECONDS - 1) is None
-        assert orders.due_placements(connection, now=NOW + PLACE_LEASE_SECONDS - 1, limit=10) == []
-        assert orders.due_placements(connection, now=NOW + PLACE_LEASE_SECONDS, limit=10) == [REF]
-        assert orders.claim_placement(connection, REF, now=NOW + PLACE_LEASE_SECONDS) is not None
+        assert placements.claim(connection, REF, now=NOW) is not None
+        assert placements.claim(connection, REF, now=NOW + PLACE_LEASE_SECONDS - 1) is None
+        assert placements.due(connection, now=NOW + PLACE_LEASE_SECONDS - 1, limit=10) == []
+        assert placements.due(connection, now=NOW + PLACE_LEASE_SECONDS, limit=10) == [REF]
+        assert placements.claim(connection, REF, now=NOW + PLACE_LEASE_SECONDS) is not None
 
 
 @pytest.mark.parametrize(
@@ -214,11 +215,11 @@ def test_withdrawn_before_it_was_ever_sent(ledger: Ledger) -> None:
 def test_withdrawn_while_it_is_on_its_way(ledger: Ledger) -> None:
     insert(ledger)
     with ledger.write() as connection:
-        assert orders.claim_placement(connection, REF, now=NOW) is not None
+        assert placements.claim(connection, REF, now=NOW) is not None
     assert withdraw(ledger)
     assert told_salesforce(ledger) == []
     with ledger.write() as connection:
-        orders.settle_placed(connection, REF, SF, now=NOW)
+        placements.settle_placed(connection, REF, SF, now=NOW)
     assert told_salesforce(ledger) == CANCELLED_THERE
     assert row(ledger).status is CustomerStatus.CANCELLED
 

@@ -53,6 +53,7 @@ from portal.ledger import (
     orders,
     outbox,
     payment_hints,
+    placements,
     queueing,
     runs,
     search,
@@ -207,7 +208,7 @@ def _customers(c: Connection) -> None:
             now=NOW,
         )
         if sf_order_id:
-            orders.settle_placed(c, reference, sf_order_id, now=NOW)
+            placements.settle_placed(c, reference, sf_order_id, now=NOW)
     orders.by_checkout_key(c, "key-P-1")
     orders.set_status(c, ORDER, CustomerStatus.ACTIVATING, now=NOW)
     orders.set_cancelled_in_whmcs(c, "801000000000003AAA", now=NOW)
@@ -217,10 +218,10 @@ def _customers(c: Connection) -> None:
             for waits in (None, True, False):
                 orders.page_of_account(c, ACCOUNT, limit=9, status=status, needs_customer=waits, before=before)
     orders.open_of_account(c, ACCOUNT, limit=9)
-    orders.due_placements(c, now=NOW, limit=9)
-    orders.claim_placement(c, "P-3", now=NOW)
-    orders.postpone_placement(c, "P-3", NOW)
-    orders.settle_refused(c, "P-4", "REFUSED", now=NOW)
+    placements.due(c, now=NOW, limit=9)
+    placements.claim(c, "P-3", now=NOW)
+    placements.postpone(c, "P-3", NOW)
+    placements.settle_refused(c, "P-4", "REFUSED", now=NOW)
     orders.withdraw(c, "P-3", now=NOW)
     orders.withdraw(c, "P-2", now=NOW)
     orders.withdrawn(c, ORDER)
@@ -261,7 +262,7 @@ def _one_account(c: Connection) -> None:
         total="1.00",
         now=NOW,
     )
-    orders.settle_placed(c, "P-9", "801000000000008AAA", now=NOW)
+    placements.settle_placed(c, "P-9", "801000000000008AAA", now=NOW)
     fulfillments.request_fulfillment(c, "801000000000008AAA", now=NOW, requested_at=NOW)
     ended = {"state": State.FAILED, "plan": {"clientId": "8"}, "client_id": "8"}
     c.execute(

@@ -1,0 +1,73 @@
+"""Orders on their way into Salesforce: when each is tried again, who tries it, and what came of it.
+
+Every function takes a connection of `Ledger.read()` or `Ledger.write()`; moments are seconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from portal.domain.model import CustomerStatus
+from portal.ledger.orders import PLACED, PLACING, REFUSED, Order, get, tell_salesforce_cancelled
+from portal.ledger.schema import orders
+
+#: How long one try at creating the order in Salesforce is left alone before another may begin, in seconds.
+PLACE_LEASE_SECONDS: Final = 90.0
+
+
+def due(connection: Connection, *, now: float, limit: int) -> list[str]:
+    """References of orders that Salesforce hasn't got for certain and that may be tried now, longest due first."""
+    query = (
+        sa.select(orders.c.reference).where(orders.c.place_due_at <= now).order_by(orders.c.place_due_at).limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def claim(connection: Connection, reference: str, *, now: float) -> Order | None:
+    """Take the right to try creating this order; None when it isn't due, is settled, or somebody else has it."""
+    claimed = connection.execute(
+        orders.update()
+        .where(orders.c.reference == reference, orders.c.placing == PLACING, orders.c.place_due_at <= now)
+        .values(place_due_at=now + PLACE_LEASE_SECONDS, place_tries=orders.c.place_tries + 1)
+    ).rowcount
+    return get(connection, reference) if claimed else None
+
+
+def postpone(connection: Connection, reference: str, until: float) -> None:
+    """Try again at `until`: Salesforce couldn't be asked, or gave no answer."""
+    connection.execute(
+        orders.update().where(orders.c.reference == reference, orders.c.placing == PLACING).values(place_due_at=until)
+    )
+
+
+def settle_placed(connection: Connection, reference: str, sf_order_id: str, *, now: float) -> None:
+    """Salesforce has the order, perhaps later than anybody thought. One withdrawn meanwhile is cancelled there, too."""
+    settled = connection.execute(
+        orders.update()
+        .where(orders.c.reference == reference, orders.c.sf_order_id.is_(None))
+        .values(placing=PLACED, place_due_at=None, sf_order_id=sf_order_id, updated_at=now)
+    ).rowcount
+    order = get(connection, reference) if settled else None
+    if order is not None and order.status is CustomerStatus.CANCELLED:
+        tell_salesforce_cancelled(connection, sf_order_id, now=now)
+
+
+def settle_refused(connection: Connection, reference: str, error_code: str, *, now: float) -> None:
+    """Salesforce definitely won't have the order; the customer is told on its page."""
+    connection.execute(
+        orders.update()
+        .where(orders.c.reference == reference, orders.c.placing == PLACING)
+        .values(
+            placing=REFUSED,
+            place_due_at=None,
+            error_code=error_code[:40],
+            updated_at=now,
+            status=sa.case(
+                (orders.c.status == CustomerStatus.CANCELLED.value, orders.c.status),
+                else_=CustomerStatus.FAILED.value,
+            ),
+        )
+    )
