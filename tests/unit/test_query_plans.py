@@ -280,6 +280,7 @@ def _one_account(c: Connection) -> None:
         sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000018AAA").values(ended)
     )
     orders.set_status(c, "801000000000018AAA", CustomerStatus.FAILED, now=NOW)
+    outbox.put(c, "salesforce", "801000000000018AAA", {}, now=NOW)
     with pytest.raises(accounts.AccountBusy, match="hasn't been told yet"):
         accounts.forget(c, other, now=NOW, actor="ada", why="x")
     messages = metadata.tables["outbox"]
