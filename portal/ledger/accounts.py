@@ -57,6 +57,7 @@ def export(connection: Connection, account_id: str, *, now: float) -> JsonObject
         "events": _of(connection, s.events, s.events.c.subject, subjects),
         "paymentHints": _of(connection, s.payment_hints, s.payment_hints.c.client_id, clients),
         "sessions": [_without(row, "id") for row in sessions],
+        "languages": _of(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
     }
 
 
@@ -114,6 +115,7 @@ def forget(connection: Connection, account_id: str, *, now: float, actor: str, w
         "messages": _delete_messages(connection, subjects, emails),
         "paymentHints": _delete(connection, s.payment_hints, s.payment_hints.c.client_id, clients),
         "sessions": _delete(connection, s.sessions, s.sessions.c.account_id, [account_id]),
+        "languages": _delete(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
     }
     events.record(connection, FORGOTTEN, now=now, subject=account_id, actor=actor, detail={"why": why, **counts})
     return counts
