@@ -6,9 +6,10 @@ import logging
 
 from redis import RedisError
 
-from jobs.process import EXIT_DECLARED_DEAD, EXIT_LEDGER, EXIT_STUCK, WorkerProcess, die
+from jobs.process import EXIT_LEDGER, EXIT_STUCK, WorkerProcess, die
 from portal import logs
 from portal.domain.model import LeaseLost, State
+from portal.errors import PortalError
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import fulfill
 from portal.ledger import fulfillments
@@ -46,12 +47,15 @@ def fulfill_order(sf_order_id: str) -> None:
             if ended is None:
                 audit(process.context, sf_order_id)
     except LeaseLost as lost:
+        # Either this process was declared dead and ends here, or the ledger was restored and the order is to be looked
+        # at anew: then only this run is over.
         _correct_salesforce(process, sf_order_id)
-        die(EXIT_DECLARED_DEAD, str(lost))
+        _end_if_dead(process, str(lost))
+        return
     except (LedgerUnavailable, CommitUnknown) as error:
         # What the ledger couldn't be told is unknown: end, so that the order is taken over and looked at.
         die(EXIT_LEDGER, str(error))
-    except Exception:
+    except BaseException:
         # A fault of ours on the way out: the order would stay this process's for ever. It is taken over and looked at.
         log.exception("A run couldn't be ended", extra={"sfOrderId": sf_order_id})
         die(EXIT_STUCK, "a run couldn't be ended")
@@ -65,6 +69,13 @@ def fulfill_order(sf_order_id: str) -> None:
         log.warning("Couldn't announce the end of a run", extra={"sfOrderId": sf_order_id})
     if ended.state in (State.FAILED, State.NEEDS_DECISION):
         raise NotProvisioned(f"{ended.state}: {ended.code}")
+
+
+def _end_if_dead(process: WorkerProcess, why: str) -> None:
+    try:
+        process.require_alive(why)
+    except PortalError as error:
+        die(EXIT_LEDGER, str(error))
 
 
 def _correct_salesforce(process: WorkerProcess, sf_order_id: str) -> None:

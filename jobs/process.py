@@ -1,4 +1,8 @@
-"""A worker process: its heartbeat in the ledger, and the check before every call that it may still send."""
+"""A worker process and its slots: one heartbeat in the ledger, and the check before every call that it may send.
+
+A slot is a thread that runs one order at a time. A thread can't be stopped from outside, so whatever makes one unsafe
+ends the whole process: what its slots ran is taken over, as if it had been killed.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ from portal.services import Services
 log = logging.getLogger("jobs.process")
 
 HEARTBEAT_SECONDS = 0.5
+#: The same while it runs nothing: then there is nothing to be taken over.
+RESTING_HEARTBEAT_SECONDS = 1.0
 #: Heartbeats missed for so long make others take this process's orders; it sends nothing more after it itself.
 TTL_SECONDS = 3.0
 
@@ -49,7 +55,7 @@ def new_worker_id() -> str:
 class WorkerProcess:
     """This process as an owner of orders. `worker_id`: made by the supervisor, so that it can mark us dead.
 
-    stopping: whether this process has been told to end.
+    slots: how many orders it runs at once, each in a thread of its own; stopping: whether it has been told to end.
     """
 
     def __init__(
@@ -58,14 +64,16 @@ class WorkerProcess:
         worker_id: str,
         fault_point: Callable[[str], None] = nothing,
         *,
+        slots: int = 1,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.services = services
         self.worker_id = worker_id
+        self._slots = slots
         self._stopping = stopping
         self._last_heartbeat = time.monotonic()
-        self._busy_since: float | None = None
-        # A run without progress for longer than its longest call is stuck: stop beating, so that it is taken over.
+        self._busy: dict[int, float] = {}  # thread → when its run last made progress, on the monotonic clock
+        # A run without progress for longer than its longest call is stuck: the process ends, so that it is taken over.
         self._stuck_after = 3 * services.settings.whmcs_max_request_seconds + 120
 
         def stop_point(name: str) -> None:
@@ -105,7 +113,8 @@ class WorkerProcess:
         host, pid = socket.gethostname()[:120], os.getpid()
         try:
             with self.services.ledger.write() as connection:
-                workers.register(connection, self.worker_id, kind, host, pid, now=self.services.now())
+                now = self.services.now()
+                workers.register(connection, self.worker_id, kind, host, pid, slots=self._slots, now=now)
         except LedgerUnavailable as error:
             if not told:
                 log.warning("A worker process waits for the ledger", extra={"kind": kind, "error": str(error)})
@@ -113,13 +122,27 @@ class WorkerProcess:
         return True
 
     def progress(self) -> None:
-        """The run goes on."""
-        if self._busy_since is not None:
-            self._busy_since = time.monotonic()
+        """The run of this thread goes on."""
+        slot = threading.get_ident()
+        if slot in self._busy:
+            self._busy[slot] = time.monotonic()
 
     def busy(self, busy: bool) -> None:
-        """Whether an order is being run."""
-        self._busy_since = time.monotonic() if busy else None
+        """Whether this thread runs an order."""
+        if busy:
+            self._busy[threading.get_ident()] = time.monotonic()
+        else:
+            self._busy.pop(threading.get_ident(), None)
+
+    def require_alive(self, why: str) -> None:
+        """End this process at once if it has been declared dead: then none of its slots owns anything any more.
+
+        Raises PortalError when the ledger can't tell.
+        """
+        with self.services.ledger.write() as connection:
+            alive = workers.count_heartbeat(connection, self.worker_id, now=self.services.now())
+        if not alive:
+            die(EXIT_DECLARED_DEAD, why)
 
     def wait_for_heartbeat(self) -> bool:
         """Until a heartbeat got through lately: whoever may send nothing takes up no order either.
@@ -160,18 +183,17 @@ class WorkerProcess:
     def _beat(self) -> None:
         while True:
             time.sleep(HEARTBEAT_SECONDS)
-            busy_since = self._busy_since
-            if busy_since is not None and time.monotonic() - busy_since > self._stuck_after:
+            now = time.monotonic()
+            since = min([*self._busy.values()], default=None)
+            if since is None and now - self._last_heartbeat < RESTING_HEARTBEAT_SECONDS:
+                continue
+            if since is not None and now - since > self._stuck_after:
                 die(EXIT_STUCK, "a step exceeded its deadline")
-            begun = time.monotonic()
             try:
-                with self.services.ledger.write() as connection:
-                    alive = workers.count_heartbeat(connection, self.worker_id, now=self.services.now())
+                self.require_alive("this process was declared dead")
             except PortalError:
                 continue  # the ledger is away: it takes nobody over meanwhile, and we send nothing after the TTL
             except Exception:
                 log.exception("The heartbeat failed")
                 die(EXIT_STUCK, "the heartbeat failed")
-            if not alive:
-                die(EXIT_DECLARED_DEAD, "this process was declared dead")
-            self._last_heartbeat = begun
+            self._last_heartbeat = now

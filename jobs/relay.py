@@ -24,7 +24,8 @@ from portal.clients.salesforce.errors import MENDABLE_CODES
 from portal.domain.model import CustomerStatus, JsonObject, UpstreamError
 from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
-from portal.ledger import events, fulfillments, outbox
+from portal.fulfillment.crowd import CROWD
+from portal.ledger import events, fulfillments, outbox, queueing
 from portal.ledger.outbox import Message
 from portal.mail.mailer import Mailer
 from portal.ops.alerts import sender
@@ -33,8 +34,10 @@ from portal.services import Services
 
 log = logging.getLogger("jobs.relay")
 
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.5
+COLLECT_SECONDS = 2.0  # write-backs are collected for so long while many orders wait
 BATCH = 200  # what one composite call to Salesforce takes
+SETTLED_AT_ONCE = 25  # orders in one transaction: others want to write meanwhile
 CLAIM_SECONDS = 60.0
 LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesforce is in trouble
 LONGEST_AFTER_REFUSAL = 900.0  # the same where it was refused, and of mails and alerts
@@ -66,34 +69,46 @@ def run(services: Services, worker_id: str) -> None:
     if not WorkerProcess(services, worker_id, stopping=stopping.is_set).start("relay"):
         return
     relay_ = Relay(services, worker_id)
-    threads = [
-        threading.Thread(target=_repeat, args=(stopping, relay_.write_back), name="write-backs", daemon=True),
-        threading.Thread(target=_repeat, args=(stopping, relay_.mail), name="mail", daemon=True),
-        threading.Thread(target=_repeat, args=(stopping, relay_.sign_in), name="sign-in", daemon=True),
+    carriers = [
+        _Carrier(stopping, {"salesforce"}, relay_.write_back),
+        _Carrier(stopping, {"mail", "alert"}, relay_.mail),
+        _Carrier(stopping, {outbox.SIGN_IN}, relay_.sign_in),
     ]
-    for thread in threads:
-        thread.start()
-    while not stopping.wait(1.0):
-        pass
-    for thread in threads:
-        thread.join(timeout=5)
+    for carrier in carriers:
+        carrier.start()
+    while not stopping.wait(POLL_SECONDS):
+        due = relay_.due()
+        for carrier in carriers:
+            if carrier.kinds & due:
+                carrier.wake.set()
+    for carrier in carriers:
+        carrier.wake.set()
+        carrier.join(timeout=5)
 
 
-def _repeat(stopping: threading.Event, carry: Callable[[], int]) -> None:
-    """Carry what there is; rest when there is nothing, or when the ledger or the other side is away."""
-    while not stopping.is_set():
-        try:
-            carried = carry()
-        except PortalError as error:
-            log.warning("Can't carry messages now", extra={"error": str(error)})
-            carried = 0
-            stopping.wait(1.0)
-        except Exception:
-            log.exception("Carrying messages failed")
-            carried = 0
-            stopping.wait(5.0)
-        if not carried:
-            stopping.wait(POLL_SECONDS)
+class _Carrier(threading.Thread):
+    """Carries some kinds of messages when it is woken, as long as there are any."""
+
+    def __init__(self, stopping: threading.Event, kinds: set[str], carry: Callable[[], int]) -> None:
+        super().__init__(name=f"carries {'-'.join(sorted(kinds))}", daemon=True)
+        self.kinds = kinds
+        self.wake = threading.Event()
+        self._stopping = stopping
+        self._carry = carry
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self.wake.wait()
+            self.wake.clear()
+            try:
+                while not self._stopping.is_set() and self._carry():
+                    pass
+            except PortalError as error:
+                log.warning("Can't carry messages now", extra={"error": str(error)})
+                self._stopping.wait(1.0)
+            except Exception:
+                log.exception("Carrying messages failed")
+                self._stopping.wait(5.0)
 
 
 class Relay:
@@ -106,11 +121,32 @@ class Relay:
         self._alert = partial(sender.send, services)
         self._next_look = 0.0
         self._revived_at = float("-inf")
+        self._wrote_back_at = float("-inf")  # on the monotonic clock
+
+    def due(self) -> set[str]:
+        """The kinds of messages to be sent now; none while the ledger is away.
+
+        While a crowd of orders waits, write-backs are collected for a moment: many go into one call.
+        """
+        try:
+            with self._services.ledger.read() as connection:
+                now = self._services.now()
+                kinds = outbox.kinds_due(connection, now=now)
+                lately = time.monotonic() - self._wrote_back_at < COLLECT_SECONDS
+                if "salesforce" in kinds and lately:
+                    crowd = len(queueing.waiting(connection, now=now, limit=CROWD)) == CROWD
+                    kinds -= {"salesforce"} if crowd else set()
+                # Alerts are looked for now and then: their carrier does it.
+                return kinds | ({"alert"} if time.monotonic() >= self._next_look else set())
+        except PortalError as error:
+            log.warning("Can't look for messages now", extra={"error": str(error)})
+            return set()
 
     # --- write-backs ---
 
     def write_back(self) -> int:
         """Tell Salesforce how the due orders stand now, many in one call; of one order once, however many are due."""
+        self._wrote_back_at = time.monotonic()
         messages = self._claim("salesforce", BATCH)
         accounts = [each for each in messages if "account" in each.payload]
         for message in accounts:
@@ -146,8 +182,14 @@ class Relay:
                     told.append((sf_order_id, Told(fields, standing, attempt, repeats)))
         told = self._without_clicks(told, by_order)
         outcomes = self._update([(sf_order_id, each.fields) for sf_order_id, each in told])
-        for (sf_order_id, each), outcome in zip(told, outcomes, strict=True):
-            self._settle(by_order[sf_order_id], outcome, each)
+        settled = list(zip(told, outcomes, strict=True))
+        for start in range(0, len(settled), SETTLED_AT_ONCE):
+            some = settled[start : start + SETTLED_AT_ONCE]
+            with services.ledger.write() as connection:
+                for (sf_order_id, each), outcome in some:
+                    self._write(connection, by_order[sf_order_id], outcome, each)
+            for (sf_order_id, each), outcome in some:
+                self._log(by_order[sf_order_id][0], outcome, each)
 
     def _without_clicks(
         self, told: list[tuple[str, Told]], by_order: dict[str, list[Message]]
@@ -236,36 +278,38 @@ class Relay:
             if not outbox.due(connection, kind, now=now, limit=1):
                 return []
         with services.ledger.write() as connection:
-            return [
-                message
-                for message in outbox.due(connection, kind, now=now, limit=limit)
-                if outbox.claim(connection, message.id, self._worker_id, now=now, until=now + CLAIM_SECONDS)
-            ]
+            messages = outbox.due(connection, kind, now=now, limit=limit)
+            ids = [message.id for message in messages]
+            mine = outbox.claim(connection, ids, self._worker_id, now=now, until=now + CLAIM_SECONDS)
+            return [message for message in messages if message.id in mine]
 
-    def _settle(self, messages: list[Message], error: UpstreamError | None, told: Told | None = None) -> None:
-        """Write what became of messages about one subject; `told`: what Salesforce was to take of an order."""
-        services = self._services
+    def _settle(self, messages: list[Message], error: UpstreamError | None) -> None:
+        """Write what became of messages about one subject."""
+        with self._services.ledger.write() as connection:
+            self._write(connection, messages, error)
+        self._log(messages[0], error)
+
+    def _write(
+        self, connection: Connection, messages: list[Message], error: UpstreamError | None, told: Told | None = None
+    ) -> None:
+        """`told`: what Salesforce was to take of an order."""
         first = messages[0]
+        if error is not None:
+            for message in messages:
+                self._refused(connection, message, error)
+        elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
+            for message in messages:  # it changed while it was told: say it again
+                now = self._services.now()
+                outbox.again(connection, message.id, now=now, due_at=now, error="the order changed meanwhile")
+        else:
+            self._sent(connection, messages, told.fields if told is not None else None)
+            if told is not None:
+                status = told.fields["Provisioning_Status__c"]
+                fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
+            self._revive(connection, first)
+
+    def _log(self, first: Message, error: UpstreamError | None, told: Told | None = None) -> None:
         extra: dict[str, Any] = {"kind": first.kind, "sfOrderId": first.subject, "outboxId": first.id}
-        with services.ledger.write() as connection:
-            if error is not None:
-                for message in messages:
-                    self._refused(connection, message, error)
-            elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
-                for message in messages:  # it changed while it was told: say it again
-                    outbox.again(
-                        connection,
-                        message.id,
-                        now=services.now(),
-                        due_at=services.now(),
-                        error="the order changed meanwhile",
-                    )
-            else:
-                self._sent(connection, messages, told.fields if told is not None else None)
-                if told is not None:
-                    status = told.fields["Provisioning_Status__c"]
-                    fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
-                self._revive(connection, first)
         if told is not None:
             extra["status"] = told.fields["Provisioning_Status__c"]
         if error is None:

@@ -20,7 +20,7 @@ from types import FrameType
 
 from redis import RedisError
 
-from jobs.process import HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
+from jobs.process import HEARTBEAT_SECONDS, RESTING_HEARTBEAT_SECONDS, TTL_SECONDS, new_worker_id
 from jobs.relay import Relay
 from portal.customers.placing import place
 from portal.customers.salesforce_sync import sync_changes
@@ -49,6 +49,7 @@ from portal.settings import SettingsError
 log = logging.getLogger("jobs.sweep")
 
 ROUND_SECONDS = 0.3
+RESTING_SECONDS = 1.0  # the same while no order is to be run
 JOBS_PER_SLOT = 3  # few jobs out: an old one is a lost one
 LOST_AFTER = 1.5  # seconds after which a job that is on no queue, and whose order nobody took, is lost
 AUDIT_JOB_EVERY = 5.0
@@ -67,10 +68,10 @@ class Sweep:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.worker_id = new_worker_id()
-        self._seen_heartbeats: dict[
-            str, tuple[int, float]
-        ] = {}  # worker_id → beat, seconds we have seen it stand there
+        self._seen_heartbeats: dict[str, tuple[int, float]] = {}  # worker_id → beat, seconds it was seen to stand there
         self._looked = time.monotonic()
+        self._beaten_at = float("-inf")  # on the monotonic clock
+        self.pause = ROUND_SECONDS  # until the next round
         self._enqueued_audits: dict[str, float] = {}
         self.acting = False
         self._next_epoch = 0.0
@@ -97,6 +98,8 @@ class Sweep:
         self._enqueue_due()
         self._send_audits()
         self._note_round()
+        with self.services.ledger.read() as connection:
+            self.pause = ROUND_SECONDS if queueing.any_unfinished(connection) else RESTING_SECONDS
 
     def _note_round(self) -> None:
         if time.monotonic() >= self._next_note:
@@ -109,15 +112,21 @@ class Sweep:
     def keep_heartbeat(self, stopping: threading.Event) -> None:
         """Beat beside the rounds, which may take long, but not beside one that hangs; for a thread of its own."""
         while not stopping.wait(HEARTBEAT_SECONDS):
-            if time.monotonic() - self._looked > HANGING_SECONDS:
+            now = time.monotonic()
+            if now - self._looked > HANGING_SECONDS or now - self._beaten_at < RESTING_HEARTBEAT_SECONDS:
                 continue
             with contextlib.suppress(PortalError), self.services.ledger.write() as connection:
                 # The next round sees whether we were declared dead.
-                workers.count_heartbeat(connection, self.worker_id, now=self.services.now())
+                if workers.count_heartbeat(connection, self.worker_id, now=self.services.now()):
+                    self._beaten_at = now
 
     def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beaten_at < HEARTBEAT_SECONDS:
+            return
         with self.services.ledger.write() as connection:
             if workers.count_heartbeat(connection, self.worker_id, now=self.services.now()):
+                self._beaten_at = now
                 return
         log.warning("This sweep was declared dead: it starts anew")
         self.worker_id = new_worker_id()
@@ -229,7 +238,7 @@ class Sweep:
         with services.ledger.read() as connection:
             if installation.paused(connection):
                 return
-            slots = sum(1 for worker in workers.alive(connection) if worker.kind == "fulfill")
+            slots = sum(worker.slots for worker in workers.alive(connection) if worker.kind == "fulfill")
             most = JOBS_PER_SLOT * max(slots, 1)
             room = most - services.jobs.count()
             rows = queueing.due(connection, now=services.now(), limit=room) if room > 0 else []
@@ -351,13 +360,6 @@ class Chores:
             self._tidying = None
 
 
-def _revive_own_valkey(services: Services) -> None:
-    try:
-        services.revive_own_valkey()
-    except Exception:
-        log.exception("Couldn't start the embedded Valkey again")
-
-
 def main() -> int:
     """The process. Returns its exit code."""
     set_up_logging()
@@ -379,13 +381,16 @@ def main() -> int:
     log.info("Sweep started", extra={"worker_id": sweep.worker_id})
     threading.Thread(target=Chores(services, sweep).run, args=(stopping,), name="chores", daemon=True).start()
     threading.Thread(target=sweep.keep_heartbeat, args=(stopping,), name="heartbeat", daemon=True).start()
-    while not stopping.wait(ROUND_SECONDS):
+    while not stopping.wait(sweep.pause):
         try:
             sweep.round()
         except (PortalError, RedisError) as error:
             log.warning("The sweep can't go on now", extra={"error": str(error)})
             if isinstance(error, RedisError):
-                _revive_own_valkey(services)
+                try:
+                    services.revive_own_valkey()
+                except Exception:
+                    log.exception("Couldn't start the embedded Valkey again")
             stopping.wait(1.0)
     return 0
 

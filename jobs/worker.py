@@ -1,4 +1,4 @@
-"""`python -m jobs.worker`: FULFILLMENT_SLOTS child processes that run orders, one that carries the outbox.
+"""`python -m jobs.worker`: FULFILLMENT_PROCESSES children that share the slots, and one that carries the outbox.
 
 The supervisor forks, waits, and replaces who died, with backoff. Children die with it. A dead child's orders are
 taken over at once, without waiting for its heartbeats to be missed.
@@ -9,126 +9,35 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import itertools
 import logging
 import os
 import random
+import select
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
-import redis as redis_library
-from redis import Redis, RedisError
-from rq import Queue, SimpleWorker
-from rq.exceptions import DequeueTimeout
-from rq.job import Job
-from rq.serializers import JSONSerializer
-from rq.timeouts import BaseDeathPenalty
-from rq.worker import WorkerStatus
+from redis import RedisError
 
-from jobs import fulfill, relay
-from jobs.process import WorkerProcess, new_worker_id, nothing
+from jobs import relay, slots
+from jobs.process import new_worker_id, nothing
 from portal.errors import PortalError
 from portal.ledger import queueing
 from portal.logs import log_what_nobody_catches, set_up_logging
-from portal.queue.jobs import FULFILLMENTS
-from portal.queue.redis import connect_redis
 from portal.services import Services, start_services
 from portal.settings import Settings, SettingsError
 
 log = logging.getLogger("jobs.worker")
 
-#: A child is replaced after so many jobs, so that no leak grows for ever.
-JOBS_PER_CHILD = 2000
 LONGEST_BACKOFF = 10.0
-REAP_SECONDS = 0.02  # so often the supervisor looks whether a child has ended
-VANISHED_EVERY = 1.0  # … and whether one has that it can't be told of
+LOOK_SECONDS = 1.0  # so often the supervisor looks whether a child has ended that it wasn't told of
 LAST_SECONDS = 5.0  # between killing the children and ending itself, where even that doesn't help
 YOUNG_SECONDS = 2.0  # a child that ends before this age may be doomed: its successors come slower and slower
-
-
-class _NoPenalty(BaseDeathPenalty):
-    """RQ's alarm could ring between AddOrder and its record; our calls have deadlines of their own."""
-
-    def setup_death_penalty(self) -> None: ...
-
-    def cancel_death_penalty(self) -> None: ...
-
-
-class SlotWorker(SimpleWorker):
-    """RQ's worker as a slot: no fork per job, no alarm, no scheduler; SIGTERM only sets a flag."""
-
-    death_penalty_class = _NoPenalty
-    #: The process is to end. RQ's own flag dies with its worker object, of which an outage of Redis makes several.
-    stopping = False
-
-    def _install_signal_handlers(self) -> None:
-        signal.signal(signal.SIGTERM, self.request_stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor gets it, and stops us
-
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Stop after the job at hand."""
-        SlotWorker.stopping = self._stop_requested = True
-
-    def subscribe(self) -> None:
-        """No commands over Redis: nobody but the ledger says what this process does."""
-
-    def unsubscribe(self) -> None:
-        """There is nothing to end."""
-
-    def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
-    ) -> tuple[Job, Queue] | None:
-        """Wait for a job, a few seconds at a time; None when asked to stop. Redis may go away and come back."""
-        self.set_state(WorkerStatus.IDLE)
-        pause = 0.2
-        while not self._stop_requested:
-            try:
-                found: Any = self.queue_class.dequeue_any(
-                    self._ordered_queues,
-                    1,
-                    connection=self.connection,
-                    job_class=self.job_class,
-                    serializer=self.serializer,
-                    death_penalty_class=self.death_penalty_class,
-                )
-                if found is not None:
-                    found[0].redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
-                    return found[0], found[1]
-            except DequeueTimeout:
-                self.heartbeat()
-            except RedisError:
-                time.sleep(pause)
-                pause = min(2 * pause, 2.0)
-        return None
-
-
-def run_slot(services: Services, worker_id: str, fault_point: Callable[[str], None]) -> None:
-    """A child's life: run jobs until told to stop."""
-    process = WorkerProcess(services, worker_id, fault_point, stopping=lambda: SlotWorker.stopping)
-    if not process.start("fulfill"):
-        return
-    fulfill.work_in(process)
-    connection: Redis = connect_redis(services.settings, blocking=True)
-    for number in itertools.count(1):
-        if SlotWorker.stopping:
-            services.traces.close()
-            return
-        try:
-            queue = Queue(FULFILLMENTS, connection=connection, serializer=JSONSerializer)
-            # A new name each time: after an outage Redis may still show the old one as an active worker.
-            name = f"{worker_id}-{number}"
-            worker = SlotWorker([queue], connection=connection, serializer=JSONSerializer, name=name)
-            worker.log_job_description = False
-            worker.work(logging_level="WARNING", max_jobs=JOBS_PER_CHILD)
-            services.traces.close()
-            return
-        except redis_library.exceptions.RedisError:
-            time.sleep(random.uniform(0.2, 1.0))  # RQ's bookkeeping met a Redis that is away
 
 
 def die_with_parent(parent: int) -> None:
@@ -145,6 +54,21 @@ def stop_seconds(settings: Settings) -> float:
     return settings.whmcs_max_request_seconds + 20.0
 
 
+@dataclass(frozen=True)
+class Role:
+    """What a child is for; `slots`: how many orders it runs at once."""
+
+    name: str
+    slots: int = 0
+
+
+def roles(settings: Settings) -> list[Role]:
+    """The children of one worker: the slots are shared out among the processes, and each has one at least."""
+    count = min(settings.fulfillment_processes, settings.fulfillment_slots)
+    most, more = divmod(settings.fulfillment_slots, count)
+    return [*(Role("slots", most + (number < more)) for number in range(count)), Role("relay")]
+
+
 def _ended_child() -> tuple[int, int]:
     """Process id and wait status of a child that has ended; 0 and 0 when none has."""
     try:
@@ -153,14 +77,37 @@ def _ended_child() -> tuple[int, int]:
         return 0, 0
 
 
+class _Bell:
+    """Rung by every signal, so that who waits for it sleeps until something happens, and no longer."""
+
+    def __init__(self) -> None:
+        self._hears, self._rings = socket.socketpair()
+        self._rings.setblocking(False)
+        self._hears.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a signal with a handler rings, one without doesn't
+        signal.set_wakeup_fd(self._rings.fileno(), warn_on_full_buffer=False)
+
+    def wait(self, seconds: float) -> None:
+        """Until it rings, or has rung since the last time."""
+        if select.select([self._hears], [], [], seconds)[0]:
+            self._hears.recv(4096)
+
+    def take_down(self) -> None:
+        """In a forked child, whose signals are its own."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._hears.close()
+        self._rings.close()
+
+
 class Supervisor:
     """Keeps the children running until it is told to stop, whatever becomes of one of them."""
 
     def __init__(self, services: Services, fault_point: Callable[[str], None] = nothing) -> None:
         self._services = services
         self._fault_point = fault_point
-        self._children: dict[int, tuple[str, str, float]] = {}  # pid → kind, worker_id, started
-        self._to_fork: list[tuple[float, str]] = []  # when (monotonic), kind: those that wait for their backoff
+        self._children: dict[int, tuple[Role, str, float]] = {}  # pid → role, worker_id, started
+        self._to_fork: list[tuple[float, Role]] = []  # when (monotonic), role: those that wait for their backoff
         self._failures = 0
         self._stopping = False
         self._ledger_away = False  # found out while stopping
@@ -171,9 +118,9 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._stop)
         self._services.ledger.dispose()
         gc.freeze()
-        for _ in range(self._services.settings.fulfillment_slots):
-            self._fork("slot")
-        self._fork("relay")
+        bell = self._bell = _Bell()
+        for role in roles(self._services.settings):
+            self._fork(role)
         log.info("Worker started", extra={"slots": self._services.settings.fulfillment_slots})
         look_for_vanished = time.monotonic()
         while self._children or self._to_fork:
@@ -184,9 +131,10 @@ class Supervisor:
                 self._reaped(pid, os.waitstatus_to_exitcode(status))
             elif time.monotonic() >= look_for_vanished:
                 self._reap_vanished()
-                look_for_vanished = time.monotonic() + VANISHED_EVERY
+                look_for_vanished = time.monotonic() + LOOK_SECONDS
             else:
-                time.sleep(REAP_SECONDS)
+                moments = [look_for_vanished, *(at for at, _role in self._to_fork)]
+                bell.wait(max(min(moments) - time.monotonic(), 0.0))
 
     def _reap_vanished(self) -> None:
         """Whoever somebody else has waited for (a debugger, a library) has ended, too."""
@@ -202,13 +150,13 @@ class Supervisor:
     def _fork_due(self) -> None:
         """Start the replacements whose backoff is over; none any more once we are to stop."""
         waiting, self._to_fork = self._to_fork, []
-        for at, kind in waiting:
+        for at, role in waiting:
             if self._stopping:
                 continue
             if at <= time.monotonic():
-                self._fork(kind)
+                self._fork(role)
             else:
-                self._to_fork.append((at, kind))
+                self._to_fork.append((at, role))
 
     def _stop(self, _signum: int, _frame: FrameType | None) -> None:
         first, self._stopping = not self._stopping, True
@@ -231,7 +179,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):  # vanished
                 os.kill(pid, signum)
 
-    def _fork(self, kind: str) -> None:
+    def _fork(self, role: Role) -> None:
         worker_id = new_worker_id()
         parent = os.getpid()
         # A stop that arrives now must reach the child too: hold signals back until it is on the list.
@@ -240,30 +188,31 @@ class Supervisor:
             pid = os.fork()
         except OSError as error:  # no more processes or no memory for one: perhaps soon
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-            log.error("Worker process couldn't be started", extra={"kind": kind, "error": error.strerror})
+            log.error("Worker process couldn't be started", extra={"kind": role.name, "error": error.strerror})
             self._failures += 1
-            self._to_fork.append((time.monotonic() + self._pause(), kind))
+            self._to_fork.append((time.monotonic() + self._pause(), role))
             return
         if pid:
-            self._children[pid] = (kind, worker_id, time.monotonic())
+            self._children[pid] = (role, worker_id, time.monotonic())
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             return
         code = 1
         try:
             die_with_parent(parent)
+            self._bell.take_down()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             random.seed()
-            if kind == "slot":
-                run_slot(self._services, worker_id, self._fault_point)
+            if role.slots:
+                slots.run_slots(self._services, worker_id, role.slots, self._fault_point)
             else:
                 relay.run(self._services, worker_id)
             code = 0
         except PortalError as error:
-            log.error("Worker process can't go on", extra={"kind": kind, "error": str(error)})
+            log.error("Worker process can't go on", extra={"kind": role.name, "error": str(error)})
         except BaseException:
-            log.exception("Worker process failed", extra={"kind": kind})
+            log.exception("Worker process failed", extra={"kind": role.name})
         finally:
             os._exit(code)
 
@@ -272,9 +221,9 @@ class Supervisor:
 
     def _reaped(self, pid: int, code: int | None) -> None:
         """A child has ended. code: as waitstatus_to_exitcode gives it; None: nobody knows."""
-        kind, worker_id, started = self._children.pop(pid, ("unknown", "", 0.0))
-        if kind == "unknown":
+        if pid not in self._children:
             return
+        role, worker_id, started = self._children.pop(pid)
         self._take_over(worker_id)
         if self._stopping:
             return
@@ -283,10 +232,10 @@ class Supervisor:
         log.log(
             logging.INFO if code == 0 else logging.ERROR,
             "Worker process ended",
-            extra={"kind": kind, "pid": pid, "exitCode": code, "livedSeconds": round(lived, 1)},
+            extra={"kind": role.name, "pid": pid, "exitCode": code, "livedSeconds": round(lived, 1)},
         )
         pause = self._pause() if self._failures > 2 else 0.0
-        self._to_fork.append((time.monotonic() + pause, kind))
+        self._to_fork.append((time.monotonic() + pause, role))
 
     def _take_over(self, worker_id: str) -> None:
         """Nothing that a reaped process owned can still be run by it: free its orders, and send their jobs first."""

@@ -75,6 +75,10 @@ class FakeSalesforce(SalesforcePort):
         """The order, if it is asked for."""
         return self.order if sf_order_id == self.order.id else None
 
+    def fetch_orders(self, sf_order_ids: Sequence[str]) -> list[SalesforceOrder]:
+        """The order, if it is among those asked for."""
+        return [self.order] if self.order.id in sf_order_ids else []
+
     def update_order(self, sf_order_id: str, fields: Mapping[str, Any]) -> None:
         """Note the fields."""
         self.written.append(dict(fields))

@@ -12,8 +12,23 @@ def groups() -> list[Group]:
     """All of them, in the order in which they are measured."""
     from bench.rows.accepts import Accepts
     from bench.rows.accepts_postgresql import AcceptsPostgresql
+    from bench.rows.at_rest import AtRest
+    from bench.rows.crowds import Crowds
     from bench.rows.durable import Durable
     from bench.rows.one_at_a_time import OneAtATime
+    from bench.rows.one_order import OneOrder
+    from bench.rows.orders import FastCalls, SlowCalls
     from bench.rows.polls import Polls
 
-    return [Accepts(), AcceptsPostgresql(), Durable(), OneAtATime(), Polls()]
+    return [
+        Accepts(),
+        AcceptsPostgresql(),
+        Durable(),
+        OneAtATime(),
+        Polls(),
+        SlowCalls(),
+        FastCalls(),
+        OneOrder(),
+        Crowds(),
+        AtRest(),
+    ]

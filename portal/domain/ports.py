@@ -28,6 +28,9 @@ class SalesforcePort(Protocol):
     def fetch_order(self, sf_order_id: str) -> SalesforceOrder | None:
         """The order with account and items, in one query; None when Salesforce doesn't know it."""
 
+    def fetch_orders(self, sf_order_ids: Sequence[str]) -> list[SalesforceOrder]:
+        """As many of these orders as one query tells all about; those that need another one are left out."""
+
     def update_order(self, sf_order_id: str, fields: Mapping[str, Any]) -> None:
         """Set fields of one Order (None clears a field)."""
 

@@ -51,7 +51,7 @@ def execute(run: Run, decide: Callable[[float], Action]) -> None:
         if action.do is Do.NEED_DECISION:
             raise NeedsDecision(action.why, action.code)
         if action.do in _READS:
-            run.flush()  # the others begin with a transaction of their own
+            run.flush_old()  # the others begin with a transaction of their own
         _ACTIONS[action.do](run, action)
 
 
@@ -211,7 +211,7 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     intended = intend(before, action, now=begun, max_request=run.context.settings.whmcs_max_request_seconds)
     with run.context.ledger.write() as connection:
         run.refuse_when_paused(connection)
-        run.save_facts(connection, intended, plan=run.plan)
+        run.save(connection, intended, plan=run.plan)
     run.facts = intended
     run.seen = Seen()
     run.context.fault_point("add_order:intended")
@@ -236,7 +236,7 @@ def _add_order(run: Run, action: Action, custom_fields: dict[str, dict[str, str]
     run.context.fault_point("add_order:answered")
     facts = conclude(before, intended, action, Outcome.DONE, added.order_id)
     with run.context.ledger.write() as connection:
-        run.save_facts(connection, facts, service_ids=list(added.service_ids))
+        run.save(connection, facts, service_ids=list(added.service_ids))
         if elects_at_once(before):
             elected = _elected(connection, run, added.order_id)
             facts = after_election(facts, elected, found=False)
@@ -276,7 +276,7 @@ def _elect(run: Run, action: Action) -> None:
     with run.context.ledger.write() as connection:
         elected = _elected(connection, run, action.order_id)
         facts = after_election(run.facts, elected, found=True)
-        run.save_facts(connection, facts)
+        run.save(connection, facts)
     run.facts = facts
     run.seen = run.seen.after_election(elected)
     log.info("Elected the WHMCS order", extra={"sfOrderId": run.id, "whmcsOrderId": elected})
@@ -333,7 +333,7 @@ def _accept_order(run: Run, action: Action) -> None:
     intended = intend(before, action, now=begun, max_request=run.context.settings.whmcs_max_request_seconds)
     with run.context.ledger.write() as connection:
         run.refuse_when_paused(connection)
-        run.save_facts(connection, intended)
+        run.save(connection, intended)
     run.facts = intended
     run.context.fault_point("accept_order:intended")
     try:
@@ -353,7 +353,7 @@ def _accept_order(run: Run, action: Action) -> None:
     run.context.fault_point("accept_order:answered")
     facts = conclude(before, intended, action, Outcome.DONE)
     with run.context.ledger.write() as connection:
-        run.save_facts(connection, facts)
+        run.save(connection, facts)
     run.facts = facts
     run.seen = run.seen.after_accept(Outcome.DONE)
     run.context.fault_point("accept_order:recorded")
@@ -368,7 +368,7 @@ def _conclude(run: Run, before: Facts, action: Action, error: UpstreamError) -> 
         extra={"sfOrderId": run.id, "call": action.do.value, "outcome": outcome.value, "error": str(error)},
     )
     with run.context.ledger.write() as connection:
-        run.save_facts(connection, facts)
+        run.save(connection, facts)
     run.facts = facts
 
 

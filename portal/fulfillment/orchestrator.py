@@ -61,9 +61,10 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
     """
     with context.ledger.write() as connection:
         row = runs.claim(connection, sf_order_id, context.worker_id, now=context.now())
-        done = _still_done(row, runs.steps_done(connection, sf_order_id, row.attempt)) if row else set()
-    if row is None:
-        return None
+        if row is None:
+            return None
+        run = Run(context, row, _still_done(row, runs.steps_done(connection, sf_order_id, row.attempt)))
+        run.begin_with_claim(connection, Step.VALIDATION)
     origin = row.origin or {}
     bound = logs.bound(
         sfOrderId=sf_order_id,
@@ -72,7 +73,7 @@ def fulfill(context: RunContext, sf_order_id: str) -> Ended | None:
         idempotencyKey=origin.get("idempotencyKey"),
     )
     with bound, context.span(row):
-        return _run(Run(context, row, done), row)
+        return _run(run, row)
 
 
 def _run(run: Run, row: Fulfillment) -> Ended:

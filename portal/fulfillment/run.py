@@ -34,6 +34,7 @@ from portal.domain.ports import SalesforcePort, WhmcsPort
 from portal.domain.protocol import Facts, taken_up
 from portal.domain.seen import Seen
 from portal.domain.write_back import Standing, order_fields, status_in_salesforce
+from portal.fulfillment.crowd import Crowd
 from portal.ledger import fulfillments, installation, outbox, payment_hints, runs
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
@@ -46,6 +47,9 @@ WRITE_BACK_CLAIM = 45.0
 
 #: Seconds after which a service that wasn't active is looked at again: somebody, or its module, may have set it up.
 SERVICE_MAY_FOLLOW = 60.0
+
+#: Seconds for which the beginning and the end of steps may be kept for the run's next transaction, to save one.
+KEPT_AT_MOST = 1.0
 
 #: The same reason is told to Salesforce again once what it shows of the next try is so old, in seconds.
 TELL_AGAIN = 60.0
@@ -80,6 +84,7 @@ class RunContext:
     worker_id: str
     whmcs_slot: Callable[[], AbstractContextManager[None]]  # one of WHMCS_MAX_IN_FLIGHT; held again it costs nothing
     fault_point: Callable[[str], None]  # where a crash test may stop this process; does nothing in production
+    crowd: Crowd = field(default_factory=Crowd)
     known_products: dict[str, tuple[float, WhmcsProduct]] = field(default_factory=dict)  # product id → when read, what
     span: Callable[[Fulfillment], AbstractContextManager[object]] = lambda _row: nullcontext()  # around each run
 
@@ -111,7 +116,10 @@ class Run:
         self._written_at = 0.0
         self.salesforce_written_at = row.salesforce_written_at
         self._step_id: int | None = None
+        self._begun: Step | None = None  # with the claim
+        self._saved_at = context.now()
         self._pending: list[Callable[[Connection], None]] = []
+        self._kept: dict[str, Any] = {}
         self._calls: list[JsonObject] = []  # what the present step has sent and been answered
 
     # --- steps ---
@@ -126,15 +134,20 @@ class Run:
         self.current = step
         logs.bind(step=step.value)
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
-        begun = self.context.now()
-        self.later(lambda c: self._begin_step(c, step, now=begun))
-        if step is Step.VALIDATION:
-            self.flush()  # the other steps write before they ask anybody: their intent goes with it
+        if step is not self._begun:
+            begun = self.context.now()
+            self.later(lambda c: self._begin_step(c, step, now=begun))
         self.context.fault_point(f"{step.value}:begun")
         detail = do(self) | self._calls_made()
         self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
         ended = self.context.now()
         self.later(lambda c: self._end_step(c, StepState.DONE, detail, now=ended))
+
+    def begin_with_claim(self, connection: Connection, step: Step) -> None:
+        """Record the first step's intent in the transaction that claims the order, which saves one."""
+        if step not in self._done:
+            self._begun = step
+            self._begin_step(connection, step, now=self.context.now())
 
     def called(self, action: str, sent: JsonObject, answered: JsonObject | UpstreamError) -> None:
         """Keep with the step, for operators, what was sent and answered: ids and words without anybody's data."""
@@ -157,22 +170,29 @@ class Run:
         """Write this with the run's next transaction."""
         self._pending.append(write)
 
-    def save(self, connection: Connection, **values: Any) -> None:
-        """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved."""
-        runs.update(connection, self.lease, now=self.context.now(), **values)
+    def keep(self, **values: Any) -> None:
+        """Write this to the order's row with the run's next transaction."""
+        self._kept |= values
+
+    def save(self, connection: Connection, facts: Facts | None = None, **values: Any) -> None:
+        """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved.
+
+        facts: the protocol's, to be written too; `self.facts` is to be set once the transaction is through.
+        """
+        values, now = self._kept | values, self.context.now()
+        if facts is None:
+            runs.update(connection, self.lease, now=now, **values)
+        else:
+            runs.save_facts(connection, self.lease, facts, now=now, **values)
         for write in self._pending:
             write(connection)
         # A transaction that is rolled back ends the run, so nothing kept is lost by forgetting it here.
-        self._pending = []
+        self._kept, self._pending = {}, []
+        self._saved_at = now
 
-    def save_facts(self, connection: Connection, facts: Facts, **values: Any) -> None:
-        """Write the protocol's facts; `self.facts` is to be set once the transaction is through."""
-        self.save(connection, **values)
-        runs.save_facts(connection, self.lease, facts, now=self.context.now())
-
-    def flush(self) -> None:
-        """Write what was kept for later."""
-        if self._pending:
+    def flush_old(self) -> None:
+        """Write what was kept for later, if that is long enough ago for somebody to wonder where the order is."""
+        if (self._pending or self._kept) and not 0 <= self.context.now() - self._saved_at <= KEPT_AT_MOST:
             with self.context.ledger.write() as connection:
                 self.save(connection)
 
@@ -303,6 +323,15 @@ class Run:
         standing = Standing(state, False, self.facts.elected)
         written = message_id is not None and self._send_write_back(message_id, standing)
         return {"status": status_in_salesforce(standing).value, "written": written}
+
+    def have_relay_tell(self) -> None:
+        """Have the relay tell Salesforce how the order stands, with others in one call."""
+        now = self.context.now()
+
+        def put(connection: Connection) -> None:
+            fulfillments.plan_resync(connection, self.id, now=now, due_at=now)
+
+        self.later(put)
 
     def _put_write_back(self, connection: Connection) -> int | None:
         """A message that is this process's to send; None where another process is sending one: the relay sends both."""

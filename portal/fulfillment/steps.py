@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -29,7 +28,7 @@ from portal.domain.protocol import SEND_WINDOW, decide_accept, decide_create
 from portal.fulfillment.customer import gateway_of, known_client, refuse_status
 from portal.fulfillment.executor import execute, references_readable
 from portal.fulfillment.run import Run, RunContext, frozen_order
-from portal.ledger import order_sync, orders, outbox, runs
+from portal.ledger import fulfillments, order_sync, orders, outbox
 
 log = logging.getLogger("portal.fulfillment")
 
@@ -37,10 +36,7 @@ log = logging.getLogger("portal.fulfillment")
 def validation(run: Run) -> JsonObject:
     """One Salesforce query for everything: the order is known and fulfillable, its client is known and can pay."""
     asked_first = _ask_first_whom_it_waited_for(run)
-    run.validated_at = run.context.now()
-    order = run.context.salesforce.fetch_order(run.id)
-    if order is None:
-        raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
+    order = _order(run)
     run.later(partial(order_sync.sync, snapshot=order, now=run.context.now()))
     refuse_status(run.context.settings, order)
     with run.context.ledger.read() as connection:
@@ -49,14 +45,10 @@ def validation(run: Run) -> JsonObject:
         raise FulfillmentFailed(ErrorCode.ORDER_NOT_FULFILLABLE, "The customer has withdrawn the order")
     _believe_salesforce(run, order)
     client_id = _client(run, order)
-    run.later(lambda c: _save(c, run, client_id=client_id))
+    run.keep(client_id=client_id)
     payment_method = asked_first.get(client_id) or _payment_method(run, client_id)
     run.plan |= {"order": frozen_order(order), "clientId": client_id, "paymentMethod": payment_method}
-    run.later(
-        lambda c: _save(
-            c, run, plan=run.plan, adopt_whmcs_id=run.facts.adopt, history_complete=run.facts.history_complete
-        )
-    )
+    run.keep(plan=run.plan, adopt_whmcs_id=run.facts.adopt, history_complete=run.facts.history_complete)
     return {"orderStatus": order.status, "items": len(order.items), "whmcsClientId": client_id}
 
 
@@ -69,7 +61,14 @@ def _ask_first_whom_it_waited_for(run: Run) -> dict[str, str]:
 
 
 def sf_status_update(run: Run) -> JsonObject:
-    """Salesforce is told Activating, which clears the errors of an earlier attempt."""
+    """Salesforce is told Activating, which clears the errors of an earlier attempt.
+
+    Where a crowd waits, the relay tells it of many in one call, perhaps after AddOrder. Not where WHMCS doesn't give
+    the reference back: then only Salesforce can tell a restored ledger that this order was begun.
+    """
+    if run.context.crowd.waits(run.context) and references_readable(run):
+        run.have_relay_tell()
+        return {"status": CustomerStatus.ACTIVATING.value, "written": False}
     return run.tell_salesforce(State.RUNNING)
 
 
@@ -93,7 +92,7 @@ def mapping(run: Run) -> JsonObject:
     run.fresh_lines = [asdict(line) for line in report.lines]
     if not run.facts.add_attempts:  # else what AddOrder was asked for is what is looked for
         run.plan["lines"] = run.fresh_lines
-        run.later(lambda c: _save(c, run, plan=run.plan))
+        run.keep(plan=run.plan)
     return {"items": list(report.rows)}
 
 
@@ -117,16 +116,43 @@ def whmcs_accept(run: Run) -> JsonObject:
     """The elected order is accepted, and each of its services is active."""
     execute(run, lambda now: decide_accept(run.facts, run.seen, now=now))
     run.service_ids = [service.id for service in run.seen.services or ()]
-    run.later(lambda c: _save(c, run, active=True, service_ids=run.service_ids))
+    run.keep(active=True, service_ids=run.service_ids)
     return {"whmcsOrderId": run.facts.elected, "serviceIds": run.service_ids}
 
 
 def sf_success_update(run: Run) -> JsonObject:
-    """Salesforce is told Provisioned and the WHMCS order's id."""
+    """Salesforce is told Provisioned and the WHMCS order's id; by the relay, with others, where a crowd waits."""
+    if run.context.crowd.waits(run.context):
+        return {"status": CustomerStatus.PROVISIONED.value, "written": False}  # the end leaves it to the relay
     return run.tell_salesforce(State.PROVISIONED)
 
 
 # --- what validation asks ------------------------------------------------------------------------------
+
+
+def _order(run: Run) -> SalesforceOrder:
+    """The order as Salesforce has it now, or had it moments ago when it was read with others.
+
+    One that was read ahead serves only if there is nothing against it: a refusal is never older than the run.
+    """
+    ahead = run.context.crowd.read_ahead(run.context, run.id)
+    if ahead is not None and _nothing_against(run, ahead[1]):
+        run.validated_at = ahead[0]
+        return ahead[1]
+    run.validated_at = run.context.now()
+    order = run.context.salesforce.fetch_order(run.id)
+    if order is None:
+        raise FulfillmentFailed(ErrorCode.ORDER_NOT_FOUND, "Salesforce knows no order with this id")
+    return order
+
+
+def _nothing_against(run: Run, order: SalesforceOrder) -> bool:
+    settings = run.context.settings
+    try:
+        refuse_status(settings, order)
+    except FulfillmentFailed:
+        return False
+    return bool(order.items) and not map_items(order.items, settings.whmcs_price_source).faults
 
 
 def _believe_salesforce(run: Run, order: SalesforceOrder) -> None:
@@ -147,7 +173,7 @@ def _believe_salesforce(run: Run, order: SalesforceOrder) -> None:
         run.facts = run.facts.doubted(
             None if over else run.context.now() + SEND_WINDOW + run.context.settings.whmcs_max_request_seconds
         )
-        run.later(lambda c: _save(c, run, add_in_doubt_until=run.facts.add_in_doubt_until))
+        run.keep(add_in_doubt_until=run.facts.add_in_doubt_until)
     elif named is None:
         # It shows no attempt but this ledger's own. Where WHMCS gives no reference back, that is what decides.
         run.facts = replace(run.facts, history_complete=True)
@@ -159,7 +185,16 @@ def _attempt_unknown(run: Run, order: SalesforceOrder) -> bool:
     A new click overwrites the status (Requested), but not the time of the last attempt; a time before the order was
     made was copied with it from another order.
     """
-    told_at, written_at = order.last_provisioning_at, run.salesforce_written_at
+    if not _later_than(order, run.salesforce_written_at):
+        return False
+    with run.context.ledger.read() as connection:  # the relay may have told it since this run began
+        row = fulfillments.get(connection, run.id)
+    run.salesforce_written_at = row.salesforce_written_at if row else None
+    return _later_than(order, run.salesforce_written_at)
+
+
+def _later_than(order: SalesforceOrder, written_at: float | None) -> bool:
+    told_at = order.last_provisioning_at
     if told_at is None:
         in_our_hands = order.provisioning_status in (CustomerStatus.ACTIVATING, CustomerStatus.PROVISIONED)
         return in_our_hands and written_at is None
@@ -223,7 +258,3 @@ def _payment_method(run: Run, client_id: str) -> str:
 def can_pay(context: RunContext, client_id: str) -> bool:
     """Whether the client has a way to pay now. Raises UpstreamError when WHMCS can't be asked."""
     return bool(context.whmcs.pay_methods(client_id))
-
-
-def _save(connection: Connection, run: Run, **values: Any) -> None:
-    runs.update(connection, run.lease, now=run.context.now(), **values)

@@ -80,6 +80,10 @@ class Ledger:
                 self._pid = os.getpid()
             return self._engine
 
+    def keep_connections(self, count: int) -> None:
+        """Keep so many connections open, for a process with as many threads; before the first one is opened."""
+        self._pool_size = count
+
     def dispose(self) -> None:
         """Close every connection of this process."""
         if self._engine is not None and self._pid == os.getpid():
@@ -180,12 +184,14 @@ def _connect_postgresql(_dialect: object, _record: object, args: Any, options: A
     return BoundedConnection.connect(*args, **options)
 
 
-def insert(connection: Connection, table: sa.Table) -> Any:
+def insert(dialect: Connection | str, table: sa.Table) -> Any:
     """An INSERT into `table` that knows `on_conflict_do_nothing` and `on_conflict_do_update`, for either database.
+
+    `dialect`: the connection's name of it, or a connection.
 
     Asking first and then inserting is enough on SQLite, where one transaction writes at a time, but not on PostgreSQL.
     """
-    if connection.dialect.name == "postgresql":
+    if (dialect if isinstance(dialect, str) else dialect.dialect.name) == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
         return insert_postgresql(table)

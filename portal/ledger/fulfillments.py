@@ -107,19 +107,25 @@ class Fulfillment:
         )
 
 
-_NOTHING = dict.fromkeys(f.name for f in fields(Fulfillment))
-COLUMNS = tuple(fulfillments.c[f.name] for f in fields(Fulfillment))
+_NAMES = tuple(f.name for f in fields(Fulfillment))
+COLUMNS = tuple(fulfillments.c[name] for name in _NAMES)
+
+# Statements of every run are built once: see portal.ledger.runs.
+_GET = sa.select(*COLUMNS).where(_F.sf_order_id == sa.bindparam("wanted"))
+_BY_ELECTED = sa.select(*COLUMNS).where(_F.elected_whmcs_id == sa.bindparam("wanted")).limit(1)
+_TOLD = sa.update(fulfillments).where(_F.sf_order_id == sa.bindparam("wanted"), _F.attempt == sa.bindparam("this"))
+_TELLING = sa.update(fulfillments).where(_F.sf_order_id.in_(sa.bindparam("wanted", expanding=True)))
 
 
 def fulfillment_of(row: Any) -> Fulfillment:
     """A row of COLUMNS as a Fulfillment."""
-    values = dict(zip((f.name for f in fields(Fulfillment)), row, strict=True))
+    values = dict(zip(_NAMES, row, strict=True))
     return Fulfillment(**{**values, "state": State(values["state"]), "service_ids": values["service_ids"] or []})
 
 
 def get(connection: Connection, sf_order_id: str) -> Fulfillment | None:
     """The fulfillment of a Salesforce order (18 characters), if it was ever asked for."""
-    row = connection.execute(sa.select(*COLUMNS).where(_F.sf_order_id == sf_order_id)).one_or_none()
+    row = connection.execute(_GET, {"wanted": sf_order_id}).one_or_none()
     return None if row is None else fulfillment_of(row)
 
 
@@ -262,7 +268,7 @@ def new_row(
 
 def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
     """What reading a `new_row` back would give."""
-    return Fulfillment(**{**_NOTHING, **row})
+    return Fulfillment(**{**dict.fromkeys(_NAMES), **row})
 
 
 def show(
@@ -341,7 +347,7 @@ def failed_for_payment_method(connection: Connection, client_id: str, limit: int
 
 def by_elected(connection: Connection, whmcs_order_id: str) -> Fulfillment | None:
     """The fulfillment whose elected WHMCS order this is."""
-    row = connection.execute(sa.select(*COLUMNS).where(_F.elected_whmcs_id == whmcs_order_id).limit(1)).one_or_none()
+    row = connection.execute(_BY_ELECTED, {"wanted": whmcs_order_id}).one_or_none()
     return None if row is None else fulfillment_of(row)
 
 
@@ -387,11 +393,7 @@ def plan_resync(connection: Connection, sf_order_id: str, *, now: float, due_at:
 
 def note_salesforce_status(connection: Connection, sf_order_id: str, attempt: int, status: str) -> None:
     """Salesforce took this status; of an attempt that is over by now it says nothing any more."""
-    connection.execute(
-        sa.update(fulfillments)
-        .where(_F.sf_order_id == sf_order_id, _F.attempt == attempt)
-        .values(salesforce_status=status)
-    )
+    connection.execute(_TOLD, {"wanted": sf_order_id, "this": attempt, "salesforce_status": status})
 
 
 def note_write(connection: Connection, sf_order_ids: Sequence[str], *, now: float) -> None:
@@ -399,9 +401,7 @@ def note_write(connection: Connection, sf_order_ids: Sequence[str], *, now: floa
 
     Written before the call leaves. A later moment found in Salesforce tells of an attempt this ledger has forgotten.
     """
-    connection.execute(
-        sa.update(fulfillments).where(_F.sf_order_id.in_(sf_order_ids)).values(salesforce_written_at=now)
-    )
+    connection.execute(_TELLING, {"wanted": list(sf_order_ids), "salesforce_written_at": now})
 
 
 def standing(connection: Connection, sf_order_id: str) -> tuple[Standing, Fulfillment | None]:

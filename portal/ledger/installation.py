@@ -16,10 +16,12 @@ from portal.ledger import events
 from portal.ledger.engine import insert
 from portal.ledger.schema import installation
 
+_GET = sa.select(installation.c.value).where(installation.c.key == sa.bindparam("wanted"))
+
 
 def get(connection: Connection, key: str) -> Any:
     """The value kept under `key`, or None."""
-    return connection.execute(sa.select(installation.c.value).where(installation.c.key == key)).scalar_one_or_none()
+    return connection.execute(_GET, {"wanted": key}).scalar_one_or_none()
 
 
 def get_for_update(connection: Connection, key: str) -> Any:

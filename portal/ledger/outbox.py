@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from portal.ledger.schema import outbox
 _O = outbox.c
 
 SIGN_IN: Final = "sign_in"
+KINDS: Final = ("salesforce", "mail", "alert", SIGN_IN)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,35 @@ class Message:
 _COLUMNS = (_O.id, _O.kind, _O.subject, _O.payload, _O.tries, _O.created_at, _O.error_code)
 
 
+# Statements of every run are built once: see portal.ledger.runs.
+_DUE = (
+    sa.select(*_COLUMNS)
+    .where(
+        _O.kind == sa.bindparam("wanted"),
+        _O.state == "pending",
+        _O.due_at <= sa.bindparam("moment"),
+        sa.or_(_O.claimed_until.is_(None), _O.claimed_until < sa.bindparam("moment")),
+    )
+    .order_by(_O.due_at, _O.id)
+    .limit(sa.bindparam("most"))
+)
+_BEING_SENT = (
+    sa.select(_O.id)
+    .where(
+        _O.kind == sa.bindparam("wanted"),
+        _O.subject == sa.bindparam("about"),
+        _O.state == "pending",
+        _O.claimed_until >= sa.bindparam("moment"),
+    )
+    .limit(1)
+)
+
+
+@cache
+def _put(dialect: str) -> Any:
+    return insert(dialect, outbox).on_conflict_do_nothing(index_elements=[_O.once]).returning(_O.id)
+
+
 def put(
     connection: Connection,
     kind: str,
@@ -53,23 +84,19 @@ def put(
     claimed_until: float | None = None,
 ) -> int | None:
     """Write one message; returns its id, or None when `once` was written before. Not sent before `due_at`."""
-    message_id = connection.execute(
-        insert(connection, outbox)
-        .values(
-            kind=kind,
-            subject=subject,
-            once=once,
-            payload=payload,
-            state="pending",
-            tries=0,
-            due_at=now if due_at is None else due_at,
-            claimed_by=claimed_by,
-            claimed_until=claimed_until,
-            created_at=now,
-        )
-        .on_conflict_do_nothing(index_elements=[_O.once])
-        .returning(_O.id)
-    ).scalar_one_or_none()
+    row = {
+        "kind": kind,
+        "subject": subject,
+        "once": once,
+        "payload": payload,
+        "state": "pending",
+        "tries": 0,
+        "due_at": now if due_at is None else due_at,
+        "claimed_by": claimed_by,
+        "claimed_until": claimed_until,
+        "created_at": now,
+    }
+    message_id = connection.execute(_put(connection.dialect.name), row).scalar_one_or_none()
     if message_id is None:
         return None
     counters.add(connection, totals.UNSENT, kind)
@@ -78,26 +105,17 @@ def put(
 
 def due(connection: Connection, kind: str, *, now: float, limit: int) -> list[Message]:
     """Messages whose time has come and that nobody is sending, the earliest due first."""
-    query = (
-        sa.select(*_COLUMNS)
-        .where(
-            _O.kind == kind,
-            _O.state == "pending",
-            _O.due_at <= now,
-            sa.or_(_O.claimed_until.is_(None), _O.claimed_until < now),
-        )
-        .order_by(_O.due_at, _O.id)
-        .limit(limit)
-    )
-    return [Message(*row) for row in connection.execute(query)]
+    return [Message(*row) for row in connection.execute(_DUE, {"wanted": kind, "moment": now, "most": limit})]
+
+
+def kinds_due(connection: Connection, *, now: float) -> set[str]:
+    """The kinds of which a message's time has come that nobody is sending."""
+    return {kind for kind in KINDS if due(connection, kind, now=now, limit=1)}
 
 
 def being_sent(connection: Connection, kind: str, subject: str, *, now: float) -> bool:
     """Whether somebody is sending a message of this kind and subject right now."""
-    query = sa.select(_O.id).where(
-        _O.kind == kind, _O.subject == subject, _O.state == "pending", _O.claimed_until >= now
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    return connection.execute(_BEING_SENT, {"wanted": kind, "about": subject, "moment": now}).first() is not None
 
 
 def claim_held(connection: Connection, message_ids: Sequence[int], worker_id: str, *, now: float) -> set[int]:
@@ -118,18 +136,19 @@ def revive(connection: Connection, kind: str, error_codes: Sequence[str], *, now
     return done.rowcount
 
 
-def claim(connection: Connection, message_id: int, worker_id: str, *, now: float, until: float) -> bool:
-    """Make this process the sender of a message until `until`; False when another is."""
+def claim(connection: Connection, message_ids: Sequence[int], worker_id: str, *, now: float, until: float) -> set[int]:
+    """Make this process the sender of messages until `until`; returns of which it is, for some may be another's."""
     done = connection.execute(
         sa.update(outbox)
         .where(
-            _O.id == message_id,
+            _O.id.in_(message_ids),
             _O.state == "pending",
             sa.or_(_O.claimed_until.is_(None), _O.claimed_until < now),
         )
         .values(claimed_by=worker_id, claimed_until=until)
+        .returning(_O.id)
     )
-    return done.rowcount == 1
+    return set(done.scalars())
 
 
 def sent(connection: Connection, message_id: int, *, now: float, told: dict[str, Any] | None = None) -> None:
@@ -241,6 +260,15 @@ def release(connection: Connection, worker_id: str, kind: str, message_ids: list
         .where(_O.id.in_(message_ids), _O.claimed_by == worker_id, _O.kind == kind)
         .values(claimed_by=None, claimed_until=None)
     )
+
+
+def forget(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Delete messages, unsent ones, too; returns how many."""
+    gone = connection.execute(sa.delete(outbox).where(*which).returning(_O.kind, _O.state)).all()
+    for row in gone:
+        if row.state == "pending":
+            counters.add(connection, totals.UNSENT, row.kind, -1)
+    return len(gone)
 
 
 def forget_sign_in_links(connection: Connection, *, before: float, limit: int) -> int:

@@ -48,6 +48,27 @@ def due(connection: Connection, *, now: float, limit: int) -> list[Fulfillment]:
     return sorted(rows, key=lambda row: row.due_at)[:limit]
 
 
+_WAITING = (
+    sa.select(_F.sf_order_id)
+    .where(_F.state == State.QUEUED, _F.due_at <= sa.bindparam("moment"))
+    .order_by(_F.due_at)
+    .limit(sa.bindparam("most"))
+)
+
+
+def waiting(connection: Connection, *, now: float, limit: int) -> list[str]:
+    """Orders that nobody has taken up yet although they may be run, the longest due first."""
+    return list(connection.execute(_WAITING, {"moment": now, "most": limit}).scalars())
+
+
+def any_unfinished(connection: Connection) -> bool:
+    """Whether there is an order that is run, or is to be run."""
+    return any(
+        connection.execute(sa.select(_F.sf_order_id).where(_F.state == state).limit(1)).first() is not None
+        for state in (State.RUNNING, State.QUEUED, State.WAITING)
+    )
+
+
 def enqueued(connection: Connection, *, limit: int) -> list[Fulfillment]:
     """Unowned fulfillments with a job out, the oldest jobs first."""
     rows: list[Fulfillment] = []

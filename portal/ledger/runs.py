@@ -8,7 +8,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,8 +40,40 @@ class Lease:
     owner: str | None  # workers.worker_id; None for an audit: the order has ended
 
 
-def _held(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
-    return _F.sf_order_id == lease.sf_order_id, _F.fence == lease.fence, _F.owner == lease.owner
+# Statements of every run are built once: to build one, and to find out that it was compiled before, takes SQLAlchemy
+# several times as long as to run it.
+_CLAIM = (
+    sa.update(fulfillments)
+    .where(
+        _F.sf_order_id == sa.bindparam("wanted"),
+        _F.state == sa.bindparam("was"),
+        _F.due_at <= sa.bindparam("moment"),
+    )
+    .values(state=State.RUNNING, fence=_F.fence + 1)
+)
+# Locked, so that a takeover that declares us dead comes either before (we see it) or after (it sees our order).
+_DEAD = sa.select(workers.c.dead).where(workers.c.worker_id == sa.bindparam("wanted")).with_for_update(read=True)
+_OWNED = sa.update(fulfillments).where(
+    _F.sf_order_id == sa.bindparam("held_id"),
+    _F.fence == sa.bindparam("held_fence"),
+    _F.owner == sa.bindparam("held_owner"),
+)
+_ENDED = sa.update(fulfillments).where(
+    _F.sf_order_id == sa.bindparam("held_id"), _F.fence == sa.bindparam("held_fence"), _F.owner.is_(None)
+)
+_NEXT_AUDIT = sa.case(
+    (_F.hints != sa.bindparam("hints_seen"), sa.bindparam("at_once", type_=sa.Double)),
+    else_=sa.bindparam("as_planned", type_=sa.Double),
+)
+_FINISH = _OWNED.values(audit_due_at=_NEXT_AUDIT)
+_ELECT = _OWNED.where(_F.elected_whmcs_id.is_(None))
+_BEGIN_STEP = sa.insert(steps)
+_END_STEP = sa.update(steps).where(steps.c.id == sa.bindparam("step")).returning(steps.c.name, steps.c.started_at)
+_STEPS_DONE = sa.select(steps.c.name).where(
+    steps.c.sf_order_id == sa.bindparam("order"),
+    steps.c.attempt == sa.bindparam("this"),
+    steps.c.state == StepState.DONE,
+)
 
 
 def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: float) -> Fulfillment | None:
@@ -52,28 +84,27 @@ def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: floa
     if installation.paused(connection):
         return None
     for state in (State.QUEUED, State.WAITING):
-        claimed = connection.execute(
-            sa.update(fulfillments)
-            .where(_F.sf_order_id == sf_order_id, _F.state == state, _F.due_at <= now)
-            .values(state=State.RUNNING, owner=worker_id, fence=_F.fence + 1, updated_at=now)
-        )
-        if claimed.rowcount == 1:
+        values = {"wanted": sf_order_id, "was": state, "moment": now, "owner": worker_id, "updated_at": now}
+        if connection.execute(_CLAIM, values).rowcount == 1:
             totals.moved(connection, state, State.RUNNING)
             break
     else:
         return None
-    # Locked, so that a takeover that declares us dead comes either before (we see it) or after (it sees our order).
-    query = sa.select(workers.c.dead).where(workers.c.worker_id == worker_id)
-    alive = connection.execute(query.with_for_update(read=True)).scalar_one_or_none()
-    if alive is not False:
+    if connection.execute(_DEAD, {"wanted": worker_id}).scalar_one_or_none() is not False:
         raise LeaseLost("this worker has been declared dead")
     return get(connection, sf_order_id)
 
 
 def update(connection: Connection, lease: Lease, *, now: float, **values: Any) -> None:
     """Write to a run's row. Raises LeaseLost when the order isn't held by this lease any more."""
-    done = connection.execute(sa.update(fulfillments).where(*_held(lease)).values(updated_at=now, **values))
-    if done.rowcount != 1:
+    _write(connection, _OWNED if lease.owner is not None else _ENDED, lease, {"updated_at": now, **values})
+
+
+def _write(connection: Connection, statement: sa.Update, lease: Lease, values: dict[str, Any]) -> None:
+    held = {"held_id": lease.sf_order_id, "held_fence": lease.fence}
+    if lease.owner is not None:
+        held["held_owner"] = lease.owner
+    if connection.execute(statement, held | values).rowcount != 1:
         raise LeaseLost("another worker owns this order now")
     if "state" in values:
         totals.moved(connection, State.RUNNING, values["state"])  # whoever holds a lease under its name runs it
@@ -98,24 +129,22 @@ def finish(
     hints: how many the run had seen. One that came meanwhile brings the next audit on at once.
     requested_at: the signed moment of the click, from which on the attempt's duration counts.
     """
-    update(
-        connection,
-        lease,
-        now=now,
-        state=state,
-        owner=None,
-        job_id=None,
-        enqueued_at=None,
-        waiting_for=None,
-        waiting_code=None,
-        error_code=error_code,
-        error_message=error_message,
-        finished_at=now,
-        service_ids=list(service_ids),
-        audit_due_at=sa.case((_F.hints != hints, now), else_=audit_due_at),
-        audits=0,
+    ended = {
+        "updated_at": now,
+        "state": state,
+        "owner": None,
+        "job_id": None,
+        "enqueued_at": None,
+        "waiting_for": None,
+        "waiting_code": None,
+        "error_code": error_code,
+        "error_message": error_message,
+        "finished_at": now,
+        "service_ids": list(service_ids),
+        "audits": 0,
         **values,
-    )
+    }
+    _write(connection, _FINISH, lease, ended | {"hints_seen": hints, "at_once": now, "as_planned": audit_due_at})
     _index_services(connection, lease.sf_order_id, service_ids)
     show(connection, lease.sf_order_id, state, now=now, error_code=error_code)
     totals.attempt_ended(connection, success=state is State.PROVISIONED, seconds=now - requested_at)
@@ -133,13 +162,13 @@ def _index_services(connection: Connection, sf_order_id: str, service_ids: Seque
         )
 
 
-def save_facts(connection: Connection, lease: Lease, facts: Facts, *, now: float) -> None:
-    """Write what the protocol remembers, all but the election. Raises LeaseLost."""
-    values = asdict(facts)
+def save_facts(connection: Connection, lease: Lease, facts: Facts, *, now: float, **values: Any) -> None:
+    """Write what the protocol remembers, all but the election, and `values` of the order's row. Raises LeaseLost."""
+    columns = {**values, **vars(facts)}
     for mine, column in (("adopt", "adopt_whmcs_id"), ("answered", "answered_whmcs_id")):
-        values[column] = values.pop(mine)
-    del values["elected"]
-    update(connection, lease, now=now, **values)
+        columns[column] = columns.pop(mine)
+    del columns["elected"]
+    update(connection, lease, now=now, **columns)
 
 
 def elect(connection: Connection, lease: Lease, whmcs_order_id: str, *, now: float) -> str:
@@ -148,11 +177,8 @@ def elect(connection: Connection, lease: Lease, whmcs_order_id: str, *, now: flo
     The one election: AcceptOrder takes its id from here, and only others are ever cancelled. Raises LeaseLost, and
     IntegrityError where that WHMCS order is another Salesforce order's (ask `by_elected` first).
     """
-    connection.execute(
-        sa.update(fulfillments)
-        .where(*_held(lease), _F.elected_whmcs_id.is_(None))
-        .values(elected_whmcs_id=whmcs_order_id, updated_at=now)
-    )
+    held = {"held_id": lease.sf_order_id, "held_fence": lease.fence, "held_owner": lease.owner}
+    connection.execute(_ELECT, held | {"elected_whmcs_id": whmcs_order_id, "updated_at": now})
     row = get(connection, lease.sf_order_id)
     if row is None or (row.fence, row.owner) != (lease.fence, lease.owner) or row.elected_whmcs_id is None:
         raise LeaseLost("another worker owns this order now")
@@ -176,11 +202,8 @@ class StepRow:
 
 def begin_step(connection: Connection, sf_order_id: str, attempt: int, fence: int, step: Step, *, now: float) -> int:
     """Record a step's intent; returns its id. To be called in the transaction of a fenced write."""
-    inserted = connection.execute(
-        sa.insert(steps).values(
-            sf_order_id=sf_order_id, attempt=attempt, name=step, state=StepState.INTENT, fence=fence, started_at=now
-        )
-    )
+    row = {"sf_order_id": sf_order_id, "attempt": attempt, "name": step, "state": StepState.INTENT, "fence": fence}
+    inserted = connection.execute(_BEGIN_STEP, row | {"started_at": now})
     assert inserted.inserted_primary_key is not None
     return int(inserted.inserted_primary_key[0])
 
@@ -188,21 +211,32 @@ def begin_step(connection: Connection, sf_order_id: str, attempt: int, fence: in
 def end_step(connection: Connection, step_id: int, state: StepState, detail: JsonObject | None, *, now: float) -> None:
     """Record a step's outcome. To be called in the transaction of a fenced write."""
     ended = connection.execute(
-        sa.update(steps)
-        .where(steps.c.id == step_id)
-        .values(state=state, ended_at=now, detail=detail)
-        .returning(steps.c.name, steps.c.started_at)
+        _END_STEP, {"step": step_id, "state": state, "ended_at": now, "detail": detail}
     ).one_or_none()
     if ended is not None:
         totals.step_ended(connection, Step(ended.name), seconds=now - ended.started_at)
 
 
+def take_step(connection: Connection, sf_order_id: str, attempt: int, fence: int, step: Step, *, now: float) -> None:
+    """Take a step of an attempt as done by an earlier one: it isn't run, and no duration is counted."""
+    detail = {"taken": "from an earlier attempt"}
+    connection.execute(
+        sa.insert(steps).values(
+            sf_order_id=sf_order_id,
+            attempt=attempt,
+            name=step,
+            state=StepState.DONE,
+            fence=fence,
+            started_at=now,
+            ended_at=now,
+            detail=detail,
+        )
+    )
+
+
 def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[str]:
     """Names of the steps of this attempt that have a good outcome."""
-    query = sa.select(steps.c.name).where(
-        steps.c.sf_order_id == sf_order_id, steps.c.attempt == attempt, steps.c.state == StepState.DONE
-    )
-    return set(connection.execute(query).scalars())
+    return set(connection.execute(_STEPS_DONE, {"order": sf_order_id, "this": attempt}).scalars())
 
 
 def begun(connection: Connection, sf_order_id: str, attempt: int) -> bool:
@@ -211,12 +245,17 @@ def begun(connection: Connection, sf_order_id: str, attempt: int) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+# Made once: every poll of every customer runs it.
+_STEPS_OF = (
+    sa.select(*(steps.c[f.name] for f in fields(StepRow)))
+    .where(steps.c.sf_order_id == sa.bindparam("wanted"))
+    .order_by(steps.c.attempt.desc(), steps.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+
+
 def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
     """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
-    query = (
-        sa.select(*(steps.c[f.name] for f in fields(StepRow)))
-        .where(steps.c.sf_order_id == sf_order_id, *([] if before is None else [steps.c.id < before]))
-        .order_by(steps.c.attempt.desc(), steps.c.id.desc())
-        .limit(limit)
-    )
-    return [StepRow(*row) for row in reversed(connection.execute(query).all())]
+    query = _STEPS_OF if before is None else _STEPS_OF.where(steps.c.id < before)
+    rows = connection.execute(query, {"wanted": sf_order_id, "most": limit}).all()
+    return [StepRow(*row) for row in reversed(rows)]

@@ -54,6 +54,7 @@ order_domains = sa.Table(
     sa.Column("domain", sa.String(255), primary_key=True),
     sa.Column("reference", sa.String(40), primary_key=True),
 )
+sa.Index("ix_order_domains_reference", order_domains.c.reference)
 
 # One row per Salesforce order that was ever asked to be fulfilled.
 fulfillments = sa.Table(
@@ -160,6 +161,7 @@ workers = sa.Table(
     sa.Column("kind", sa.String(20), nullable=False),  # fulfill | relay | sweep
     sa.Column("host", sa.String(120), nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("slots", sa.Integer, nullable=False, server_default="1"),  # how many orders it runs at once
     sa.Column("heartbeats", sa.Integer, nullable=False),
     sa.Column("dead", sa.Boolean, nullable=False),
     sa.Column("beaten_at", Moment),  # by its own clock: for people and /health, never for takeovers

@@ -21,37 +21,50 @@ class Worker:
     kind: str
     host: str
     pid: int
+    slots: int  # how many orders it runs at once
     heartbeats: int
     started_at: float
 
 
-def register(connection: Connection, worker_id: str, kind: str, host: str, pid: int, *, now: float) -> None:
-    """Enter a worker process that may own fulfillments from now on; `now` is in seconds since 1970."""
+_BEAT = (
+    sa.update(workers)
+    .where(workers.c.worker_id == sa.bindparam("wanted"), workers.c.dead == sa.false())
+    .values(heartbeats=workers.c.heartbeats + 1)
+)
+_ALIVE = (
+    sa.select(*(workers.c[name] for name in Worker.__dataclass_fields__))
+    .where(workers.c.dead == sa.false())
+    .limit(sa.bindparam("most"))
+)
+
+
+def register(
+    connection: Connection, worker_id: str, kind: str, host: str, pid: int, *, slots: int = 1, now: float
+) -> None:
+    """Enter a worker process that may own fulfillments from now on, `slots` at once; `now` is in seconds since 1970."""
     connection.execute(
         sa.insert(workers).values(
-            worker_id=worker_id, kind=kind, host=host, pid=pid, heartbeats=0, dead=False, started_at=now
+            worker_id=worker_id,
+            kind=kind,
+            host=host,
+            pid=pid,
+            slots=slots,
+            heartbeats=0,
+            dead=False,
+            started_at=now,
         )
     )
 
 
 def count_heartbeat(connection: Connection, worker_id: str, *, now: float) -> bool:
     """Count one more heartbeat, at `now` by the process' own clock. False: this process has been declared dead."""
-    done = connection.execute(
-        sa.update(workers)
-        .where(workers.c.worker_id == worker_id, workers.c.dead == sa.false())
-        .values(heartbeats=workers.c.heartbeats + 1, beaten_at=now)
-    )
+    done = connection.execute(_BEAT, {"wanted": worker_id, "beaten_at": now})
     return done.rowcount == 1
 
 
 def alive(connection: Connection, limit: int = 2000) -> list[Worker]:
     """Every worker not declared dead."""
-    query = (
-        sa.select(*(workers.c[name] for name in Worker.__dataclass_fields__))
-        .where(workers.c.dead == sa.false())
-        .limit(limit)
-    )
-    return [Worker(*row) for row in connection.execute(query)]
+    return [Worker(*row) for row in connection.execute(_ALIVE, {"most": limit})]
 
 
 def last_heartbeats(connection: Connection) -> dict[str, float]:

@@ -162,6 +162,9 @@ class Settings:
         doc="seconds after which a provisioned order is looked at in WHMCS again; the last one repeats",
     )
     fulfillment_slots: int = setting(kind.whole(1, 256), 4, doc="orders one `python -m jobs.worker` runs at once")
+    fulfillment_processes: int = setting(
+        kind.whole(1, 64), 2, doc="processes that share these slots; as many as the worker may use CPU cores"
+    )
     # Mail and alerts
     smtp_url: str | None = setting(
         addresses.smtp_url,

@@ -39,6 +39,9 @@ STOP_LONG = "SIGSTOP until another has finished, then going on"
 SUPERVISOR = "SIGKILL of its supervisor"
 
 
+HANG = "its thread hangs, its process goes on"
+
+
 @dataclass(frozen=True)
 class Call:
     """One upstream call of an order, how the journal shows it, and the fault points around it."""
@@ -144,11 +147,13 @@ class Cell:
 def all_cells() -> list[Cell]:
     """The whole matrix."""
     cells = []
-    for strike in (KILL, STOP, STOP_LONG, SUPERVISOR):
+    for strike in (KILL, STOP, STOP_LONG, SUPERVISOR, HANG):
         for call in CALLS:
             if strike == STOP_LONG and not call.effect:
                 continue  # the same as STOP: nothing depends on how late a read ends
             moments = [NOT_SENT, LOST, UNRECORDED] + ([LATE] if call.effect and strike != STOP_LONG else [])
+            if strike == HANG:
+                moments = [NOT_SENT, UNRECORDED]  # a call ends at its deadline, whatever happens: nobody hangs in one
             cells += [Cell(call.name, moment, strike, call) for moment in moments]
         if strike != STOP_LONG:
             cells += [Cell(point, BETWEEN, strike, None) for point in OTHER_POINTS]

@@ -1,7 +1,8 @@
 """The crash matrix: every upstream call of an order × every moment around it × every way its process can end.
 
 A cell is one order that is brought to one moment and whose worker is then struck. Many cells stand in their moments at
-once, on one stack; `run_matrix` strikes them together and holds each against both sides afterwards.
+once, on one stack, and several of them in one process, each in a thread of its own: what strikes a process strikes all
+of them. Each is held against both sides afterwards.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sandbox.control import SandboxError
-from tests.crash.cells import KILL, LATE, LOST, NOT_SENT, STOP, STOP_LONG, SUPERVISOR, UNRECORDED, Call, Cell
+from tests.crash.cells import HANG, KILL, LATE, LOST, NOT_SENT, STOP, STOP_LONG, SUPERVISOR, UNRECORDED, Call, Cell
 from tests.crash.harness import (
     CrashStack,
     Wanted,
@@ -36,6 +37,12 @@ TRIES = 3
 
 
 SLOTS = 26  # as many cells stand in their moments at once
+PROCESSES = 4  # … in so many processes
+IN_CALL = 8  # … and so many of them in calls that are held: no call is held for long, and all must be held still
+
+
+#: A second worker, for the orders of processes that are stopped: they keep their slots.
+SPARE = "worker2"
 
 
 PATIENCE = 45.0  # seconds for all cells of a batch to get through one phase
@@ -45,7 +52,7 @@ ENDED = ("provisioned", "failed", "needs_decision")
 
 def _batches(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Cells of one strike each, no more than there are slots, and one of the token's at most: no journal says whose it
-    is. When a supervisor is to die with all of them, few calls may be held at once, for they must all still be held.
+    is. Few calls may be held at once, for they must all still be held when their processes are struck.
     """
     batches = []
     for _, same in itertools.groupby(cells, key=lambda cell: cell.strike):
@@ -54,7 +61,7 @@ def _batches(cells: Sequence[Cell]) -> list[list[Cell]]:
             batch: list[Cell] = []
             for cell in waiting:
                 in_call = sum(each.in_call for each in batch)
-                crowded = cell.strike == SUPERVISOR and cell.in_call and in_call >= 8
+                crowded = cell.in_call and in_call >= IN_CALL
                 second_token = cell.what == "token" and any(each.what == "token" for each in batch)
                 if len(batch) < SLOTS and not crowded and not second_token:
                     batch.append(cell)
@@ -74,11 +81,12 @@ class Matrix:
         self._deadline = 0.0
 
     def run(self, cells: Sequence[Cell]) -> None:
-        """Run them all; every cell says afterwards what was wrong with it.
+        """Run them all; every cell says afterwards what was wrong with it. The stack has two workers.
 
         One whose process had moved on before it could be struck (a call waits for its answer for so long only) is
         brought there again, with another order.
         """
+        self.stack.child(SPARE).stop()
         for _ in range(TRIES):
             missed = [cell for cell in cells if not cell.struck_at]
             for cell in missed:
@@ -107,13 +115,15 @@ class Matrix:
             self._phase(cells, self._wait_in_place)
         hasty = [cell for cell in batch if cell.in_call and cell not in token]
         self._phase(hasty, self._bring)
+        self._phase(hasty, self._wait_in_place)
         if batch[0].strike == SUPERVISOR:
-            self._phase(hasty, self._wait_in_place)
             self._phase(batch, self._look_before_strike)
             self._strike_supervisor([cell for cell in batch if not cell.trouble])
         else:
-            for cells in (token, patient, hasty):
-                self._phase(cells, self._strike if cells is not hasty else self._wait_and_strike)
+            self._strike_processes([cell for cell in batch if not cell.trouble])
+        stopped = batch[0].strike in (STOP, STOP_LONG)
+        if stopped:
+            self.stack.child(SPARE).start()
         self._phase(batch, self._taken_over)
         self._phase([cell for cell in batch if cell.strike == STOP], self._go_on)
         # A lost answer is lost at once; a late commit comes after the new run has ended.
@@ -128,6 +138,8 @@ class Matrix:
         for side in (self.stack.org, self.stack.shop):
             side.clear_faults()
             side.release()
+        if stopped:
+            self.stack.child(SPARE).stop()
 
     def _phase(self, cells: Sequence[Cell], do: Callable[[Cell], None]) -> None:
         """Do the same with all cells, within one common deadline."""
@@ -265,23 +277,31 @@ class Matrix:
             assert held[0]["gone"] is None, "the call had been given up"
         cell.updated_at = row["updated_at"]
 
-    def _wait_and_strike(self, cell: Cell) -> None:
-        self._wait_in_place(cell)
-        self._strike(cell)
+    def _strike_processes(self, cells: Sequence[Cell]) -> None:
+        """Stopped first, then looked at, so that each surely still was where it was to be struck."""
+        by_process: dict[int, list[Cell]] = {}
+        for cell in cells:
+            assert cell.holder is not None
+            by_process.setdefault(cell.holder.pid, []).append(cell)
+        for pid, its in by_process.items():
+            stopped = stop_outside_a_transaction(pid)
+            for cell in its:
+                if stopped:
+                    self._try(cell, self._look_before_strike)
+                else:
+                    cell.trouble = "its process had ended already"
+            self._strike(pid, [cell for cell in its if not cell.trouble])
 
-    def _strike(self, cell: Cell) -> None:
-        """Stopped first, then looked at, so that it surely still was where it was to be struck."""
-        assert cell.holder is not None
-        pid = cell.holder.pid
-        assert stop_outside_a_transaction(pid), "its process had ended already"
-        try:
-            self._look_before_strike(cell)
-        except AssertionError:
-            send_signal(pid, signal.SIGCONT)
-            raise
-        cell.struck_at = time.time()
-        if cell.strike == KILL:
+    def _strike(self, pid: int, cells: Sequence[Cell]) -> None:
+        """Strike a process that is stopped, with these cells in it."""
+        for cell in cells:
+            cell.struck_at = time.time()
+            if cell.strike == HANG:
+                (self.points / f"{cell.wanted.order}.hang").touch()
+        if cells and cells[0].strike == KILL:
             send_signal(pid, signal.SIGKILL)
+        elif not cells or cells[0].strike == HANG:
+            send_signal(pid, signal.SIGCONT)
 
     def _strike_supervisor(self, cells: Sequence[Cell]) -> None:
         child = self.stack.child("worker")
@@ -304,6 +324,7 @@ class Matrix:
             return row is not None and row["fence"] > holder.fence
 
         self.stack.wait_for(raised, f"{cell.name} to be taken over", self._left)
+        assert cell.strike != HANG or not runs(holder.pid), "a process runs on although one of its threads hangs"
 
     def _go_on(self, cell: Cell) -> None:
         assert cell.holder is not None

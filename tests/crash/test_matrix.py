@@ -10,7 +10,7 @@ import pytest
 
 from tests.crash.cells import Cell, all_cells
 from tests.crash.harness import CrashStack
-from tests.crash.matrix import MAX_REQUEST_SECONDS, SLOTS, Matrix
+from tests.crash.matrix import MAX_REQUEST_SECONDS, PROCESSES, SLOTS, Matrix
 
 #: PORTAL_TEST_MATRIX=3/10: the third tenth of the cells, each tenth with some of every strike and moment.
 _PART, _, _PARTS = os.environ.get("PORTAL_TEST_MATRIX", "1/1").partition("/")
@@ -23,11 +23,15 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cell]
     points = tmp_path_factory.mktemp("points")
     settings = {
         "FULFILLMENT_SLOTS": str(SLOTS + 2),
+        "FULFILLMENT_PROCESSES": str(PROCESSES),
         "WHMCS_MAX_REQUEST_SECONDS": str(MAX_REQUEST_SECONDS),
         "WHMCS_MAX_IN_FLIGHT": "500",
     }
     stack = CrashStack(
-        tmp_path_factory.mktemp("matrix"), settings=settings, worker=("tests.crash.worker_under_test", str(points))
+        tmp_path_factory.mktemp("matrix"),
+        workers=2,
+        settings=settings,
+        worker=("tests.crash.worker_under_test", str(points)),
     )
     with stack:
         stack.start()

@@ -134,18 +134,19 @@ class Trouble:
         if again != holder:
             send_signal(holder.pid, signal.SIGCONT)
             return False
+        held = [each for each in self.stack.holders() if each.pid == holder.pid]  # its other slots have orders, too
         self.touched.add(holder.pid)
         now = time.time()
         if planned.signal == "stop":
             self.sigstops += 1
             self.stopped.add(holder.pid)
-            self._note([holder], now, how)
+            self._note(held, now, how)
             self.at(planned.stopped, lambda: self._go_on(holder.pid))
             return True
         send_signal(holder.pid, signal.SIGKILL)
         self.kills += 1
         self.kills_holding += 1
-        self._note([holder], now, how)
+        self._note(held, now, how)
         return True
 
     def _note(self, holders: Sequence[Holder], at: float, how: str) -> None:

@@ -41,6 +41,17 @@ def test_an_order_is_created_once_and_read_back(pretend_org: tuple[Org, Salesfor
     assert client.fetch_order(ORDER_ID) is None
 
 
+def test_many_orders_are_read_in_one_query(pretend_org: tuple[Org, SalesforceClient, dict[str, str]]) -> None:
+    """Those that are there; each as if it had been read alone."""
+    org, client, names = pretend_org
+    orders = [client.create_order(new_order(names, reference)) for reference in ("r1", "r2", "r3")]
+    before = len(org.journal.read(limit=10_000))
+    found = {order.id: order for order in client.fetch_orders([*orders, ORDER_ID])}
+    queries = [each for each in org.journal.read(limit=10_000)[before:] if each["action"] == "query"]
+    assert len(queries) == 1
+    assert found == {order: client.fetch_order(order) for order in orders}
+
+
 def test_a_lost_answer_to_the_creation_is_unknown_and_found_again(
     pretend_org: tuple[Org, SalesforceClient, dict[str, str]],
 ) -> None:

@@ -65,9 +65,9 @@ class Supervisor(worker.Supervisor):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         worker_supervisor.append(self)
-    def _fork(self, kind):  # threads and forks: begin it after the children
-        super()._fork(kind)
-        if kind == "relay" and not wanted.is_set():
+    def _fork(self, role):  # threads and forks: begin it after the children
+        super()._fork(role)
+        if role.name == "relay" and not wanted.is_set():
             threading.Thread(target=steal, daemon=True).start()
             signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
 worker.Supervisor = Supervisor

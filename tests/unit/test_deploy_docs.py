@@ -86,6 +86,8 @@ def test_the_connections_are_what_the_threads_come_to() -> None:
         for name in ("WEB_CONCURRENCY", "WEB_THREADS")
         if (found := re.search(rf'"{name}", (\d+)\)', server))
     )
-    slots = {setting.name: setting.default for setting in fields(Settings)}["fulfillment_slots"]
-    assert told == {"web server": concurrency * (threads + 1) + 1, "worker": 2 * slots + 4, "sweep": 3}
+    defaults = {setting.name: setting.default for setting in fields(Settings)}
+    # Each slot and each process' heartbeat; three threads, a poll and a heartbeat of the relay.
+    worker = defaults["fulfillment_slots"] + defaults["fulfillment_processes"] + 5
+    assert told == {"web server": concurrency * (threads + 1) + 1, "worker": worker, "sweep": 3}
     assert f"it would be {2 * sum(told.values())}" in text

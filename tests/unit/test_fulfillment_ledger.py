@@ -206,9 +206,9 @@ def test_a_message_is_written_once_and_sent_by_one(ledger: Ledger) -> None:
         assert first is not None
         assert second is not None
         assert not outbox.being_sent(connection, "salesforce", ORDER, now=1.0)
-        assert outbox.claim(connection, first, ADA, now=1.0, until=5.0)
-        assert not outbox.claim(connection, first, BOB, now=2.0, until=5.0)
-        assert outbox.claim(connection, first, BOB, now=6.0, until=9.0)
+        assert outbox.claim(connection, [first], ADA, now=1.0, until=5.0) == {first}
+        assert outbox.claim(connection, [first], BOB, now=2.0, until=5.0) == set()
+        assert outbox.claim(connection, [first], BOB, now=6.0, until=9.0) == {first}
         assert outbox.being_sent(connection, "salesforce", ORDER, now=7.0)
         outbox.sent(connection, first, now=7.0)
         assert not outbox.being_sent(connection, "salesforce", ORDER, now=7.0)

@@ -131,6 +131,11 @@ class SalesforceClient(UpstreamClient):
             return order
         return errors.parsed(lambda: records.to_order(record, rows, contacts[0]))
 
+    def fetch_orders(self, sf_order_ids: Sequence[str]) -> list[SalesforceOrder]:
+        """Those of these orders (at least one) that can be read, and whose account has a WHMCS client, in one query."""
+        found = self._order_query("fetch_orders", partial(queries.orders, sf_order_ids))
+        return records.whole_orders([(each, self._children("fetch_orders", each, "OrderItems")) for each in found])
+
     def update_order(self, sf_order_id: str, fields: Mapping[str, Any]) -> None:
         """Set fields of one Order (None clears a field; numbers go as text, which Salesforce's text fields want)."""
         self._patch("update_order", f"sobjects/Order/{salesforce_id_18(sf_order_id)}", fields)

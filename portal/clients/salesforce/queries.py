@@ -4,7 +4,7 @@ optional ones (portal.clients.salesforce.fields) those an org has. Every value g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +34,11 @@ def _order_fields(fields: Fields) -> str:
 def order(sf_order_id: str, fields: Fields) -> str:
     """One order with its account and items. `sf_order_id`: 18 characters."""
     return _soql(_order_fields(fields) + " FROM Order WHERE Id = {}", sf_order_id)
+
+
+def orders(sf_order_ids: Sequence[str], fields: Fields) -> str:
+    """Several orders with their accounts and items. `sf_order_ids`: at least one, of 18 characters."""
+    return _soql(_order_fields(fields) + " FROM Order WHERE Id IN {}", list(sf_order_ids))
 
 
 def contact_of_account(account_id: str) -> str:
@@ -156,5 +161,5 @@ def literal(moment: float) -> str:
     return when.isoformat(timespec="milliseconds" if when.microsecond else "seconds").replace("+00:00", "Z")
 
 
-def _soql(text: str, *values: str | int) -> str:
+def _soql(text: str, *values: str | int | list[str]) -> str:
     return str(format_soql(text, *values))

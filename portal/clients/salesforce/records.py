@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -231,6 +232,15 @@ def to_catalogue_entry(row: Mapping[str, Any]) -> CatalogueEntry:
         currency=text(row.get(CURRENCY)),
         sort_order=None if product.get("Sort_Order__c") is None else float(product["Sort_Order__c"]),
     )
+
+
+def whole_orders(rows: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> list[SalesforceOrder]:
+    """Of these Orders with their OrderItems those that can be read and whose account has a WHMCS client."""
+    orders = []
+    for record, items in rows:
+        with suppress(UpstreamError, KeyError, TypeError, ValueError, ArithmeticError):
+            orders.append(to_order(record, items))
+    return [order for order in orders if order.whmcs_client_id is not None]
 
 
 def to_summary(row: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> OrderSummary:
