@@ -59,7 +59,6 @@ def export(connection: Connection, account_id: str, *, now: float) -> JsonObject
         "paymentHints": _of(connection, s.payment_hints, s.payment_hints.c.client_id, clients),
         "languages": _of(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
         "sessions": [_without(row, "id") for row in sessions],
-        "languages": _of(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
     }
 
 
@@ -120,7 +119,6 @@ def forget(connection: Connection, account_id: str, *, now: float, actor: str, w
         "paymentHints": _delete(connection, s.payment_hints, s.payment_hints.c.client_id, clients),
         "languages": _delete(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
         "sessions": _delete(connection, s.sessions, s.sessions.c.account_id, [account_id]),
-        "languages": _delete(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
     }
     events.record(connection, FORGOTTEN, now=now, subject=account_id, actor=actor, detail={"why": why, **counts})
     return counts
