@@ -63,6 +63,7 @@ from portal.ledger import (
     statistics,
     withdrawals,
     workers,
+    write_backs,
 )
 from portal.ledger.accepting import Delivery
 from portal.ledger.engine import Ledger
@@ -280,6 +281,7 @@ def _one_account(c: Connection) -> None:
         sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == "801000000000018AAA").values(ended)
     )
     orders.set_status(c, "801000000000018AAA", CustomerStatus.FAILED, now=NOW)
+    fulfillments.plan_resync(c, "801000000000018AAA", now=NOW, due_at=NOW)
     with pytest.raises(accounts.AccountBusy, match="hasn't been told yet"):
         accounts.forget(c, other, now=NOW, actor="ada", why="x")
     messages = metadata.tables["outbox"]
@@ -327,9 +329,9 @@ def _fulfillments(c: Connection) -> None:
     c.execute(sa.update(fulfillments_table).where(fulfillments_table.c.sf_order_id == OTHER).values(waiting))
     queueing.wake_waiting(c, ErrorCode.WHMCS_UNAVAILABLE, now=NOW, per_second=2.0)
     fulfillments.hurry(c, OTHER, now=NOW)
-    fulfillments.note_salesforce_status(c, OTHER, 1, "Activating")
-    fulfillments.note_write(c, [OTHER], now=NOW)
-    fulfillments.standing(c, OTHER)
+    write_backs.note_status(c, OTHER, 1, "Activating")
+    write_backs.note_write(c, [OTHER], now=NOW)
+    write_backs.standing(c, OTHER)
     runs.update(c, lease, now=NOW, state=State.FAILED)
     queueing.take_over(c, "ada", now=NOW)
     queueing.doubt_unfinished(c, now=NOW, until=NOW)
