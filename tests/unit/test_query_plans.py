@@ -104,6 +104,7 @@ WHOLE_TABLES = ("copying.py",)
 ONLY_POSTGRESQL = (
     "pg_is_in_recovery",
     "default_transaction_read_only",
+    "clock_timestamp",
     "this user may not write the ledger's tables",
     "pg_advisory_xact_lock",
     "with_for_update()",
