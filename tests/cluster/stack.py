@@ -135,7 +135,7 @@ class ClusterStack(CrashStack):
         self._nginx: subprocess.Popen[bytes] | None = None
 
     def start(self, patience: float = 120.0) -> None:
-        """Bring everything up, nginx first."""
+        """Bring everything up, nginx first; gives up after `patience` seconds."""
         self._start_nginx()
         super().start(patience)
 
