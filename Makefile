@@ -9,7 +9,7 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env smoke test test-unit test-postgres test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench house coverage clean
+.PHONY: help demo env smoke test test-unit test-postgres test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench bench-pages house coverage clean audit
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -82,6 +82,12 @@ test-alerts: $(VENV)/.dev ## what operators are told, received by real HTTP and 
 
 bench: $(VENV)/.dev ## the portal beside its peers: table and JSON line; fails where a row isn't held (≤ 25 minutes)
 	@exec $(BIN)/python -m bench
+
+bench-pages: $(VENV)/.dev ## what operators' pages cost at 1,000 and at 1,000,000 orders; ends with a JSON line
+	@exec $(BIN)/python -m bench.pages
+
+audit: $(VENV)/.dev ## known weaknesses in the pinned packages (pip-audit), and an SBOM in var/sbom.json; ends with a JSON line
+	@exec $(BIN)/python -m tests.audit
 
 house: $(VENV)/.dev ## how the code is laid out, measured from the code itself: one JSON line
 	@exec $(BIN)/python -m bench.house

@@ -25,7 +25,7 @@ from portal.domain.model import CustomerStatus, JsonObject, UpstreamError
 from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
 from portal.fulfillment.crowd import CROWD
-from portal.ledger import events, fulfillments, outbox, queueing
+from portal.ledger import events, fulfillments, outbox, queueing, write_backs
 from portal.ledger.outbox import Message
 from portal.mail.mailer import Mailer
 from portal.ops.alerts import sender
@@ -167,9 +167,9 @@ class Relay:
             held = outbox.claim_held(
                 connection, [each.id for some in by_order.values() for each in some], self._worker_id, now=now
             )
-            fulfillments.note_write(connection, list(by_order), now=now)
+            write_backs.note_write(connection, list(by_order), now=now)
             for sf_order_id, messages in by_order.items():
-                standing, row = fulfillments.standing(connection, sf_order_id)
+                standing, row = write_backs.standing(connection, sf_order_id)
                 fields = order_fields(standing, now=now)
                 if all(each.id not in held for each in messages):
                     continue  # another process has taken them over: what we know may be older than what it tells
@@ -297,7 +297,7 @@ class Relay:
         if error is not None:
             for message in messages:
                 self._refused(connection, message, error)
-        elif told is not None and fulfillments.standing(connection, first.subject)[0] != told.standing:
+        elif told is not None and write_backs.standing(connection, first.subject)[0] != told.standing:
             for message in messages:  # it changed while it was told: say it again
                 now = self._services.now()
                 outbox.again(connection, message.id, now=now, due_at=now, error="the order changed meanwhile")
@@ -305,7 +305,7 @@ class Relay:
             self._sent(connection, messages, told.fields if told is not None else None)
             if told is not None:
                 status = told.fields["Provisioning_Status__c"]
-                fulfillments.note_salesforce_status(connection, first.subject, told.attempt, status)
+                write_backs.note_status(connection, first.subject, told.attempt, status)
             self._revive(connection, first)
 
     def _log(self, first: Message, error: UpstreamError | None, told: Told | None = None) -> None:

@@ -60,7 +60,10 @@ class Accepts(Group):
     def rows(self, medians: Mapping[str, Figures]) -> Sequence[Row]:
         """The three rows, and the durable one."""
         ours = medians["portal"]
-        told = f"p50 {ours['p50']:.1f} ms, p99 {ours['p99']:.1f} ms (webhook {medians['webhook']['p99']:.1f} ms)"
+        told = (
+            f"p50 {ours['p50']:.1f} ms, p99 {ours['p99']:.1f} ms (webhook {medians['webhook']['p99']:.1f} ms), "
+            f"{ours['web CPU ms']:.2f} ms of the web processes' time each"
+        )
         return [
             at_least(
                 _BESIDE_WEBHOOK,
@@ -90,7 +93,8 @@ class Portal:
         result = send(self.stack.urls["portal"], self.stack.secret("sf_webhook_secret"), seconds)
         self.accepted += result.statuses[202]
         used = [seconds_of(each) - begun for each, begun in before.items()]
-        return {**figures(result), "busiest": max(used) / sum(used)}
+        cost = sum(used) / result.statuses[202] * 1000
+        return {**figures(result), "busiest": max(used) / sum(used), "web CPU ms": cost}
 
     def durable(self) -> Row:
         """Everything of the portal killed with -9: whatever was answered with 202 must be in the ledger."""

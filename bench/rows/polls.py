@@ -75,7 +75,9 @@ class _Pages:
         """One round."""
         portal = self._stack.urls["portal"]
         cookie = "; ".join(
-            f"{name}={self._visitor.cookie(portal, name)}" for name in ("portal_session", "session") if self._has(name)
+            f"{name}={self._visitor.cookie(portal, name)}"
+            for name in ("portal_session", "portal_forms")
+            if self._has(name)
         )
         requests = []
         for reference in self._references:

@@ -33,7 +33,7 @@ from portal.customers.checkout import refill, set_up_time
 from portal.customers.lead_time import LeadTime
 from portal.customers.progress import Progress, tell
 from portal.customers.sign_in import to_sign_in
-from portal.customers.visitor import visitor
+from portal.customers.visitor import has_cookies, visitor, visitor_in
 from portal.customers.waiters import NoPlace, Waiters
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import CustomerStatus, UpstreamError
@@ -72,10 +72,12 @@ def shown(reference: str) -> Shown:
 
     Raises NotSignedIn, and 404 both for an order that doesn't exist and for somebody else's.
     """
-    seen_by = visitor()
-    if seen_by.account is None and not seen_by.single_orders:
+    if not has_cookies():
         raise NotSignedIn
     with services().ledger.read() as connection:
+        seen_by = visitor_in(connection)
+        if seen_by.account is None and not seen_by.single_orders:
+            raise NotSignedIn
         order = _named(connection, reference)
         if order is None or not seen_by.may_see(order):
             if seen_by.account is None:

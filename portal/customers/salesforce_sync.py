@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from portal.clients.salesforce.records import OrderChange
 from portal.domain.ids import whmcs_id
 from portal.domain.model import CustomerStatus, PortalError, SalesforceOrder
-from portal.ledger import fulfillments, installation, order_sync, orders
+from portal.ledger import adopting, fulfillments, installation, order_sync, orders
 from portal.services import Services
 
 log = logging.getLogger("portal.customers.salesforce_sync")
@@ -40,8 +40,8 @@ _REJECTED: Final = frozenset({"rejected", "declined", "denied"})
 _UNFINISHED: Final = frozenset({"draft"})
 
 
-def sync_changes(services: Services) -> None:
-    """Read the orders that changed since the last time. At most PAGES of PAGE orders a call.
+def sync_changes(services: Services) -> bool:
+    """Read the orders that changed since the last time. At most PAGES of PAGE orders a call; whether that was all.
 
     Raises UpstreamError when Salesforce can't be asked; what was read before that is kept.
     """
@@ -57,7 +57,9 @@ def sync_changes(services: Services) -> None:
         caught_up = page.rows < PAGE
         _keep(services, moment - _OVERLAP if caught_up else moment, "" if caught_up else after_id)
         if caught_up:
-            break
+            _note_follows(services)
+            return True
+    return False
 
 
 def _sync_page(services: Services, changes: Sequence[OrderChange]) -> None:
@@ -113,6 +115,10 @@ def _copied(connection: Connection, change: OrderChange) -> bool:
 def _remind(connection: Connection, order: SalesforceOrder, *, now: float) -> None:
     """Salesforce shows the order in the portal's hands or done, and this ledger has forgotten why: it was restored."""
     row = fulfillments.get(connection, order.id)
+    if row is None and adopting.forgotten(connection, order):
+        if adopting.take_in(connection, order, now=now):
+            log.warning("A provisioned order that this ledger had forgotten is audited", extra={"sfOrderId": order.id})
+        return
     provisioned = order.provisioning_status == CustomerStatus.PROVISIONED
     in_hands = order.provisioning_status == CustomerStatus.ACTIVATING or _accepted_by_guide(order)
     if row is None:
@@ -147,6 +153,14 @@ def customer_status_of(change: OrderChange, *, copied: bool = False) -> tuple[Cu
     if status in _UNFINISHED and change.order.portal_reference is None:
         return None, None
     return CustomerStatus.PENDING_REVIEW, None
+
+
+def _note_follows(services: Services) -> None:
+    with services.ledger.read() as connection:
+        if adopting.follows(connection):
+            return
+    with services.ledger.write() as connection:
+        adopting.note_follows(connection, now=services.now())
 
 
 def _keep(services: Services, moment: float, after_id: str) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flask import Response, current_app, g, request
+from sqlalchemy.engine import Connection
 
 from portal.ledger import sessions
 from portal.ledger.orders import Order
@@ -48,14 +49,32 @@ class Visitor:
 def visitor() -> Visitor:
     """The visitor of this request; one ledger query at most, none without a cookie of ours."""
     if "visitor" not in g:
-        g.visitor = _read_cookies()
+        if not has_cookies():
+            g.visitor = Visitor(None)
+        else:
+            with services().ledger.read() as connection:
+                visitor_in(connection)
+    found: Visitor = g.visitor
+    return found
+
+
+def visitor_in(connection: Connection) -> Visitor:
+    """The same, by a connection that is open already."""
+    if "visitor" not in g:
+        g.visitor = _sessions(connection, _cookies())
         if g.visitor.account is not None:
             heard(g.visitor.account.language)
     found: Visitor = g.visitor
     return found
 
 
-def _read_cookies() -> Visitor:
+def has_cookies() -> bool:
+    """Whether this request has a cookie of ours: else nobody is signed in, and the ledger needn't be asked."""
+    return any(name == ACCOUNT_COOKIE or name.startswith(ORDER_COOKIE) for name in request.cookies)
+
+
+def _cookies() -> dict[str, bool]:
+    """This request's session ids, and whether each is an account's."""
     wanted: dict[str, bool] = {}
     secret = request.cookies.get(ACCOUNT_COOKIE)
     if secret:
@@ -63,11 +82,13 @@ def _read_cookies() -> Visitor:
     names = [name for name in request.cookies if name.startswith(ORDER_COOKIE)]
     for name in names[-_MOST_ORDER_COOKIES:]:
         wanted[digest("session", request.cookies[name])] = False
+    return wanted
+
+
+def _sessions(connection: Connection, wanted: dict[str, bool]) -> Visitor:
     if not wanted:
         return Visitor(None)
-    now = services().now()
-    with services().ledger.read() as connection:
-        found = sessions.find(connection, list(wanted), now=now)
+    found = sessions.find(connection, list(wanted), now=services().now())
     account = next((each for each in found if wanted[each.id] and each.order_reference is None), None)
     singles = tuple(each for each in found if not wanted[each.id] and each.order_reference is not None)
     return Visitor(account, singles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 _SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
@@ -50,6 +51,17 @@ def other_reference(text: str, sf_order_id: str) -> str | None:
         if match and match.group(1) != sf_order_id:
             return match.group(1)
     return None
+
+
+def references_in(text: str) -> list[str]:
+    """The Salesforce orders (18 characters) whose reference stands in `text`; what is no id is left out."""
+    found = []
+    for token in text.split():
+        match = re.fullmatch(r"sfOrderId=(\S+)", token)
+        with contextlib.suppress(ValueError):
+            if match and salesforce_id_18(match.group(1)) == match.group(1):
+                found.append(match.group(1))
+    return found
 
 
 def external_reference(sf_order_id: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from portal.domain.completeness import claim_fault
 from portal.domain.model import (
     CustomerStatus,
     ErrorCode,
@@ -23,7 +24,7 @@ from portal.domain.seen import ACTIVE, LIVE_SERVICE
 from portal.fulfillment.executor import cancel_stray, look
 from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.fulfillment.steps import can_pay
-from portal.ledger import audits, decisions, events, fulfillments, orders, payment_hints
+from portal.ledger import adopting, audits, decisions, events, fulfillments, orders, payment_hints
 from portal.ledger.fulfillments import Fulfillment
 
 log = logging.getLogger("portal.fulfillment")
@@ -33,6 +34,11 @@ AUDIT_CLAIM = 120.0
 
 #: Seconds after the possible late commit of an AddOrder at which an order that may have a duplicate is looked at.
 DUPLICATE_AUDITS = (0.0, 3600.0, 86_400.0)
+
+_NO_CLAIM = (
+    "Salesforce names WHMCS order {}, which {}. Clear WHMCS_Order_ID__c and provision again, or adopt the order on "
+    "purpose"
+)
 
 #: WHMCS' words for an order, and for a service, that is over.
 ENDED_ORDER = frozenset({"Cancelled", "Fraud"})
@@ -55,6 +61,8 @@ def audit(context: RunContext, sf_order_id: str) -> bool:
         if row.state is State.FAILED and row.error_code == ErrorCode.PAYMENT_METHOD_MISSING:
             _ask_for_payment_method(context, row)
         elif row.plan is not None and "clientId" in row.plan:
+            if adopting.UNVERIFIED in row.plan:
+                row = _verify_claim(context, row)
             run = Run(context, row, set())
             if _doubtful(row) or row.audits == 0:
                 _look_after(run)
@@ -88,6 +96,34 @@ def _ask_for_payment_method(context: RunContext, row: Fulfillment) -> None:
             decisions.resume(
                 connection, sf_order_id, now=context.now(), actor="whmcs", why="a payment method was added"
             )
+
+
+def _verify_claim(context: RunContext, row: Fulfillment) -> Fulfillment:
+    """An order that Salesforce showed Provisioned when this ledger didn't know it: is that WHMCS order its own?
+
+    Returns its row, with the client. What became of the order since is the audit's.
+    """
+    plan, number = row.plan or {}, row.elected_whmcs_id or ""
+    order = context.whmcs.order(number)
+    if order is None:
+        raise NeedsDecision(_NO_CLAIM.format(number, "WHMCS doesn't have"))
+    client_id = row.client_id or order.client_id
+    services = [service for service in context.whmcs.services(client_id) if service.order_id == number]
+    fault = claim_fault(
+        order,
+        services,
+        sf_order_id=row.sf_order_id,
+        client_id=client_id,
+        ordered_at=plan.get("orderedAt"),
+        reference_field=context.settings.whmcs_marker_custom_field,
+    )
+    if fault is not None:
+        raise NeedsDecision(_NO_CLAIM.format(number, fault))
+    with context.ledger.write() as connection:
+        adopting.note_verified(connection, row.sf_order_id, client_id)
+        verified = fulfillments.get(connection, row.sf_order_id)
+    assert verified is not None
+    return verified
 
 
 def _look_after(run: Run) -> None:

@@ -35,7 +35,7 @@ from portal.domain.protocol import Facts, taken_up
 from portal.domain.seen import Seen
 from portal.domain.write_back import Standing, order_fields, status_in_salesforce
 from portal.fulfillment.crowd import Crowd
-from portal.ledger import fulfillments, installation, outbox, payment_hints, runs
+from portal.ledger import fulfillments, installation, outbox, payment_hints, runs, write_backs
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
 from portal.settings import Settings
@@ -348,7 +348,7 @@ class Run:
         )
         if busy:
             return None
-        fulfillments.note_write(connection, [self.id], now=now)
+        write_backs.note_write(connection, [self.id], now=now)
         self._written_at = now
         return message_id
 
@@ -373,7 +373,7 @@ class Run:
         log.info("Order status updated in Salesforce", extra=extra)
         self.salesforce_status = status
         self.later(lambda c: outbox.sent(c, message_id, now=self.context.now(), told=fields))
-        self.later(lambda c: fulfillments.note_salesforce_status(c, self.id, self.attempt, status))
+        self.later(lambda c: write_backs.note_status(c, self.id, self.attempt, status))
         return True
 
 

@@ -22,6 +22,7 @@ FORGOTTEN: Final = "account_forgotten"
 
 _OPEN_ORDERS: Final = (CustomerStatus.PENDING_REVIEW, CustomerStatus.ACTIVATING)
 _ENDED: Final = (State.PROVISIONED, State.FAILED)
+_NAMES: Final = ("domain", "hostname")
 _MANY: Final = 400  # values of one IN
 
 
@@ -56,6 +57,7 @@ def export(connection: Connection, account_id: str, *, now: float) -> JsonObject
         "messages": _messages(connection, subjects, emails),
         "events": _of(connection, s.events, s.events.c.subject, subjects),
         "paymentHints": _of(connection, s.payment_hints, s.payment_hints.c.client_id, clients),
+        "languages": _of(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
         "sessions": [_without(row, "id") for row in sessions],
     }
 
@@ -96,6 +98,7 @@ def forget(connection: Connection, account_id: str, *, now: float, actor: str, w
     )
     clients = sorted({row["client_id"] for row in found if row["client_id"]})
     for order in rows:
+        _unindex_domains(connection, order.reference, order.lines)
         connection.execute(
             sa.update(s.orders)
             .where(s.orders.c.reference == order.reference)
@@ -110,9 +113,11 @@ def forget(connection: Connection, account_id: str, *, now: float, actor: str, w
             )
     counts = {
         "orders": len(rows),
+        "domains": _delete(connection, s.order_domains, s.order_domains.c.reference, [row.reference for row in rows]),
         "steps": _delete(connection, s.steps, s.steps.c.sf_order_id, ids),
         "messages": _delete_messages(connection, subjects, emails),
         "paymentHints": _delete(connection, s.payment_hints, s.payment_hints.c.client_id, clients),
+        "languages": _delete(connection, s.account_languages, s.account_languages.c.account_id, [account_id]),
         "sessions": _delete(connection, s.sessions, s.sessions.c.account_id, [account_id]),
     }
     events.record(connection, FORGOTTEN, now=now, subject=account_id, actor=actor, detail={"why": why, **counts})
@@ -122,6 +127,18 @@ def forget(connection: Connection, account_id: str, *, now: float, actor: str, w
 def nameless(item: orders.Item) -> orders.Item:
     """An order's line without what tells whose it is."""
     return orders.Item(**{**item, "domain": None, "hostname": None})
+
+
+def _unindex_domains(connection: Connection, reference: str, items: Sequence[orders.Item]) -> None:
+    """The order isn't found by its domains any more (portal.ledger.orders.index_domains)."""
+    names = {(item[kind] or "").lower()[:255] for item in items for kind in _NAMES if item.get(kind)}
+    if not names:
+        return
+    connection.execute(
+        sa.delete(s.order_domains).where(
+            s.order_domains.c.domain.in_(sorted(names)), s.order_domains.c.reference == reference
+        )
+    )
 
 
 def _nameless_plan(plan: JsonObject) -> JsonObject:
@@ -192,10 +209,10 @@ def _sign_in_links(connection: Connection, emails: set[str]) -> list[int]:
 
 
 def _delete_messages(connection: Connection, subjects: Sequence[str], emails: set[str]) -> int:
-    count = _delete(connection, s.outbox, s.outbox.c.id, _sign_in_links(connection, emails))
+    links = _sign_in_links(connection, emails)
+    count = sum(outbox.forget(connection, s.outbox.c.id.in_(some)) for some in _chunks(links))
     for some in _chunks(subjects):
-        done = connection.execute(sa.delete(s.outbox).where(s.outbox.c.kind == "mail", s.outbox.c.subject.in_(some)))
-        count += done.rowcount
+        count += outbox.forget(connection, s.outbox.c.kind == "mail", s.outbox.c.subject.in_(some))
     return count
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.ids import whmcs_id
-from portal.domain.model import NotFound, State, Step, StepState
+from portal.domain.model import NotFound, State, Step
 from portal.ledger import events, runs
 from portal.ledger.fulfillments import Fulfillment, by_elected, get, hurry, start_again
 from portal.ledger.schema import fulfillments
@@ -159,8 +159,7 @@ def retry_from(
     again = start_again(connection, row, now=now, requested_by=actor)
     if step is Step.WHMCS_ACCEPT:
         for done in _BEFORE_ACCEPT:
-            number = runs.begin_step(connection, sf_order_id, again.attempt, again.fence, done, now=now)
-            runs.end_step(connection, number, StepState.DONE, {"taken": "from an earlier attempt"}, now=now)
+            runs.take_step(connection, sf_order_id, again.attempt, again.fence, done, now=now)
     detail = {"why": why, "step": step.value}
     events.record(connection, "resumed", now=now, subject=sf_order_id, actor=actor, detail=detail)
     return again

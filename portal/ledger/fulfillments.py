@@ -6,7 +6,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,7 +22,6 @@ from portal.domain.model import (
     customer_status,
 )
 from portal.domain.protocol import Facts
-from portal.domain.write_back import Standing
 from portal.ledger import events, installation, orders, outbox, totals
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, services
@@ -107,15 +106,12 @@ class Fulfillment:
         )
 
 
-_NOTHING = dict.fromkeys(f.name for f in fields(Fulfillment))
 _NAMES = tuple(f.name for f in fields(Fulfillment))
 COLUMNS = tuple(fulfillments.c[name] for name in _NAMES)
 
 # Statements of every run are built once: see portal.ledger.runs.
 _GET = sa.select(*COLUMNS).where(_F.sf_order_id == sa.bindparam("wanted"))
 _BY_ELECTED = sa.select(*COLUMNS).where(_F.elected_whmcs_id == sa.bindparam("wanted")).limit(1)
-_TOLD = sa.update(fulfillments).where(_F.sf_order_id == sa.bindparam("wanted"), _F.attempt == sa.bindparam("this"))
-_TELLING = sa.update(fulfillments).where(_F.sf_order_id.in_(sa.bindparam("wanted", expanding=True)))
 
 
 def fulfillment_of(row: Any) -> Fulfillment:
@@ -269,7 +265,7 @@ def new_row(
 
 def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
     """What reading a `new_row` back would give."""
-    return Fulfillment(**{**_NOTHING, **row})
+    return Fulfillment(**{**dict.fromkeys(_NAMES), **row})
 
 
 def show(
@@ -390,35 +386,3 @@ def plan_resync(connection: Connection, sf_order_id: str, *, now: float, due_at:
     message_id = outbox.put(connection, "salesforce", sf_order_id, {}, now=now, due_at=due_at)
     assert message_id is not None
     return message_id
-
-
-def note_salesforce_status(connection: Connection, sf_order_id: str, attempt: int, status: str) -> None:
-    """Salesforce took this status; of an attempt that is over by now it says nothing any more."""
-    connection.execute(_TOLD, {"wanted": sf_order_id, "this": attempt, "salesforce_status": status})
-
-
-def note_write(connection: Connection, sf_order_ids: Sequence[str], *, now: float) -> None:
-    """Salesforce is about to be told of these orders: from now on it may show Last_Provisioning_At__c = `now`.
-
-    Written before the call leaves. A later moment found in Salesforce tells of an attempt this ledger has forgotten.
-    """
-    connection.execute(_TELLING, {"wanted": list(sf_order_ids), "salesforce_written_at": now})
-
-
-def standing(connection: Connection, sf_order_id: str) -> tuple[Standing, Fulfillment | None]:
-    """How an order stands as a whole, for Salesforce; and its fulfillment, if it was ever asked for."""
-    row = get(connection, sf_order_id)
-    cancelled = orders.withdrawn(connection, sf_order_id)
-    if row is None:
-        return Standing(None, cancelled), None
-    waiting = row.state is State.WAITING
-    return Standing(
-        row.state,
-        cancelled,
-        row.elected_whmcs_id,
-        row.error_code,
-        row.error_message,
-        row.waiting_for,
-        row.waiting_code,
-        row.due_at if waiting else None,
-    ), row

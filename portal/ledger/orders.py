@@ -79,7 +79,8 @@ class Order:
         return self.status is CustomerStatus.FAILED and self.placing != REFUSED and missing
 
 
-_COLUMNS = [orders.c[field.name] for field in fields(Order)]
+_NAMES = tuple(field.name for field in fields(Order))
+_COLUMNS = [orders.c[name] for name in _NAMES]
 
 # Made once: every poll of every customer runs the first, and building a statement costs more than running it.
 _BY_REFERENCE = sa.select(*_COLUMNS).where(orders.c.reference == sa.bindparam("wanted"))
@@ -90,7 +91,7 @@ _BY_CHECKOUT_KEY = sa.select(*_COLUMNS).where(orders.c.checkout_key == sa.bindpa
 def _order(row: Row[Any] | None) -> Order | None:
     if row is None:
         return None
-    values = dict(row._mapping)
+    values = dict(zip(_NAMES, row, strict=True))
     return Order(**{**values, "status": CustomerStatus(values["status"])})
 
 
@@ -291,11 +292,18 @@ def set_status_of_all(
     """As `set_status` for each of them, for a status that no e-mail goes with, other than Provisioned."""
     assert status is not CustomerStatus.PROVISIONED
     assert (status, None) not in _MAILS
-    connection.execute(
-        orders.update()
-        .where(orders.c.sf_order_id.in_(sf_order_ids), orders.c.status != CustomerStatus.CANCELLED.value)
-        .values(status=status.value, error_code=None, updated_at=now)
+    connection.execute(_SHOW_ALL, {"orders": list(sf_order_ids), "status_now": status.value, "moment": now})
+
+
+# Made once: every accepted delivery goes through it.
+_SHOW_ALL = (
+    orders.update()
+    .where(
+        orders.c.sf_order_id.in_(sa.bindparam("orders", expanding=True)),
+        orders.c.status != CustomerStatus.CANCELLED.value,
     )
+    .values(status=sa.bindparam("status_now"), error_code=None, updated_at=sa.bindparam("moment"))
+)
 
 
 def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:

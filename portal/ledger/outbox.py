@@ -262,6 +262,15 @@ def release(connection: Connection, worker_id: str, kind: str, message_ids: list
     )
 
 
+def forget(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Delete messages, unsent ones, too; returns how many."""
+    gone = connection.execute(sa.delete(outbox).where(*which).returning(_O.kind, _O.state)).all()
+    for row in gone:
+        if row.state == "pending":
+            counters.add(connection, totals.UNSENT, row.kind, -1)
+    return len(gone)
+
+
 def forget_sign_in_links(connection: Connection, *, before: float, limit: int) -> int:
     """Delete sign-in mails that were sent, or given up, and were due before that moment; returns how many."""
     count = 0

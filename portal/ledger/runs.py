@@ -217,6 +217,23 @@ def end_step(connection: Connection, step_id: int, state: StepState, detail: Jso
         totals.step_ended(connection, Step(ended.name), seconds=now - ended.started_at)
 
 
+def take_step(connection: Connection, sf_order_id: str, attempt: int, fence: int, step: Step, *, now: float) -> None:
+    """Take a step of an attempt as done by an earlier one: it isn't run, and no duration is counted."""
+    detail = {"taken": "from an earlier attempt"}
+    connection.execute(
+        sa.insert(steps).values(
+            sf_order_id=sf_order_id,
+            attempt=attempt,
+            name=step,
+            state=StepState.DONE,
+            fence=fence,
+            started_at=now,
+            ended_at=now,
+            detail=detail,
+        )
+    )
+
+
 def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[str]:
     """Names of the steps of this attempt that have a good outcome."""
     return set(connection.execute(_STEPS_DONE, {"order": sf_order_id, "this": attempt}).scalars())
@@ -228,12 +245,17 @@ def begun(connection: Connection, sf_order_id: str, attempt: int) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+# Made once: every poll of every customer runs it.
+_STEPS_OF = (
+    sa.select(*(steps.c[f.name] for f in fields(StepRow)))
+    .where(steps.c.sf_order_id == sa.bindparam("wanted"))
+    .order_by(steps.c.attempt.desc(), steps.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+
+
 def steps_of(connection: Connection, sf_order_id: str, limit: int = 200, *, before: int | None = None) -> list[StepRow]:
     """The recorded steps of an order, in their order; the newest `limit` of them, or of those before a step's id."""
-    query = (
-        sa.select(*(steps.c[f.name] for f in fields(StepRow)))
-        .where(steps.c.sf_order_id == sf_order_id, *([] if before is None else [steps.c.id < before]))
-        .order_by(steps.c.attempt.desc(), steps.c.id.desc())
-        .limit(limit)
-    )
-    return [StepRow(*row) for row in reversed(connection.execute(query).all())]
+    query = _STEPS_OF if before is None else _STEPS_OF.where(steps.c.id < before)
+    rows = connection.execute(query, {"wanted": sf_order_id, "most": limit}).all()
+    return [StepRow(*row) for row in reversed(rows)]

@@ -54,6 +54,7 @@ order_domains = sa.Table(
     sa.Column("domain", sa.String(255), primary_key=True),
     sa.Column("reference", sa.String(40), primary_key=True),
 )
+sa.Index("ix_order_domains_reference", order_domains.c.reference)
 
 # One row per Salesforce order that was ever asked to be fulfilled.
 fulfillments = sa.Table(

@@ -25,11 +25,17 @@ def oldest(connection: Connection) -> dict[State, tuple[str, float]]:
     return found
 
 
+def any_fulfillment(connection: Connection) -> bool:
+    """Whether the ledger knows of any."""
+    query = sa.select(fulfillments.c.sf_order_id).where(fulfillments.c.sf_order_id > "").limit(1)
+    return connection.execute(query).first() is not None
+
+
 def recent_lead_times(connection: Connection, *, limit: int) -> list[float]:
     """Seconds from the request to the end of the newest Provisioned fulfillments, at most `limit` of them."""
     query = (
         sa.select(fulfillments.c.requested_at, fulfillments.c.finished_at)
-        .where(fulfillments.c.state == State.PROVISIONED.value)
+        .where(fulfillments.c.state == State.PROVISIONED.value, fulfillments.c.add_attempts > 0)  # made here
         .order_by(fulfillments.c.due_at.desc())
         .limit(limit)
     )

@@ -37,8 +37,8 @@ _WITH_ORDER_LINK: Final = frozenset(
         "withdrawal_received",
     }
 )
-#: Read by the merchant's people.
-_FOR_THE_MERCHANT: Final = frozenset({"withdrawal_asked"})
+#: Read by the merchant's people: English.
+FOR_THE_MERCHANT: Final = frozenset({"withdrawal_asked", "operator_sign_in"})
 
 
 class Composer:
@@ -90,7 +90,7 @@ class Composer:
             context["order_url"] = self._links.order(
                 reference=context["reference"], account_id=str(payload["account_id"]), now=now
             )
-        with speaking(ENGLISH if template in _FOR_THE_MERCHANT else language):
+        with speaking(ENGLISH if template in FOR_THE_MERCHANT else language):
             subject, body, html = self._written(template, context)
             spoken = language_of(current())
         message = EmailMessage()

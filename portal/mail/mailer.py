@@ -48,7 +48,7 @@ class Mailer:
         log.info("Mail sent", extra={"template": payload["template"], "messageId": payload["message_id"]})
 
     def _language(self, payload: Mapping[str, Any]) -> str:
-        """The account's; else the one the mail was asked for in. Operators' mails are English."""
+        """The account's; else the one the mail was asked for in. A mail to an operator belongs to no account."""
         if "account_id" not in payload:
             return ENGLISH
         with self._services.ledger.read() as connection:

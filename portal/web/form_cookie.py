@@ -12,6 +12,7 @@ from typing import Final
 from flask import Flask
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask.wrappers import Request, Response
+from itsdangerous import URLSafeTimedSerializer
 from werkzeug.http import dump_cookie
 
 log = logging.getLogger("portal.web")
@@ -24,6 +25,16 @@ FORGETTABLE: Final = ("next", "asked_for", "_flashes", "basket")
 
 class FormCookie(SecureCookieSessionInterface):
     """Flask's own, made to fit."""
+
+    def __init__(self) -> None:
+        self._signer: tuple[object, URLSafeTimedSerializer | None] = (None, None)
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        """Flask's own, made once for each secret key instead of once or twice a request."""
+        keys = (app.secret_key, app.config["SECRET_KEY_FALLBACKS"])
+        if self._signer[0] != keys:
+            self._signer = (keys, super().get_signing_serializer(app))
+        return self._signer[1]
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Leave out what doesn't fit, then save as Flask does."""

@@ -17,7 +17,7 @@ from babel.lists import format_list
 from babel.numbers import format_currency, get_currency_symbol
 
 from portal.domain.mapping import normalise_cycle
-from portal.web.languages import ENGLISH, current, gettext
+from portal.web.languages import ENGLISH, current, direction, gettext
 
 #: How a locale writes days and times where we differ from it: English of no region, which not only Americans read.
 _DAYS: Final = {ENGLISH: "d MMMM y"}
@@ -48,6 +48,8 @@ def money(amount: str | Decimal | None, currency: str | None) -> str:
     symbol = get_currency_symbol(code, locale=locale)
     if symbol[-1:].isalpha():  # the CLDR's currencySpacing, which Babel leaves out: "KWD 1.250", not "KWD1.250"
         text = re.sub(rf"{re.escape(symbol)}(?=\d)", f"{symbol}\u00a0", text, count=1)
+    if symbol and symbol[0].isascii() and direction() == "rtl":  # else "US$" is read as "$US" among Arabic words
+        text = text.replace(symbol, f"{symbol}\u200e", 1)
     return text.strip()
 
 

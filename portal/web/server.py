@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import random
 import re
 import selectors
 import socket
@@ -38,12 +39,14 @@ MAX_INCOMPLETE: Final = 512
 _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 256 * 1024
 _SEND_TIMEOUT: Final = struct.pack("@ll", 10, 0)  # a struct timeval: a reader who stalls gives its thread back
-_ACCEPT_AT_ONCE: Final = 64
 #: So long a stopping worker goes on taking connections: those whose handshake was under way when it began to stop.
 _DRAIN_SECONDS: Final = 0.25
 #: So long a stopping worker keeps an idle connection, if its client does: a proxy may be sending a request on it just
 #: now, and is told to close it with the answer. nginx closes them itself after 10 s (deploy/nginx).
 _IDLE_SECONDS: Final = 12.0
+#: Requests after which a kept connection is ended, a number between these for each: whoever is idle then takes the new
+#: one. Else the process that happened to take most connections of a few busy clients would keep all their work.
+_REQUESTS_A_CONNECTION: Final = (50, 100)
 
 #: Header fields that mean one thing or nothing: two of them are no list.
 _ONCE: Final = frozenset({"AUTHORIZATION", "CONTENT-LENGTH", "CONTENT-TYPE", "HOST", "IDEMPOTENCY-KEY"})
@@ -60,6 +63,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.lingering = False
         self.answered = False  # a request of it: a proxy may keep it for its next
         self.drained = 0
+        self.requests_left = random.randint(*_REQUESTS_A_CONNECTION)
         # gunicorn's own first steps (waiting for data, TLS, protocol negotiation) don't apply.
         self.initialized = self.data_ready = True
 
@@ -118,21 +122,29 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     # --- the event loop's side -----------------------------------------------------------------------------
 
     def accept(self, listener: Any) -> None:
-        """Take new connections, and what they have sent already."""
-        for _ in range(_ACCEPT_AT_ONCE):
-            try:
-                sock, peer = listener.accept()
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE) and self.incomplete:
-                    self._close(next(iter(self.incomplete.values())))
-                elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
-                    raise
-                return
-            self.nr_conns += 1
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
-            conn = Connection(self, sock, peer, listener.getsockname())
-            self._expect(conn, REQUEST_SECONDS)
-            self._readable(conn, conn.sock)
+        """Take a new connection, and what it has sent already.
+
+        One in each round of the loop: what else has come is done first, and another process that is idle may take the
+        next.
+        """
+        self._accept_one(listener)
+
+    def _accept_one(self, listener: Any) -> bool:
+        """False: there is none, or no room for it."""
+        try:
+            sock, peer = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE) and self.incomplete:
+                self._close(next(iter(self.incomplete.values())))
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                raise
+            return False
+        self.nr_conns += 1
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
+        conn = Connection(self, sock, peer, listener.getsockname())
+        self._expect(conn, REQUEST_SECONDS)
+        self._readable(conn, conn.sock)
+        return True
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Take connections or not. At the end: take those that the kernel has let in, then close the socket at once, so
@@ -143,7 +155,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             while (left := deadline - time.monotonic()) > 0:
                 self.wait_for_and_dispatch_events(left)
             for listener in self.sockets:
-                self.accept(listener)
+                while self._accept_one(listener):
+                    pass
         super().set_accept_enabled(enabled)
         if not enabled and not self.alive:
             for listener in self.sockets:
@@ -259,9 +272,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     # --- the threads' side ---------------------------------------------------------------------------------
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
-        """Answer; a request that wasn't whole ends its connection."""
+        """Answer; a request that wasn't whole ends its connection, and so does its last one."""
         refuse_malformed(req)
-        if not conn.incoming.whole:
+        conn.requests_left -= 1
+        if not conn.incoming.whole or conn.requests_left <= 0:
             req.force_close()
         return super().handle_request(req, conn)
 

@@ -19,6 +19,7 @@ def build(services: Services, lifecycle: Lifecycle) -> Receivers:
     """What the receivers keep in one application; connects to nothing yet."""
     from portal.ledger.acceptor import Acceptor
     from portal.queue.dispatcher import Dispatcher
+    from portal.webhooks.admission import Admission
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
     from portal.webhooks.receivers import Receivers
@@ -36,9 +37,11 @@ def build(services: Services, lifecycle: Lifecycle) -> Receivers:
         tolerance=settings.webhook_timestamp_tolerance / 1000,
         memory_fallback=not settings.production,
     )
+    limits = Limits(settings, services.redis)
+    admission = Admission(services.redis, limits, nonces)
     dispatcher = Dispatcher(services.jobs)
     lifecycle.on_end(dispatcher.close)
-    return Receivers(Limits(settings, services.redis), nonces, waiting, security, Acceptor(services.ledger), dispatcher)
+    return Receivers(limits, nonces, waiting, security, Acceptor(services.ledger), dispatcher, admission)
 
 
 def register(app: Flask) -> None:
@@ -60,10 +63,9 @@ def register(app: Flask) -> None:
         if receiver is not None:
             receivers.admit(receiver)
 
-    app.before_request(admit)  # before the limiter's own, which init_app adds: who isn't let in isn't counted
+    app.before_request(admit)
     limits.init_app(app)
     for blueprint in blueprints:
-        limits.guard(blueprint)
         app.register_blueprint(blueprint)
     register_commands(app)
 

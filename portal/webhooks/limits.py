@@ -1,5 +1,8 @@
 """How often one address may call the receivers: flask-limiter on Redis, shared by all processes.
 
+An authentic request is counted by portal.webhooks.admission, together with its nonce; flask-limiter judges who is
+refused, and everybody while that can't be done, in this process' memory where Redis is away.
+
 Signed requests are counted once their signature has proved right, and forgeries apart from them: whoever sends
 forgeries through the same proxy or office address can't use up what an honest sender may send.
 """
@@ -8,18 +11,20 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from typing import Final, cast
 
 import redis
-from flask import Blueprint, Flask, Response, g
+from flask import Flask, Response, g, request
 from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
+from limits.storage import RedisStorage
 
 from portal.settings import Settings
 from portal.web.context import client_key
 
 log = logging.getLogger("portal.webhooks")
 
+_PREFIX: Final = "portal-receivers"
 _FORGERIES: Final = "forgeries"
 
 
@@ -32,22 +37,39 @@ class Limits:
             storage_uri="redis://",
             storage_options={"connection_pool": client.connection_pool},  # type: ignore[dict-item]
             strategy="fixed-window",
-            key_prefix="portal-receivers",
+            key_prefix=_PREFIX,
             in_memory_fallback_enabled=True,
             swallow_errors=True,
         )
-        self._per_address = settings.webhook_rate_limit
-        self._together = settings.webhook_global_limit
+        per_address, together = settings.webhook_rate_limit, settings.webhook_global_limit
+        self._counted = [(limit, client_key) for limit in parse_many(per_address)]
+        self._counted += [(limit, _everybody) for limit in parse_many(together)]
+        self._judged = self.limiter.limit(per_address, deduct_when=signature_was_right)(
+            self.limiter.limit(together, key_func=_everybody, deduct_when=signature_was_right)(_nothing)
+        )
         self._forgeries: list[RateLimitItem] = parse_many(settings.webhook_forgery_limit)
 
     def init_app(self, app: Flask) -> None:
-        """Let the limiter see every request of `app`; only those of guarded blueprints are counted."""
+        """Let the limiter see the end of every request of `app`."""
         self.limiter.init_app(app)
+        # It would look for limits before each page, too, and there are none but those that `check` asks for.
+        app.before_request_funcs[None].remove(self.limiter._check_request_limit)
 
-    def guard(self, blueprint: Blueprint) -> None:
-        """Put the limits of signed requests before a blueprint's routes: per address, and for all together."""
-        self.limiter.limit(self._per_address, deduct_when=signature_was_right)(blueprint)
-        self.limiter.limit(self._together, key_func=lambda: "all", deduct_when=signature_was_right)(blueprint)
+    def check(self) -> None:
+        """Refuse the present request where its address, or all together, are over a limit; counted if it is authentic.
+
+        Raises flask_limiter.RateLimitExceeded.
+        """
+        self._judged()
+
+    def counters(self) -> list[tuple[str, int, int]]:
+        """Where the present request counts, as `check` has it: Redis' key, how many may be, in how many seconds."""
+        storage = cast(RedisStorage, self.limiter.storage)
+        endpoint = request.endpoint or ""
+        return [
+            (storage.prefixed_key(limit.key_for(_PREFIX, who(), endpoint)), limit.amount, limit.get_expiry())
+            for limit, who in self._counted
+        ]
 
     def seconds_to_wait(self) -> int:
         """Whole seconds (1 or more) until the limit that refused the present request counts anew."""
@@ -68,6 +90,14 @@ class Limits:
         except Exception as error:  # limits wraps nothing: whatever the storage raises, a forgery is a 401
             log.warning("Forgeries can't be counted", extra={"error": type(error).__name__})
         return None
+
+
+def _nothing() -> None:
+    """What flask-limiter puts its checks before, to be called where they are wanted."""
+
+
+def _everybody() -> str:
+    return "all"
 
 
 def signature_was_right(_answer: Response) -> bool:

@@ -1,6 +1,7 @@
 """Refuses a nonce that was seen before, at once and over all processes, before the ledger is asked.
 
-Redis is the fast refusal, the ledger's unique column the lasting one. A nonce stays here as long as a timestamp sent
+Redis is the fast refusal, the ledger's unique column the lasting one, and the one that decides: a claim whose answer
+came too late was never told to anybody. A nonce stays here as long as a timestamp sent
 with it could still pass. Without Redis production refuses everything (503); development remembers in this process.
 """
 
@@ -35,21 +36,21 @@ class Nonces:
 
     def __init__(self, client: redis.Redis, *, tolerance: float, memory_fallback: bool) -> None:
         self._redis = client
-        self._seconds = lifetime(tolerance)
+        self.seconds = lifetime(tolerance)  # for which a nonce is kept
         self._memory_fallback = memory_fallback
         self._memory: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def claim(self, identity: str) -> bool:
         """Take a nonce (a nonce_id); False when it is taken. Raises NonceStoreUnavailable."""
-        if self._in_memory(identity):
+        if self.in_memory(identity):
             return False
         mine = secrets.token_hex(8)
         try:
-            if self._redis.set(_key(identity), mine, nx=True, px=int(self._seconds * 1000)):
+            if self._redis.set(redis_key(identity), mine, nx=True, px=int(self.seconds * 1000)):
                 return True
             # The client may have sent SET twice, because the first answer was lost: then the claim found is ours.
-            found = self._redis.get(_key(identity))
+            found = self._redis.get(redis_key(identity))
             return found in (mine, mine.encode())
         except (redis.RedisError, OSError) as error:
             if not self._memory_fallback:
@@ -62,11 +63,12 @@ class Nonces:
         with self._lock:
             self._memory.pop(identity, None)
         try:
-            self._redis.delete(_key(identity))
+            self._redis.delete(redis_key(identity))
         except (redis.RedisError, OSError):
             log.warning("A nonce couldn't be given back: Redis is away")
 
-    def _in_memory(self, identity: str) -> bool:
+    def in_memory(self, identity: str) -> bool:
+        """Whether it was claimed while Redis was away."""
         with self._lock:
             return self._memory.get(identity, 0.0) > time.monotonic()
 
@@ -77,7 +79,7 @@ class Nonces:
                 del self._memory[old]
             if identity in self._memory:
                 return False
-            self._memory[identity] = now + self._seconds
+            self._memory[identity] = now + self.seconds
             return True
 
 
@@ -86,5 +88,6 @@ def lifetime(tolerance: float) -> float:
     return 2 * tolerance + MARGIN_SECONDS
 
 
-def _key(identity: str) -> str:
+def redis_key(identity: str) -> str:
+    """What Redis keeps a nonce_id under."""
     return f"portal:nonce:{identity}"

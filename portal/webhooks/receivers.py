@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, cast
 
+import redis
 from flask import Response, g, request
 from flask_limiter import RateLimitExceeded
 
@@ -16,6 +17,7 @@ from portal.settings import Settings
 from portal.web.client_address import IpNetwork, allowed
 from portal.web.context import client_address, part, services
 from portal.web.problems import Problem
+from portal.webhooks.admission import Admission
 from portal.webhooks.limits import Limits
 from portal.webhooks.nonces import Nonces
 from portal.webhooks.security_events import SecurityEvents
@@ -36,6 +38,7 @@ class Receivers:
     security: SecurityEvents
     acceptor: Acceptor
     dispatcher: Dispatcher
+    admission: Admission
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def read_body() -> bytes:
     Raises Problem: 413 when it is too large, whether it says so first or not; 400 when it is cut; 415 when encoded.
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(
+        raise _unless_over_limit(
             415, "unsupported_media_type", "Unsupported content encoding", "Send the body as it was signed: plain."
         )
     length = request.content_length
@@ -106,16 +109,26 @@ def read_body() -> bytes:
     try:
         body = cast(bytes, request.environ["wsgi.input"].read(wanted))
     except Exception as error:  # gunicorn raises whatever it found wrong with the framing
-        raise Problem(400, "unreadable_body", "Unreadable body", "The body couldn't be read to its end.") from error
+        raise _unless_over_limit(
+            400, "unreadable_body", "Unreadable body", "The body couldn't be read to its end."
+        ) from error
     if len(body) > MAX_BODY_BYTES:
         _too_large()
     if length is not None and len(body) < length:
-        raise Problem(400, "unreadable_body", "Unreadable body", "The body is shorter than its Content-Length.")
+        raise _unless_over_limit(
+            400, "unreadable_body", "Unreadable body", "The body is shorter than its Content-Length."
+        )
     return body
 
 
 def _too_large() -> NoReturn:
-    raise Problem(413, "body_too_large", "Body too large", f"At most {MAX_BODY_BYTES} bytes.")
+    raise _unless_over_limit(413, "body_too_large", "Body too large", f"At most {MAX_BODY_BYTES} bytes.")
+
+
+def _unless_over_limit(status: int, code: str, title: str, detail: str) -> Problem:
+    """A refusal of what wasn't authentic yet. Raises RateLimitExceeded instead for who is over a limit anyway."""
+    here().limits.check()
+    return Problem(status, code, title, detail)
 
 
 def headers() -> dict[str, str]:
@@ -124,9 +137,13 @@ def headers() -> dict[str, str]:
 
 
 def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
-    """Count a verifier's refusal and answer it. Raises Problem: the refusal's, or 429 after too many forgeries."""
+    """Count a verifier's refusal and answer it.
+
+    Raises Problem: the refusal's, or 429 after too many forgeries; RateLimitExceeded for who is over a limit anyway.
+    """
     address = str(client_address() or "unknown")
     g.authentic = refused.authentic
+    here().limits.check()
     here().security.record(receiver.name, refused.reason.value, address)
     if not refused.authentic:
         seconds = here().limits.too_many_forgeries()
@@ -134,6 +151,24 @@ def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
             raise rate_limited(receiver, seconds)
     status, title = _REFUSALS[refused.reason]
     raise Problem(status, refused.reason.value, title, refused.detail)
+
+
+def claim(receiver: Receiver, identity: str | None) -> bool:
+    """Count an authentic request and claim its nonce (a nonce_id; None: it has none); False when that is taken.
+
+    A nonce that is taken but not in the ledger was claimed by a request that is being taken at this moment, or by one
+    that was refused because Redis' answer came too late: the ledger then decides which it is.
+    Raises Problem 429 (or RateLimitExceeded) over a limit, NonceStoreUnavailable.
+    """
+    parts = here()
+    try:
+        admitted = parts.admission.admit(identity)
+    except (redis.RedisError, OSError):
+        parts.limits.check()
+        return identity is None or parts.nonces.claim(identity)
+    if admitted.seconds_to_wait:
+        raise rate_limited(receiver, admitted.seconds_to_wait)
+    return admitted.new
 
 
 def nonce_used(receiver: Receiver) -> NoReturn:

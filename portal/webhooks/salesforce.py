@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -85,9 +86,11 @@ def fulfill(sf_order_id: str) -> Response:
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
 
+    # A waiter begins before the commit: no wake-up is missed.
+    waits = receivers.here().waiting.waiter(call.sf_order_id) if preference.seconds > 0 else nullcontext()
     with (
         portal.traces.delivery(call.sf_order_id) as traceparent,
-        receivers.here().waiting.waiter(call.sf_order_id) as waiter,  # before the commit: no wake-up is missed
+        waits as waiter,
     ):
         logs.bind(sfOrderId=call.sf_order_id, idempotencyKey=call.idempotency_key)
         accepted = _accept(call, preference, traceparent, now=now)
@@ -106,7 +109,7 @@ def fulfill(sf_order_id: str) -> Response:
             return _respond(call, answer, preference)
         if row.state == State.QUEUED and row.enqueued_at is None:
             receivers.enqueue(call.sf_order_id, at_once=preference.seconds > 0)
-        if waiter is not None and not row.finished and preference.seconds > 0:
+        if waiter is not None and not row.finished:
             row = waiter.wait(lambda: _worth_telling(call.sf_order_id, until), until - time.monotonic()) or row
     answer = answer_of(row)
     _conclude(call, accepted, answer, preference, now=now)
@@ -202,8 +205,8 @@ def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, 
         # Planned before the answer, because this process may die before it gives one.
         resync_at=None if preference.asynchronous else _planned_resync(preference, now=now),
     )
-    if not store.claim(delivery.nonce_id):
-        _refuse_used_nonce(call, now=now)
+    if not receivers.claim(receivers.SALESFORCE, delivery.nonce_id):
+        _refuse_used_nonce(call, delivery, now=now)
     try:
         return receivers.here().acceptor.accept(delivery, now=now)
     except NonceUsed:
@@ -221,13 +224,15 @@ def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, 
         raise
 
 
-def _refuse_used_nonce(call: FulfillCall, *, now: float) -> NoReturn:
+def _refuse_used_nonce(call: FulfillCall, delivery: Delivery, *, now: float) -> None:
     """A key of another order is what is wrong first: who sends the same again is told the same again."""
     with services().ledger.read() as connection:
         key = deliveries.key_of(connection, call.idempotency_key, now=now)
+        used = deliveries.recorded(connection, delivery.nonce_id)
     if key is not None and key.sf_order_id != call.sf_order_id:
         _key_reused()
-    receivers.nonce_used(receivers.SALESFORCE)
+    if used:
+        receivers.nonce_used(receivers.SALESFORCE)
 
 
 def _what_became_of(delivery: Delivery, unknown: CommitUnknown) -> Accepted | None:

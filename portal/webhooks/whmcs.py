@@ -42,8 +42,11 @@ def receive() -> Response:
     event = _verified(now=now)
     store = receivers.here().nonces
     identity = None if event.nonce is None else nonces.nonce_id(receivers.WHMCS.name, event.nonce)
-    if identity is not None and not store.claim(identity):
-        receivers.nonce_used(receivers.WHMCS)
+    if not receivers.claim(receivers.WHMCS, identity):
+        with portal.ledger.read() as connection:
+            used = identity is not None and deliveries.recorded(connection, identity)
+        if used:
+            receivers.nonce_used(receivers.WHMCS)
     try:
         outcome, to_run = _take(event, identity, now=now)
     except BaseException as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -15,40 +13,19 @@ from typing import Any
 
 import pytest
 
+from tests.npm_packages import install
+
 # The same pretend sides as in tests/sandbox, as processes of their own.
 from tests.sandbox.conftest import keys, org, shared_sides, sides, whmcs  # noqa: F401
 
 HERE = Path(__file__).parent
 INSTALLED = HERE.parents[1] / "var" / "test-clients"
-LISTS = ("package.json", "package-lock.json", ".npmrc")
-INSTALL_SECONDS = 900
 
 
 @pytest.fixture(scope="session")
 def clients() -> Path:
     """The folder `node_modules` of the clients; installed where it isn't there or isn't what the lock file says."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm isn't installed: the clients that the npm registry has can't be fetched")
-    wanted = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in LISTS)).hexdigest()
-    INSTALLED.mkdir(parents=True, exist_ok=True)
-    stamp = INSTALLED / "installed"
-    with (INSTALLED / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_text(encoding="ascii") != wanted:
-            stamp.unlink(missing_ok=True)
-            for name in LISTS:
-                shutil.copy(HERE / name, INSTALLED / name)
-            try:
-                done = subprocess.run(
-                    [npm, "ci"], cwd=INSTALLED, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
-                )
-            except subprocess.TimeoutExpired:
-                pytest.skip(f"npm did not finish within {INSTALL_SECONDS} s: is its registry reachable?")
-            if done.returncode:
-                pytest.skip(f"npm could not install the clients: {(done.stderr or done.stdout).strip()[:500]}")
-            stamp.write_text(wanted, encoding="ascii")
-    return INSTALLED / "node_modules"
+    return install(HERE, INSTALLED)
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ def judge(stack: CrashStack, wanted: Sequence[Wanted], plan: Plan | None = None)
     rows = {row["sf_order_id"]: row for row in stack.ledger("SELECT * FROM fulfillments")}
     for each in wanted:
         _Case(verdict, plan, sides, each, rows.get(each.order)).decide()
+    verdict.inconsistent += _miscounted(stack)
     clients = {each.client for each in wanted}
     known = {(each.client, each.number) for each in wanted}
     strange = [order for key, found in sides.orders.items() if key not in known for order in found]
@@ -91,6 +92,22 @@ def judge(stack: CrashStack, wanted: Sequence[Wanted], plan: Plan | None = None)
         if order["userid"] in clients and order["id"] not in plan.others:
             verdict.duplicates.append(f"client {order['userid']} has a WHMCS order nobody asked for: {order['id']}")
     return verdict
+
+
+#: Both in one statement: orders may still change state, and each changes both or neither.
+_COUNTS = """
+SELECT state, n, (SELECT SUM(value) FROM counters WHERE name = 'portal_fulfillments' AND label = state) AS counted
+FROM (SELECT state, COUNT(*) AS n FROM fulfillments GROUP BY state) AS found
+"""
+
+
+def _miscounted(stack: CrashStack) -> list[str]:
+    """States of which the totals, which metrics and alerts read, say another number than there are orders."""
+    return [
+        f"{row['n']} orders are {row['state']}, and {row['counted'] or 0:.0f} are counted"
+        for row in stack.ledger(_COUNTS)
+        if "n" in row and row["n"] != (row["counted"] or 0)
+    ]
 
 
 def _read(stack: CrashStack) -> Sides:

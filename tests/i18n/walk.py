@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from portal.customers.catalogue import Catalogue, CatalogueCache, CatalogueUnavailable
 from portal.customers.visitor import ACCOUNT_COOKIE
-from portal.mail.composer import TEMPLATES, Composer
+from portal.mail.composer import FOR_THE_MERCHANT, TEMPLATES, Composer
 from portal.services import Services
 from portal.web import languages
 from portal.web.context import portal_of
@@ -102,6 +102,17 @@ class Walk:
         self._signing_in()
         self._errors()
 
+    def withdrawing(self) -> None:
+        """What only a merchant's settings show: the withdrawal function, notes, the accessibility statement."""
+        self.sign_in_as("ada")
+        self.get("/accessibility")
+        self.get(f"/orders/{self._order('pending-review')}", "may be withdrawn")
+        self.get(f"/orders/{self._order('pending-review')}/withdraw", "withdraw in review")
+        contract = self._order("provisioned")
+        self.get(f"/orders/{contract}", "contract")
+        self.get(f"/orders/{contract}/withdraw", "withdraw from contract")
+        self.post(f"/orders/{contract}/withdraw", "withdrawn from contract", contract="1")
+
     def _shop(self) -> None:
         entries = {name: self.stack.ids[f"entry:{name}"] for name in ("starter", "server", "support")}
         self.get("/")
@@ -160,6 +171,7 @@ class Walk:
             if answer.status_code != 200:
                 break
         self.post(f"/orders/{self._order('pending-review')}/withdraw", "withdrawn")
+        self.post(f"/orders/{self._order('withdrawn')}/again", "again")
         self.get("/account")
         self.sign_in_as("mary")
         self.get("/orders", "no orders")
@@ -169,6 +181,9 @@ class Walk:
         reference = self.orders["pending-review"].reference
         self.sign_in_as(None)
         self.get("/sign-in")
+        for asking in ("/checkout", f"/orders/{reference}", "/orders"):
+            self.get(asking, "asked to sign in")
+            self.get("/sign-in", f"asked to sign in because of {asking}")
         self.post("/sign-in", "no address", email="ada")
         self.get("/sign-in/sent", "asked by nobody")
         self.post("/sign-in", "asked", email="nobody@walk.example")
@@ -181,8 +196,9 @@ class Walk:
         self.get(urlsplit(url).path + "x", "unknown link")
         for _ in range(4):
             self.post(urlsplit(url).path, "another link")
-        self.sign_in_as("ada")
-        self.post("/sign-out", "signed out")
+        for way in ("/sign-out", "/sign-out/everywhere"):
+            self.sign_in_as("ada")
+            self.post(way, "signed out")
 
     def _errors(self) -> None:
         self.get("/nothing/here", "not found")
@@ -212,6 +228,7 @@ class Walk:
             known |= {product.name, product.description or "", getattr(product, "family", "") or ""}
         for customer in CUSTOMERS.values():
             known |= {customer.email, customer.company}
+        known |= {settings.accessibility_note, settings.tax_note, settings.review_time_note}
         known |= {made.domain for made in self.orders.values()}
         return known | {"Business Hosting", "Cloud Server S", "nothing like it"}
 
@@ -230,7 +247,13 @@ def mails(app: Flask, language: str) -> Iterator[Seen]:
         {"name": "Cloud Server S", "quantity": 2, "unitPrice": "15", "cycle": cycle, "domain": None, "hostname": None}
         for cycle in ("Monthly", "Quarterly", "Semi-Annually", "Annually", "Biennially", "Triennially", "One Time")
     ]
-    context = {"reference": "PO-AAAA-BBBB", "items": items, "currency": "USD", "total": "210.00"}
+    context = {
+        "reference": "PO-AAAA-BBBB",
+        "items": items,
+        "currency": "USD",
+        "total": "210.00",
+        "withdrawn_at": services.now(),
+    }
     links = [{"account": "Lovelace Analytics", "url": "https://orders.example/x"}]
     for name in templates():
         for some in (links, links * 2) if name == "sign_in" else (links,):
@@ -250,8 +273,8 @@ def mails(app: Flask, language: str) -> Iterator[Seen]:
 
 
 def templates() -> list[str]:
-    """The names of all mails to customers; operators' are English."""
-    return sorted(path.stem for path in TEMPLATES.glob("*.txt") if not path.name.startswith(("_", "operator_")))
+    """The names of all mails to customers."""
+    return sorted({path.stem for path in TEMPLATES.glob("[!_]*.txt")} - FOR_THE_MERCHANT)
 
 
 def pages_of(app: Flask) -> set[str]:

@@ -90,6 +90,7 @@ def test_one_that_needs_a_decision_is_409(client: FlaskClient, portal: Portal) -
 def test_prefer_wait_shortens_the_wait(client: FlaskClient, portal: Portal) -> None:
     answer = post(client, Call(), prefer="wait=0")
     assert (answer.status_code, answer.headers["Preference-Applied"]) == (202, "wait=0")
+    jobs_sent(portal)  # before another is played the worker for
     portal.jobs.on_send = soon(portal, **PROVISIONED)
     assert post(client, Call(), prefer='foo; x=1, WAIT="15", bar="a"').status_code == 200
 

@@ -234,3 +234,20 @@ def test_more_waiters_than_places_are_answered_at_once(tmp_path: Path) -> None:
         assert first.is_alive()
         portal.stop()
         first.join(60)
+
+
+def test_a_kept_connection_has_a_last_request_and_is_told_so(portal: RunningPortal) -> None:
+    """So that the connections of a few busy clients don't stay with the process that happened to take them."""
+    with closing(http.client.HTTPConnection("127.0.0.1", portal.port, timeout=60)) as connection:
+        connection.connect()
+        first = connection.sock
+        count, last = 0, False
+        while not last:
+            assert connection.sock is first
+            count += 1
+            connection.request("GET", "/health/live")
+            response = connection.getresponse()
+            assert response.status == 200
+            response.read()
+            last = response.getheader("Connection") == "close"
+        assert 50 <= count <= 100

@@ -14,7 +14,7 @@ from portal.domain.model import SalesforceOrder, State
 from portal.fulfillment.crowd import CROWD, READ_AHEAD_KEPT
 from portal.fulfillment.orchestrator import fulfill
 from portal.fulfillment.run import RunContext
-from portal.ledger import fulfillments, installation, outbox, workers
+from portal.ledger import fulfillments, installation, outbox, workers, write_backs
 from portal.ledger.engine import Ledger
 from tests.fakes import ADA, Clock, FakeSalesforce, FakeWhmcs, run_context, salesforce_order
 
@@ -130,7 +130,7 @@ def test_what_the_relay_told_meanwhile_is_no_attempt_of_a_forgotten_ledger(
 
     def relay_tells() -> None:
         with context.ledger.write() as connection:
-            fulfillments.note_write(connection, ORDERS[:1], now=clock.now)
+            write_backs.note_write(connection, ORDERS[:1], now=clock.now)
         org.orders[ORDERS[0]] = replace(
             org.orders[ORDERS[0]], provisioning_status="Activating", last_provisioning_at=clock.now
         )

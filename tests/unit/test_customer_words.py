@@ -50,6 +50,15 @@ def test_what_is_no_amount_stays_as_it_is(nonsense: str) -> None:
     assert money(nonsense, "USD") == nonsense
 
 
+@pytest.mark.parametrize(
+    ("currency", "text"),
+    [("USD", "\u200f5.00\u00a0US$\u200e"), ("KWD", "\u200f5.000\u00a0د.ك.\u200f"), ("", "\u200f5.00")],
+)
+def test_a_latin_symbol_keeps_its_order_among_arabic_words(currency: str, text: str) -> None:
+    with speaking("ar"):
+        assert money("5", currency) == text
+
+
 def test_another_locale_writes_it_its_own_way() -> None:
     with speaking("de"):
         assert money("1200", "EUR") == "1.200,00\u00a0€"

@@ -122,6 +122,18 @@ def test_every_way_through_the_states_is_counted(each_ledger: Ledger) -> None:
         assert steps["mapping"].buckets[-1] == ("+Inf", 0.0)
 
 
+def test_messages_that_are_deleted_wait_no_more(each_ledger: Ledger) -> None:
+    with each_ledger.write() as connection:
+        ids = [outbox.put(connection, "mail", "x", {}, now=1.0) for _ in range(3)]
+        assert ids[0] is not None
+        outbox.sent(connection, ids[0], now=2.0)
+    with each_ledger.write() as connection:
+        assert outbox.forget(connection, outbox_table.c.subject == "x") == 3
+    counted(each_ledger)
+    with each_ledger.read() as connection:
+        assert outbox.unsent(connection) == {"mail": 0}
+
+
 def test_what_is_rolled_back_is_not_counted(each_ledger: Ledger) -> None:
     each_ledger.gathered.add("calls", "x")
     with pytest.raises(ZeroDivisionError), each_ledger.write() as connection:

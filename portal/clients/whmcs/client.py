@@ -249,6 +249,14 @@ class WhmcsClient(UpstreamClient):
         """
         return self._listing("GetOrders", {"userid": client_id}, "orders", "order", to_order, lambda row: row.id)
 
+    def orders_page(self, start: int) -> tuple[list[WhmcsOrder], bool]:
+        """One page of everybody's orders from the `start`th on, and whether there are more; newest first, usually."""
+        answer = self._call("GetOrders", {"limitstart": str(start), "limitnum": str(PAGE_ROWS)})
+        _require_listing(answer, "GetOrders", "orders")
+        found = [to_order(row) for row in rows(answer.get("orders"), "order")]
+        total = number(answer.get("totalresults"))
+        return found, bool(found) and (total is None or start + len(found) < total)
+
     def accept_order(self, order_id: str, *, before_send: Callable[[], None] | None = None) -> None:
         """AcceptOrder: runs the server modules inside the request. Success doesn't say that a service is active.
 

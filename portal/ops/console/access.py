@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from flask import Blueprint, Response, g, make_response, redirect, request, url_for
+from flask import Blueprint, Response, current_app, g, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from portal.ledger import events, operator_sessions
@@ -51,8 +51,6 @@ def _require_operator() -> AnyResponse | None:
         return to_sign_in()
     if request.method in ("GET", "HEAD", "OPTIONS") or who.may_act:
         return None
-    from flask import current_app
-
     view = current_app.view_functions.get(request.endpoint or "")
     if getattr(view, "changes_nothing", False):
         return None

@@ -16,7 +16,7 @@ from portal.customers.progress import tell
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import Step, UpstreamError
 from portal.domain.write_back import order_fields
-from portal.ledger import audits, decisions, events, fulfillments, installation, order_record, orders, runs
+from portal.ledger import audits, decisions, events, fulfillments, installation, order_record, orders, runs, write_backs
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
 from portal.ops import acts
@@ -65,7 +65,7 @@ def _about(connection: Connection, name: str) -> dict[str, Any]:
     paused = installation.paused(connection)
     told = None
     if row is not None:
-        standing, _ = fulfillments.standing(connection, row.sf_order_id)
+        standing, _ = write_backs.standing(connection, row.sf_order_id)
         told = order_fields(standing, now=row.salesforce_written_at or now)
     return {
         "name": sf_order_id or name,

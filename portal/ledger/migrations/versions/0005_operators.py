@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("reference", sa.String(length=40), nullable=False),
         sa.PrimaryKeyConstraint("domain", "reference", name=op.f("pk_order_domains")),
     )
+    op.create_index("ix_order_domains_reference", "order_domains", ["reference"], unique=False)
     op.create_table(
         "operator_sessions",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -88,6 +89,7 @@ def downgrade() -> None:
     op.drop_table("bulk_acts")
     op.drop_index("ix_operator_sessions_expires_at", table_name="operator_sessions")
     op.drop_table("operator_sessions")
+    op.drop_index("ix_order_domains_reference", table_name="order_domains")
     op.drop_table("order_domains")
 
 

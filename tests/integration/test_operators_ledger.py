@@ -1,0 +1,171 @@
+"""What operators' pages ask the ledger, on either database: lists and pages, whatever is quoted, bulk acts, figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import Connection
+
+from portal.domain.model import State, Step
+from portal.ledger import (
+    bulk,
+    decisions,
+    deliveries,
+    fulfillments,
+    hourly,
+    operator_sessions,
+    order_record,
+    orders,
+    outbox,
+    placements,
+    search,
+)
+from portal.ledger.engine import Ledger
+from portal.ledger.schema import fulfillments as fulfillments_table
+
+NOW = 1_800_000_000.0
+
+
+def order_id(number: int) -> str:
+    """A well-formed id: digits only, so the check characters are all A."""
+    return f"801{number:012d}AAA"
+
+
+def make(connection: Connection, number: int, **values: Any) -> str:
+    """An order of the shop that was asked to be fulfilled."""
+    sf_order_id, reference = order_id(number), f"PO-{number:04d}-TEST"
+    orders.insert_placed_here(
+        connection,
+        reference=reference,
+        checkout_key=reference,
+        account_id="001000000000001AAA",
+        email="ada@example.com",
+        items=[
+            orders.Item(
+                name="Hosting",
+                quantity=1,
+                unitPrice="5.00",
+                cycle="Monthly",
+                domain=f"Site{number}.Example",
+                hostname=None,
+                entryId=None,
+            )
+        ],
+        currency="USD",
+        total="5.00",
+        now=NOW,
+    )
+    placements.settle_placed(connection, reference, sf_order_id, now=NOW)
+    fulfillments.request_fulfillment(connection, sf_order_id, now=NOW + number // 3, requested_at=NOW)
+    connection.execute(
+        fulfillments_table.update().where(fulfillments_table.c.sf_order_id == sf_order_id).values(**values)
+    )
+    return sf_order_id
+
+
+def test_lists_are_paged_by_key(each_ledger: Ledger) -> None:
+    with each_ledger.write() as c:
+        for number in range(10):
+            make(c, number, state=State.FAILED, error_code="CLIENT_NOT_MAPPED")
+        for number in range(10, 14):
+            make(c, number, state=State.WAITING, waiting_code="CLIENT_NOT_MAPPED")
+        make(c, 14, state=State.NEEDS_DECISION, error_code="OUTCOME_UNCERTAIN")
+    with each_ledger.read() as c:
+        for wanted, most in ((search.Filter(code="CLIENT_NOT_MAPPED"), 14), (search.Filter(State.FAILED), 10)):
+            seen: list[str] = []
+            before = None
+            while page := search.page(c, wanted, limit=3, before=before):
+                seen += [each.sf_order_id for each in page]
+                before = (page[-1].created_at, page[-1].sf_order_id)
+            assert seen == search.ids(c, wanted, limit=100)
+            assert len(set(seen)) == search.count(c, wanted, most=100) == most
+        assert search.count(c, search.Filter(State.FAILED), most=4) == 5
+        assert search.count(c, search.Filter(since=NOW + 4), most=100) == 3
+        assert search.count(c, search.Filter(until=NOW), most=100) == 3
+        assert [each.sf_order_id for each in search.oldest(c, State.WAITING, limit=1)] == [order_id(10)]
+
+
+def test_an_order_is_found_by_each_of_its_names(each_ledger: Ledger) -> None:
+    with each_ledger.write() as c:
+        mine = make(c, 1, elected_whmcs_id="71", client_id="72")
+        make(c, 2, state=State.QUEUED)
+        deliveries.claim_key(c, "the-key", mine, now=NOW)
+        deliveries.record(c, "sf:1", now=NOW, keep=9, sf_order_id=mine, idempotency_key="the-key", requested_by="Rita")
+    with each_ledger.read() as c:
+        for word in (mine, mine[:15], "po-0001-test", "71", "#72", "the-key", "SITE1.example", "www.site1.example"):
+            assert [each.name for each in search.find(c, word)] == [mine], word
+        assert {each.name for each in search.find(c, "ADA@example.com")} == {mine, order_id(2)}
+        for word in ("", " ", "x" * 300, "%", "'; DROP TABLE orders", "801000000000001AAB", "0", "9" * 40):
+            assert search.find(c, word) == [], word
+        (came,) = order_record.clicks(c, mine)
+        assert (came.key, came.requested_by, came.attempt) == ("the-key", "Rita", 0)
+
+
+def test_a_bulk_act_takes_what_was_frozen_and_leaves_alone_what_changed(each_ledger: Ledger) -> None:
+    with each_ledger.write() as c:
+        failed = [make(c, number, state=State.FAILED, error_code="CLIENT_NOT_MAPPED") for number in range(5)]
+        wanted = search.Filter(State.FAILED)
+        number = bulk.freeze(c, "retry", wanted, shown={"state": "failed"}, actor="olga", why="mended", now=NOW)
+        make(c, 9, state=State.FAILED)
+        with pytest.raises(ValueError, match="choose the state failed first"):
+            bulk.freeze(c, "retry", search.Filter(State.NEEDS_DECISION), shown={}, actor="o", why="w", now=NOW)
+    with each_ledger.write() as c:
+        assert bulk.advance(c, now=NOW) == []  # nobody has begun it
+        assert bulk.begin(c, number, actor="olga", now=NOW)
+        c.execute(
+            fulfillments_table.update()
+            .where(fulfillments_table.c.sf_order_id == failed[0])
+            .values(state=State.NEEDS_DECISION)
+        )
+        assert sorted(bulk.advance(c, now=NOW)) == sorted(failed[1:])
+        assert bulk.advance(c, now=NOW) == []
+    with each_ledger.read() as c:
+        act = bulk.get(c, number)
+        assert act is not None
+        assert (act.state, act.total, act.done, act.refused) == ("done", 5, 5, 1)
+        states = {each: fulfillments.get(c, each) for each in [*failed, order_id(9)]}
+        assert [row.state.value for row in states.values() if row] == ["needs_decision", *["queued"] * 4, "failed"]
+
+
+def test_handled_orders_leave_the_list_until_something_new_happens(each_ledger: Ledger) -> None:
+    with each_ledger.write() as c:
+        mine = make(c, 1, state=State.NEEDS_DECISION, error_code="OUTCOME_UNCERTAIN", elected_whmcs_id="7", plan={})
+        decisions.mark_handled(c, mine, now=NOW, actor="olga", why="by hand")
+        assert search.oldest(c, State.NEEDS_DECISION, limit=9) == []
+        row = fulfillments.get(c, mine)
+        assert row is not None
+        assert set(decisions.restart_points(row).values()) == {
+            "it needs a decision: adopt its WHMCS order, or order a fresh one"
+        }
+        again = decisions.adopt(c, mine, "7", now=NOW, actor="olga")
+        assert again.handled_at is None
+        with pytest.raises(ValueError, match="not from whmcs_accept: it is queued already"):
+            decisions.retry_from(c, mine, Step.WHMCS_ACCEPT, now=NOW, actor="olga", why="x")
+
+
+def test_figures_sessions_and_mails(each_ledger: Ledger) -> None:
+    with each_ledger.write() as c:
+        for number in range(10):
+            hourly.note(c, State.PROVISIONED, float(number), now=NOW)
+        hourly.note(c, State.FAILED, 1.0, now=NOW - 3600)
+        operator_sessions.insert(c, "id", "olga@ops.example", now=NOW, expires_at=NOW + 9)
+        message = outbox.put(c, "mail", "PO-1", {"template": "received", "message_id": "a"}, now=NOW)
+        assert message is not None
+    with each_ledger.write() as c:
+        before, present = hourly.last(c, 2, now=NOW)
+        assert (before.ended, present.ended) == ({"failed": 1}, {"provisioned": 10})
+        half, most = present.percentile(0.5), present.percentile(1.0)
+        assert half is not None
+        assert 2 <= half <= 5
+        assert most is not None
+        assert 5 <= most <= 10
+        assert before.percentile(0.5) is None
+        assert operator_sessions.email_of(c, "id", now=NOW) == "olga@ops.example"
+        assert operator_sessions.email_of(c, "id", now=NOW + 9) is None
+        assert order_record.mail_again(c, message, ["PO-1"], now=NOW, name="b")
+        assert not order_record.mail_again(c, message, ["PO-2"], now=NOW, name="b")
+        assert [each.payload["message_id"] for each in order_record.messages(c, "mail", ["PO-1"])] == ["b", "a"]
+        assert order_record.unsent(c, "mail", most=9)[0] == 2
+        hourly.forget_old(c, now=NOW + 9 * 86_400)
+        assert all(not hour.ended for hour in hourly.last(c, 2, now=NOW))
