@@ -37,6 +37,7 @@ log = logging.getLogger("jobs.relay")
 POLL_SECONDS = 0.5
 COLLECT_SECONDS = 2.0  # write-backs are collected for so long while many orders wait
 BATCH = 200  # what one composite call to Salesforce takes
+AFTER_RUN_SECONDS = 1.0  # so much later a write-back is looked at again whose order's run is telling Salesforce itself
 SETTLED_AT_ONCE = 25  # orders in one transaction: others want to write meanwhile
 CLAIM_SECONDS = 60.0
 LONGEST_PAUSE = 60.0  # seconds between two tries of one write-back while Salesforce is in trouble
@@ -168,7 +169,14 @@ class Relay:
                 connection, [each.id for some in by_order.values() for each in some], self._worker_id, now=now
             )
             write_backs.note_write(connection, list(by_order), now=now)
+            # What a run tells itself must not be overtaken by how the order was before. Asked after note_write, which
+            # waits for a run that is just about to.
+            told_by_runs = outbox.sent_by_others(connection, "salesforce", list(by_order), self._worker_id, now=now)
             for sf_order_id, messages in by_order.items():
+                if sf_order_id in told_by_runs:
+                    ids = [each.id for each in messages]
+                    outbox.leave(connection, ids, self._worker_id, due_at=now + AFTER_RUN_SECONDS)
+                    continue
                 standing, row = write_backs.standing(connection, sf_order_id)
                 fields = order_fields(standing, now=now)
                 if all(each.id not in held for each in messages):

@@ -118,6 +118,29 @@ def being_sent(connection: Connection, kind: str, subject: str, *, now: float) -
     return connection.execute(_BEING_SENT, {"wanted": kind, "about": subject, "moment": now}).first() is not None
 
 
+def sent_by_others(
+    connection: Connection, kind: str, subjects: Sequence[str], worker_id: str, *, now: float
+) -> set[str]:
+    """Of which of these subjects another process is sending a message of this kind right now."""
+    query = sa.select(_O.subject).where(
+        _O.kind == kind,
+        _O.subject.in_(subjects),
+        _O.state == "pending",
+        _O.claimed_until >= now,
+        _O.claimed_by != worker_id,
+    )
+    return set(connection.execute(query).scalars())
+
+
+def leave(connection: Connection, message_ids: Sequence[int], worker_id: str, *, due_at: float) -> None:
+    """Give messages back unsent; they are due again at `due_at`."""
+    connection.execute(
+        sa.update(outbox)
+        .where(_O.id.in_(message_ids), _O.claimed_by == worker_id, _O.state == "pending")
+        .values(claimed_by=None, claimed_until=None, due_at=due_at)
+    )
+
+
 def claim_held(connection: Connection, message_ids: Sequence[int], worker_id: str, *, now: float) -> set[int]:
     """Which of these messages are still this process's to send."""
     query = sa.select(_O.id).where(

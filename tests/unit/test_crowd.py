@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from jobs.relay import Relay
 from portal.domain.model import SalesforceOrder, State
 from portal.fulfillment.crowd import CROWD, READ_AHEAD_KEPT
 from portal.fulfillment.orchestrator import fulfill
@@ -137,3 +140,23 @@ def test_what_the_relay_told_meanwhile_is_no_attempt_of_a_forgotten_ledger(
 
     org.meanwhile = relay_tells
     assert run(context, ORDERS[0]) is State.PROVISIONED
+
+
+def test_the_relay_waits_while_a_run_tells_salesforce_itself(context: RunContext, org: Org, clock: Clock) -> None:
+    """Else how the order was before may arrive after its end, and stay."""
+    ask_for(context, ORDERS[:1])
+    services: Any = SimpleNamespace(ledger=context.ledger, now=clock, salesforce=org, settings=context.settings)
+    relay = Relay(services, "relay")
+    with context.ledger.write() as connection:
+        outbox.put(connection, "salesforce", ORDERS[0], {}, now=clock.now)
+        mine = outbox.put(
+            connection, "salesforce", ORDERS[0], {}, now=clock.now, claimed_by=ADA, claimed_until=clock.now + 45
+        )
+        assert mine is not None
+    relay.write_back()
+    assert org.written == []
+    with context.ledger.write() as connection:
+        outbox.sent(connection, mine, now=clock.now)
+    clock.now += 1.1
+    relay.write_back()
+    assert [fields["Provisioning_Status__c"] for fields in org.written] == ["Activating"]

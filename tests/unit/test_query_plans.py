@@ -191,6 +191,8 @@ def _workers_and_messages(c: Connection) -> None:
     outbox.due(c, "salesforce", now=NOW, limit=9)
     assert outbox.kinds_due(c, now=NOW) == {"salesforce"}
     outbox.being_sent(c, "salesforce", ORDER, now=NOW)
+    outbox.sent_by_others(c, "salesforce", [ORDER], "bob", now=NOW)
+    outbox.leave(c, [message], "bob", due_at=NOW)
     outbox.claim_held(c, [message], "ada", now=NOW)
     outbox.revive(c, "salesforce", ["INVALID_FIELD"], now=NOW)
     outbox.claim(c, [message], "ada", now=NOW, until=NOW + 9)
