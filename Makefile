@@ -9,7 +9,7 @@ SECONDS ?= 0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env smoke test test-unit test-postgres test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench bench-pages house coverage clean audit
+.PHONY: help demo env smoke test test-unit test-postgres cluster-test test-browser lint check-deploy check-salesforce attack chaos matrix doctor-faults i18n-check i18n-update test-alerts bench bench-pages house coverage clean audit
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -38,6 +38,9 @@ FAST = tests/unit/test_fulfillment_ledger.py tests/unit/test_query_plans.py test
 test-postgres: $(VENV)/.dev ## every test, matrix and chaos too, with PostgreSQL and a Valkey by its address (PART=fast: some)
 	@PORTAL_TEST_DATABASE=postgresql $(if $(filter fast,$(PART)),PORTAL_TEST_MATRIX=1/10) exec $(BIN)/python -m pytest \
 		-n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(filter fast,$(PART)),$(FAST) tests/crash/test_matrix.py)
+
+cluster-test: $(VENV)/.dev ## orders over several hosts (network namespaces) that fail and are restarted; ends with a JSON line
+	@$(BIN)/python -m tests.cluster.run; status=$$?; [ $$status -eq 77 ] || exit $$status
 
 test-browser: $(VENV)/.dev ## the pages in Chromium; fails where there is none
 	@PORTAL_TEST_NO_SKIPS=1 exec $(BIN)/python -m pytest tests/browser

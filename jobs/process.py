@@ -99,6 +99,7 @@ class WorkerProcess:
         Waits for a ledger that is away: a process that ended over it would only be started again, and again. False:
         it was told to stop meanwhile.
         """
+        self.services.clock.background = True
         pause = 0.0
         while not self._register(kind, told=pause > 0):
             if self._stopping():

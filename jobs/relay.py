@@ -25,7 +25,7 @@ from portal.domain.model import CustomerStatus, JsonObject, UpstreamError
 from portal.domain.write_back import Standing, order_fields
 from portal.errors import PortalError
 from portal.fulfillment.crowd import CROWD
-from portal.ledger import events, fulfillments, outbox, queueing, write_backs
+from portal.ledger import events, outbox, queueing, unheard, write_backs
 from portal.ledger.outbox import Message
 from portal.mail.mailer import Mailer
 from portal.ops.alerts import sender
@@ -216,7 +216,7 @@ class Relay:
             return [each for each in told if each[0] not in again]
         for sf_order_id in clicked:
             with self._services.ledger.write() as connection:
-                fulfillments.request_unheard(connection, sf_order_id, now=self._services.now())
+                unheard.request_unheard(connection, sf_order_id, now=self._services.now())
                 self._sent(connection, by_order[sf_order_id])
         return [each for each in told if each[0] not in clicked]
 

@@ -31,13 +31,13 @@ from portal.ledger import (
     audits,
     bulk,
     circuits,
-    fulfillments,
     housekeeping,
     installation,
     placements,
     queueing,
     restored,
     totals,
+    unheard,
     workers,
 )
 from portal.logs import log_what_nobody_catches, set_up_logging
@@ -327,7 +327,7 @@ class Chores:
         """Orders marked `Requested` in Salesforce whose call never arrived."""
         for sf_order_id in self._services.salesforce.requested_orders(limit=200):
             with self._services.ledger.write() as connection:
-                fulfillments.request_unheard(connection, salesforce_id_18(sf_order_id), now=self._services.now())
+                unheard.request_unheard(connection, salesforce_id_18(sf_order_id), now=self._services.now())
 
     def _learn_changes(self) -> None:
         """Orders that were rejected or cancelled in Salesforce, in bulk."""

@@ -116,6 +116,7 @@ class Supervisor:
         """Start everybody, replace whoever dies; on SIGTERM or SIGINT stop all and return."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        self._services.clock.background = False  # no thread in a process that forks
         self._services.ledger.dispose()
         gc.freeze()
         bell = self._bell = _Bell()

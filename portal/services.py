@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from portal.clients.whmcs.client import WhmcsClient
 from portal.domain.model import ErrorCode, UpstreamError
 from portal.errors import PortalError
 from portal.ledger import installation, queueing
+from portal.ledger.clock import LedgerClock
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
 from portal.queue.embedded import ensure_valkey
@@ -46,7 +46,8 @@ class Services:
     smtp: SmtpTransport
     in_flight: InFlightLimit
     send_checks: SendChecks  # asked before every call to Salesforce or WHMCS; a worker process adds its own
-    now: Callable[[], float] = time.time
+    clock: LedgerClock
+    now: Callable[[], float]  # the clock: its time is for everything that is written down or falls due
     traces: Traces = field(default_factory=lambda: Traces(None))
 
     def require_migrated(self) -> None:
@@ -114,10 +115,10 @@ class WrongInstallation(PortalError):
     """The ledger belongs to another Salesforce org or WHMCS than the one configured."""
 
 
-def _wake(code: ErrorCode, settings: Settings) -> Callable[[Connection], object]:
+def _wake(code: ErrorCode, settings: Settings, clock: LedgerClock) -> Callable[[Connection], object]:
     """Lets the orders that waited for a side go on when it answers again: spread over time, no herd after an outage."""
     per_second = float(settings.whmcs_max_in_flight)
-    return lambda connection: queueing.wake_waiting(connection, code, now=time.time(), per_second=per_second)
+    return lambda connection: queueing.wake_waiting(connection, code, now=clock(), per_second=per_second)
 
 
 def start_services(environ: Mapping[str, str], *, ask_salesforce: bool = False) -> Services:
@@ -130,6 +131,7 @@ def start_services(environ: Mapping[str, str], *, ask_salesforce: bool = False) 
     services.require_migrated()
     require_redis(services.settings)
     services.require_one_host()
+    services.clock.measure()
     services.require_same_installation(ask_salesforce=ask_salesforce)
     return services
 
@@ -148,15 +150,16 @@ def build_services(settings: Settings) -> Services:
     except (RuntimeError, ValueError) as error:  # the embedded Valkey's, and what redis-py makes of an address
         raise CannotStart(f"Redis can't be used: {error}") from error
     ledger = Ledger(settings.ledger_url)
+    clock = LedgerClock(ledger)
     # A holder that was killed gives its slot back when the longest call can have ended.
     in_flight = InFlightLimit(
         redis, "whmcs", settings.whmcs_max_in_flight, lapse=settings.whmcs_max_request_seconds + 10
     )
     send_checks = SendChecks()
     traces = Traces.from_settings(settings)
-    whmcs_breaker = Breaker(ledger, "whmcs", now=time.time, recovered=_wake(ErrorCode.WHMCS_UNAVAILABLE, settings))
+    whmcs_breaker = Breaker(ledger, "whmcs", now=clock, recovered=_wake(ErrorCode.WHMCS_UNAVAILABLE, settings, clock))
     salesforce_breaker = Breaker(
-        ledger, "salesforce", now=time.time, recovered=_wake(ErrorCode.SALESFORCE_UNAVAILABLE, settings)
+        ledger, "salesforce", now=clock, recovered=_wake(ErrorCode.SALESFORCE_UNAVAILABLE, settings, clock)
     )
     salesforce: SalesforceClient = SalesforceClient.from_settings(
         settings,
@@ -164,7 +167,7 @@ def build_services(settings: Settings) -> Services:
             before_call=salesforce_breaker.check,
             before_send=send_checks,
             after_call=CallTotals(
-                ledger, salesforce_breaker.heard, now=time.time, quota=lambda: salesforce.api_usage, traces=traces
+                ledger, salesforce_breaker.heard, now=clock, quota=lambda: salesforce.api_usage, traces=traces
             ),
         ),
     )
@@ -180,11 +183,13 @@ def build_services(settings: Settings) -> Services:
                 before_call=whmcs_breaker.check,
                 slot=in_flight.slot,
                 before_send=send_checks,
-                after_call=CallTotals(ledger, whmcs_breaker.heard, now=time.time, traces=traces),
+                after_call=CallTotals(ledger, whmcs_breaker.heard, now=clock, traces=traces),
             ),
         ),
         smtp=SmtpTransport.from_settings(settings),
         in_flight=in_flight,
         send_checks=send_checks,
         traces=traces,
+        clock=clock,
+        now=clock,
     )

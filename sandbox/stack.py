@@ -64,6 +64,7 @@ class Stack:
         self.ports = dict.fromkeys((*USUAL_PORTS, "smtp"), 0) | dict(ports or {})
         self.urls: dict[str, str] = {}
         self.smtp_url = ""
+        self.host = "127.0.0.1"  # where all sides listen; another one where they are to be reached from elsewhere
         self.valkey_port = 0  # Valkey listens there, too, and the portal is told so; 0: on its socket alone
         self.children: dict[str, Child] = {}
         self.environ: dict[str, str] = {}
@@ -106,8 +107,8 @@ class Stack:
         self._prepare_folder()
         remembered = self._remembered_ports()
         ports = {name: self._port(name, remembered) for name in self.ports}
-        self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items() if name != "smtp"}
-        self.smtp_url = f"smtp://127.0.0.1:{ports['smtp']}"
+        self.urls = {name: f"http://{self.host}:{port}" for name, port in ports.items() if name != "smtp"}
+        self.smtp_url = f"smtp://{self.host}:{ports['smtp']}"
         self._start_valkey()
         for name in SANDBOXES:
             self._add(name, self._sandbox_argv(name, ports), self._sandbox_environ()).start()
@@ -217,7 +218,8 @@ class Stack:
 
     def _sandbox_argv(self, name: str, ports: Mapping[str, int]) -> list[str]:
         flag = "--http-port" if name == "mailbox" else "--port"
-        argv = [sys.executable, "-m", f"sandbox.{name}", flag, str(ports[name]), "--data", str(self.var / "sandbox")]
+        argv = [sys.executable, "-m", f"sandbox.{name}", "--host", self.host, flag, str(ports[name])]
+        argv += ["--data", str(self.var / "sandbox")]
         if name == "mailbox":
             argv += ["--smtp-port", str(ports["smtp"])]
         if name == "salesforce":

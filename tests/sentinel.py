@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,19 +25,24 @@ DOWN_AFTER_MS = 1500
 
 
 class SentinelHouse:
-    """Master, replica and Sentinels on loopback; ended when the block ends."""
+    """Master, replica and Sentinels, on loopback or on hosts of their own; ended when the block ends.
 
-    def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
-        self.folder, self.host = folder, host
+    hosts: of both servers and the three Sentinels, each an address and what a command line there begins with.
+    """
+
+    def __init__(self, folder: Path, *, hosts: Sequence[tuple[str, Sequence[str]]] = (("127.0.0.1", ()),) * 5) -> None:
+        self.folder = folder
         self.servers = [free_port(), free_port()]  # the first is master at the start
         self.sentinels = [free_port() for _ in range(3)]
+        self.places = dict(zip((*self.servers, *self.sentinels), hosts, strict=True))
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self._admin = secrets.token_hex(16)
 
     @property
     def url(self) -> str:
         """REDIS_URL: one Sentinel that isn't there comes first."""
-        hosts = ",".join(f"{self.host}:{port}" for port in (free_port(), *self.sentinels))
+        known = [(self.places[port][0], port) for port in self.sentinels]
+        hosts = ",".join(f"{host}:{port}" for host, port in ((known[0][0], free_port()), *known))
         return f"redis+sentinel://{USER}:p%40ss%2Fw%3Ard-canary@{hosts}/{SERVICE}/0?sentinel_password=sentinel%26pw"
 
     def __enter__(self) -> Self:
@@ -66,11 +71,13 @@ class SentinelHouse:
 
     def client(self, port: int) -> Any:
         """The administrator's client of one Valkey."""
-        return redis.Redis(self.host, port, password=self._admin, decode_responses=True, socket_timeout=2)
+        return redis.Redis(self.places[port][0], port, password=self._admin, decode_responses=True, socket_timeout=2)
 
     def sentinel(self, port: int) -> Any:
         """A client of one Sentinel."""
-        return redis.Redis(self.host, port, password=SENTINEL_PASSWORD, decode_responses=True, socket_timeout=2)
+        return redis.Redis(
+            self.places[port][0], port, password=SENTINEL_PASSWORD, decode_responses=True, socket_timeout=2
+        )
 
     def master(self) -> int:
         """The port of the master, as the Sentinels have it."""
@@ -117,12 +124,12 @@ class SentinelHouse:
             time.sleep(0.05)
 
     def _start(self, port: int, lines: list[str], *words: str) -> None:
-        folder = self.folder / str(port)
+        (host, before), folder = self.places[port], self.folder / str(port)
         folder.mkdir(parents=True, exist_ok=True)
         conf = folder / "valkey.conf"
-        conf.write_text("\n".join([f"port {port}", f"bind {self.host}", f"dir {folder}", *lines, ""]))
+        conf.write_text("\n".join([f"port {port}", f"bind {host}", f"dir {folder}", *lines, ""]))
         with (folder / "log").open("wb") as log:
-            self.processes[port] = subprocess.Popen([get_binary_path(), conf, *words], stdout=log, stderr=log)
+            self.processes[port] = subprocess.Popen([*before, get_binary_path(), conf, *words], stdout=log, stderr=log)
 
     def _server_lines(self, port: int) -> list[str]:
         lines = [
@@ -132,13 +139,17 @@ class SentinelHouse:
             "appendonly yes",
             'save ""',
         ]
-        return lines if port == self.servers[0] else [*lines, f"replicaof {self.host} {self.servers[0]}"]
+        return (
+            lines
+            if port == self.servers[0]
+            else [*lines, f"replicaof {self.places[self.servers[0]][0]} {self.servers[0]}"]
+        )
 
     def _sentinel_lines(self, port: int) -> list[str]:
         del port
         return [
             f'requirepass "{SENTINEL_PASSWORD}"',
-            f"sentinel monitor {SERVICE} {self.host} {self.servers[0]} 2",
+            f"sentinel monitor {SERVICE} {self.places[self.servers[0]][0]} {self.servers[0]} 2",
             f"sentinel auth-pass {SERVICE} {self._admin}",
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
             f"sentinel failover-timeout {SERVICE} 5000",

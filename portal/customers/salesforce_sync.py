@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from portal.clients.salesforce.records import OrderChange
 from portal.domain.ids import whmcs_id
 from portal.domain.model import CustomerStatus, PortalError, SalesforceOrder
-from portal.ledger import adopting, fulfillments, installation, order_sync, orders
+from portal.ledger import adopting, fulfillments, installation, order_sync, orders, unheard
 from portal.services import Services
 
 log = logging.getLogger("portal.customers.salesforce_sync")
@@ -127,7 +127,7 @@ def _remind(connection: Connection, order: SalesforceOrder, *, now: float) -> No
         told_at, written_at = order.last_provisioning_at, row.salesforce_written_at
         later = told_at is not None and (written_at is None or told_at > written_at + 1.0)
         forgotten = later and (in_hands or provisioned)
-    if forgotten and fulfillments.request_forgotten(connection, order.id, now=now, provisioned=provisioned):
+    if forgotten and unheard.request_forgotten(connection, order.id, now=now, provisioned=provisioned):
         log.warning("An order that this ledger had forgotten goes on", extra={"sfOrderId": order.id})
 
 

@@ -104,6 +104,7 @@ def _insert(connection: Connection, batch: Sequence[Dated]) -> dict[int, Accepte
             "nonce": delivery.nonce_id,
             "sf_order_id": delivery.sf_order_id,
             "idempotency_key": delivery.idempotency_key,
+            "requested_by": delivery.requested_by,
             "received_at": now,
             "expires_at": now + max(delivery.nonce_seconds, deliveries.DELIVERY_SECONDS),
         }

@@ -15,14 +15,13 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.model import (
     FINISHED_STATES,
-    CustomerStatus,
     ErrorCode,
     JsonObject,
     State,
     customer_status,
 )
 from portal.domain.protocol import Facts
-from portal.ledger import events, installation, orders, outbox, totals
+from portal.ledger import installation, orders, outbox, totals
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments, services
 
@@ -148,7 +147,9 @@ def request_fulfillment(
     """
     row = get(connection, sf_order_id)
     if row is None:
-        _insert(connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin)
+        insert_new(
+            connection, sf_order_id, now=now, requested_at=requested_at, requested_by=requested_by, origin=origin
+        )
         row = get(connection, sf_order_id)
         assert row is not None
         return row
@@ -161,44 +162,7 @@ def request_fulfillment(
     return row
 
 
-def request_unheard(connection: Connection, sf_order_id: str, *, now: float) -> Fulfillment:
-    """An order that Salesforce marked `Requested` although its call never arrived.
-
-    The history of a new one isn't complete: an earlier ledger may have known it. A Failed one is started again once
-    Salesforce has taken that it Failed: before, the `Requested` it shows may be the click that ended so.
-    """
-    row = get(connection, sf_order_id)
-    if row is None:
-        _insert(connection, sf_order_id, now=now, requested_at=now, requested_by=None, history_complete=False)
-        events.record(connection, "request_found", now=now, subject=sf_order_id)
-        row = get(connection, sf_order_id)
-        assert row is not None
-    elif row.state == State.FAILED and row.salesforce_status == CustomerStatus.FAILED:
-        # It was Failed in Salesforce and is Requested again: a click we never heard of.
-        row = start_again(connection, row, now=now)
-    elif row.state == State.WAITING:
-        hurry(connection, sf_order_id, now=now)
-    elif row.finished and row.salesforce_status is not None:
-        plan_resync(connection, sf_order_id, now=now, due_at=now)
-    return row
-
-
-def request_forgotten(connection: Connection, sf_order_id: str, *, now: float, provisioned: bool) -> Fulfillment | None:
-    """An order that Salesforce shows in the portal's hands, or done, while this ledger knows better or nothing of it.
-
-    So it is after a restore, when it was accepted (or clicked again) after the copy was made. It is run again, looking
-    first; None when this ledger has an order that goes on by itself. provisioned: Salesforce shows it Provisioned.
-    """
-    row = get(connection, sf_order_id)
-    if row is None and not provisioned:
-        return request_unheard(connection, sf_order_id, now=now)
-    if row is None or row.state not in (State.FAILED, State.NEEDS_DECISION):
-        return None
-    events.record(connection, "attempt_forgotten", now=now, subject=sf_order_id)
-    return start_again(connection, row, now=now, history_complete=False)
-
-
-def _insert(
+def insert_new(
     connection: Connection,
     sf_order_id: str,
     *,
@@ -208,6 +172,7 @@ def _insert(
     origin: JsonObject | None = None,
     history_complete: bool = True,
 ) -> None:
+    """Insert an order that was never asked for before, unless somebody else just did; its customer sees it queued."""
     values = new_row(
         sf_order_id,
         now=now,

@@ -18,7 +18,7 @@ from portal.domain.ids import references_in
 from portal.domain.model import CustomerStatus, SalesforceOrder, UpstreamError, WhmcsOrder
 from portal.domain.seen import ACTIVE, PENDING
 from portal.errors import PortalError
-from portal.ledger import audits, fulfillments, installation, restored, statistics
+from portal.ledger import audits, fulfillments, installation, restored, statistics, unheard
 from portal.services import Services
 
 _KEY: Final = "rebuild"
@@ -126,5 +126,5 @@ def _take_up(connection: Connection, order: SalesforceOrder, *, now: float) -> s
     """A live WHMCS order of a Salesforce order that doesn't show it: its click was accepted, or it Failed since."""
     if order.provisioning_status in (CustomerStatus.FAILED, CustomerStatus.CANCELLED):
         return f"{order.provisioning_status} in Salesforce: left to a new click, which finds it"
-    fulfillments.request_unheard(connection, order.id, now=now)
+    unheard.request_unheard(connection, order.id, now=now)
     return "accepted, and not finished in Salesforce: goes on, looking first"

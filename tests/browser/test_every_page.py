@@ -20,6 +20,7 @@ from portal.services import Services
 from portal.web.context import portal_of
 from portal.web.signing import Links
 from tests.browser.conftest import Tab, Visit
+from tests.browser.served import served
 from tests.customers import SITUATIONS, Made, application, make_order, make_session
 from tests.stack import Stack
 
@@ -348,6 +349,36 @@ def test_the_sign_in_button_has_room_below_it(visit: Visit, site: Site) -> None:
         assert button
         assert below
         assert below["y"] - button["y"] - button["height"] >= 16
+
+
+def test_a_rows_tag_stays_beside_its_headline_in_one_line(visit: Visit, site: Site) -> None:
+    with visit(session=site.session, width=390) as tab:
+        tab.go("/orders")
+        heads = tab.page.locator(".order-head").all()
+        assert heads
+        for head in heads:
+            tag, title = head.locator(".tag").bounding_box(), head.locator("h2").bounding_box()
+            assert tag
+            assert title
+            assert tag["height"] < 36, "the tag wraps"
+            assert tag["x"] >= title["x"] + title["width"] - 1, "the tag stands below its headline"
+
+
+def test_an_order_on_paper_has_the_address_and_each_item_once(visit: Visit, stack: Stack, site: Site) -> None:
+    made = make_order(site.app, stack, SITUATIONS["provisioned"])
+    with (
+        application(stack, BRAND_ADDRESS="1 Example Street, Springfield") as app,
+        served(app) as portal,
+        visit(session=make_session(app, stack), portal=portal) as tab,
+    ):
+        tab.go(f"/orders/{made.reference}")
+        assert tab.page.locator(".letterhead").is_hidden()
+        tab.page.emulate_media(media="print")
+        text = tab.text()
+        assert "1 Example Street, Springfield" in text
+        assert text.count(made.domain) == 1, text
+        assert "Order again" not in text
+        assert "English" not in text
 
 
 def test_axe_would_find_something(visit: Visit) -> None:

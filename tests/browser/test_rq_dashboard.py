@@ -51,6 +51,15 @@ def signed_in(ops: Flask, visit: Visit, portal: str, email: str = ACTS) -> Itera
         yield tab
 
 
+def open_running_job(tab: Tab) -> None:
+    """From the list of workers to the job that one of them runs. The list is drawn anew again and again: no clicks."""
+    link = tab.page.get_by_role("link", name=re.compile("fulfill_order")).first
+    address = link.get_attribute("href")
+    assert address
+    tab.go(address)
+    tab.waits_for("fulfill an order")
+
+
 def rq_rules(app: Flask) -> list[tuple[str, str]]:
     """Path and method of every route of the dashboard, for a queue, job and registry that could be."""
     names = {"instance_number": "0", "registry_name": "queued", "per_page": "8", "page": "1", "order": "asc"}
@@ -118,8 +127,7 @@ def test_it_shows_queues_jobs_and_a_running_job(ops: Flask, stack: Stack, visit:
             tab.waits_for("fulfillments")
             tab.go(f"{RQ}/0/view/workers")
             tab.waits_for("fulfill_order")  # the running job, though it is JSON
-            tab.page.get_by_role("link", name=re.compile("fulfill_order")).first.click()
-            tab.waits_for("fulfill an order")
+            open_running_job(tab)
             tab.waits_for("started")
     finally:
         stack.whmcs.post("release", {"call": held["id"]})
@@ -136,10 +144,9 @@ def test_empty_delete_and_requeue_in_the_middle_leave_one_active_order(
     held = stack.whmcs.wait_for_call(action="AddOrder", state="held", order=order)
     with served(ops) as portal, signed_in(ops, visit, portal) as tab:
         tab.go(f"{RQ}/0/view/workers")
-        tab.page.get_by_role("link", name=re.compile("fulfill_order")).first.click()
-        tab.waits_for("fulfill an order")
+        open_running_job(tab)
         tab.page.locator("#delete-job-btn").click()
-        with tab.page.expect_response("**/delete") as deleted:
+        with tab.page.expect_response("**/delete", timeout=90_000) as deleted:
             tab.page.locator("#confirmation-modal-yes").click()
         assert deleted.value.status == 200
         tab.page.wait_for_url("**/ops/rq/")
@@ -147,12 +154,12 @@ def test_empty_delete_and_requeue_in_the_middle_leave_one_active_order(
             assert stack.fulfill(each, prefer="respond-async").status == 202
         tab.go(f"{RQ}/0/view/jobs/fulfillments/queued/8/asc/1")
         tab.page.locator("#empty-btn").click()
-        with tab.page.expect_response("**/empty") as emptied:
+        with tab.page.expect_response("**/empty", timeout=90_000) as emptied:
             tab.page.locator("#confirmation-modal-yes").click()
         assert emptied.value.status == 200
         tab.go(f"{RQ}/0/view/jobs/fulfillments/failed/8/asc/1")
         tab.page.locator("#requeue-all-btn").click()
-        with tab.page.expect_response("**/requeue/fulfillments") as requeued:
+        with tab.page.expect_response("**/requeue/fulfillments", timeout=90_000) as requeued:
             tab.page.locator("#confirmation-modal-yes").click()
         assert requeued.value.status == 200
     stack.whmcs.post("release", {"call": held["id"]})

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from portal.domain.model import CustomerStatus, SalesforceItem
 from portal.ledger import accounts, order_sync, orders
 from portal.ledger.engine import Ledger
+from portal.ledger.schema import metadata
 from sandbox.visitor import Visitor
 from tests.customers import ask_for_link, place_order, salesforce_id
 from tests.fakes import ACCOUNT, ORDER, salesforce_order
@@ -101,6 +102,31 @@ def test_what_isnt_an_account_is_refused(stack: Stack) -> None:
     for action in (("export",), ("forget", "--yes", "--why", "x")):
         with pytest.raises(AssertionError, match="not a Salesforce id"):
             command(stack, "account", action[0], "ada@example.com", *action[1:])
+
+
+#: Tables of which nothing is one customer's: ids, operators, and what the portal itself needs.
+NOBODYS = {
+    "bulk_acts",
+    "bulk_orders",
+    "counters",
+    "installation",
+    "operator_sessions",
+    "upstreams",
+    "used_links",
+    "workers",
+    "order_domains",  # an index of the orders' items: emptied with them
+}
+
+
+def test_every_table_is_exported_or_nobodys(ledger: Ledger) -> None:
+    """A new table has to be thought about: does an export show it, and does forgetting reach it?"""
+    with ledger.read() as connection:
+        exported = accounts.export(connection, ACCOUNT, now=NOW)
+    names = {"idempotencyKeys": "idempotency_keys", "messages": "outbox", "paymentHints": "payment_hints"}
+    names |= {"languages": "account_languages"}
+    shown = {names.get(each, each) for each in exported} - {"accountId", "exportedAt"}
+    assert shown | NOBODYS == set(metadata.tables)
+    assert shown & NOBODYS == set()
 
 
 def synced(ledger: Ledger, sf_order_id: str, *, created_at: float, now: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from portal.domain.model import LeaseLost, NotFound, State
 from portal.domain.protocol import Facts, taken_over
-from portal.ledger import decisions, fulfillments, installation, outbox, queueing, runs, workers
+from portal.ledger import decisions, fulfillments, installation, outbox, queueing, runs, unheard, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import LedgerNotMigrated, require_migrated
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -194,7 +194,7 @@ def test_a_person_adopts_or_orders_a_fresh_create_only_where_there_is_something_
 
 def test_an_order_found_requested_without_a_call_is_looked_for_before_it_is_made(ledger: Ledger) -> None:
     with ledger.write() as connection:
-        found = fulfillments.request_unheard(connection, "801000000000002AAA", now=9.0)
+        found = unheard.request_unheard(connection, "801000000000002AAA", now=9.0)
     assert (found.state, found.history_complete) == (State.QUEUED, False)
 
 

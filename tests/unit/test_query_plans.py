@@ -61,6 +61,7 @@ from portal.ledger import (
     search,
     sessions,
     statistics,
+    unheard,
     withdrawals,
     workers,
     write_backs,
@@ -103,6 +104,7 @@ WHOLE_TABLES = ("copying.py",)
 ONLY_POSTGRESQL = (
     "pg_is_in_recovery",
     "default_transaction_read_only",
+    "clock_timestamp",
     "this user may not write the ledger's tables",
     "pg_advisory_xact_lock",
     "with_for_update()",
@@ -305,7 +307,7 @@ def _doors(c: Connection) -> None:
 
 def _fulfillments(c: Connection) -> None:
     fulfillments.request_fulfillment(c, ORDER, now=NOW, requested_at=NOW)
-    fulfillments.request_unheard(c, OTHER, now=NOW)
+    unheard.request_unheard(c, OTHER, now=NOW)
     row = runs.claim(c, ORDER, "ada", now=NOW)
     assert row is not None
     step = runs.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
@@ -356,7 +358,7 @@ def _fulfillments(c: Connection) -> None:
         requested_at=NOW,
     )
     fulfillments.by_service(c, "5")
-    fulfillments.request_forgotten(c, OTHER, now=NOW, provisioned=True)
+    unheard.request_forgotten(c, OTHER, now=NOW, provisioned=True)
     provisioned = replace(snapshot("801000000000007AAA", None), provisioning_status="Provisioned", whmcs_order_id="77")
     adopting.note_follows(c, now=NOW)
     assert adopting.follows(c)

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from portal import webhooks
+from portal.clients.traces import Traces
 from portal.domain.model import State
 from portal.ledger.acceptor import Acceptor
 from portal.ledger.engine import Ledger
@@ -39,6 +40,7 @@ class Portal:
     redis: redis.Redis
     jobs: FakeQueue = field(default_factory=FakeQueue)
     now: Callable[[], float] = time.time
+    traces: Traces = field(default_factory=lambda: Traces(None))
     apps: list[Flask] = field(default_factory=list)  # to be stopped at the end
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portal.ledger import diagnosis
+from portal.ledger.clock import TELL_SECONDS, LedgerClock
 from portal.ledger.migrate import require_migrated
 from portal.ops.doctor.model import Check, Context, Finding, error, good, warning
 from portal.ops.doctor.settings import SOUND
@@ -21,6 +22,14 @@ def _reachable(context: Context) -> Finding:
 def _migrated(context: Context) -> Finding:
     require_migrated(context.ledger)
     return good()
+
+
+def _clock(context: Context) -> Finding:
+    ahead = LedgerClock(context.ledger).measure()
+    told = f"this machine's clock is {abs(ahead):.1f} s {'behind' if ahead > 0 else 'ahead of'} the database's"
+    if abs(ahead) > TELL_SECONDS:
+        return warning(f"{told}; the database's time is what counts")
+    return good(told if abs(ahead) > 0.1 else "")
 
 
 def _writable(context: Context) -> Finding:
@@ -42,6 +51,13 @@ CHECKS = (
         needs=SOUND,
         seconds=15,
         retry=True,
+    ),
+    Check(
+        id="database.clock",
+        description="this machine's clock agrees with the database's",
+        run=_clock,
+        cure="Set the clocks of both by NTP (`timedatectl set-ntp true`)",
+        needs=("database.reachable",),
     ),
     Check(
         id="database.migrations",
