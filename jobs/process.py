@@ -162,7 +162,7 @@ class WorkerProcess:
         if not traces.on:
             return nullcontext()
         with self.services.ledger.read() as connection:
-            first = not runs.begun(connection, row.sf_order_id, row.attempt)
+            first = not runs.begun_before(connection, row.sf_order_id, row.attempt, row.fence)
         return traces.run(row.sf_order_id, row.attempt, (row.origin or {}).get("traceparent"), first=first)
 
     def _check_lease(self, _deadline: float) -> None:

@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from redis import RedisError
 
@@ -49,6 +48,7 @@ from portal.settings import SettingsError
 log = logging.getLogger("jobs.sweep")
 
 ROUND_SECONDS = 0.3
+LAST_SECONDS = 5.0  # for the chores to end in when the process is to stop
 RESTING_SECONDS = 1.0  # the same while no order is to be run
 JOBS_PER_SLOT = 3  # few jobs out: an old one is a lost one
 LOST_AFTER = 1.5  # seconds after which a job that is on no queue, and whose order nobody took, is lost
@@ -366,11 +366,8 @@ def main() -> int:
     log_what_nobody_catches()
     stopping = threading.Event()
 
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stopping.set())
     try:
         services = start_services(os.environ, ask_salesforce=True)
         sweep = Sweep(services)
@@ -379,7 +376,8 @@ def main() -> int:
         print(f"The sweep can't start:\n{error}", file=sys.stderr, flush=True)
         return 4
     log.info("Sweep started", extra={"worker_id": sweep.worker_id})
-    threading.Thread(target=Chores(services, sweep).run, args=(stopping,), name="chores", daemon=True).start()
+    chores = threading.Thread(target=Chores(services, sweep).run, args=(stopping,), name="chores", daemon=True)
+    chores.start()
     threading.Thread(target=sweep.keep_heartbeat, args=(stopping,), name="heartbeat", daemon=True).start()
     while not stopping.wait(sweep.pause):
         try:
@@ -392,6 +390,7 @@ def main() -> int:
                 except Exception:
                     log.exception("Couldn't start the embedded Valkey again")
             stopping.wait(1.0)
+    chores.join(LAST_SECONDS)  # an alert that was just taken is noted as sent, or it goes out again
     return 0
 
 

@@ -17,6 +17,7 @@ body{background:var(--paper);font:16px/1.5 system-ui,sans-serif;margin:0 auto;ma
 a{color:var(--link)}
 .band{background:#ffd54a;color:#1a1a1a;margin:-1rem -1rem 1rem;padding:.4rem 1rem;display:flex;flex-wrap:wrap;
 gap:0 1.25rem;align-items:center}.band strong{flex:1 1 14rem}.band a{color:#1a1a1a}
+.band nav{display:flex;flex-wrap:wrap;gap:0 1.25rem}
 header{border-bottom:2px solid var(--accent);margin-bottom:1rem}header p{margin:0}header a{margin-right:1rem}
 .band a,header nav a{display:inline-flex;align-items:center;min-height:2.75rem;min-width:2.75rem}
 .unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}

@@ -64,7 +64,7 @@ class Stack:
         self.ports = dict.fromkeys((*USUAL_PORTS, "smtp"), 0) | dict(ports or {})
         self.urls: dict[str, str] = {}
         self.smtp_url = ""
-        self.host = "127.0.0.1"  # where all sides listen; another one where they are to be reached from elsewhere
+        self.host = "127.0.0.1"  # where whoever uses the stack finds all sides
         self.valkey_port = 0  # Valkey listens there, too, and the portal is told so; 0: on its socket alone
         self.children: dict[str, Child] = {}
         self.environ: dict[str, str] = {}
@@ -218,7 +218,7 @@ class Stack:
 
     def _sandbox_argv(self, name: str, ports: Mapping[str, int]) -> list[str]:
         flag = "--http-port" if name == "mailbox" else "--port"
-        argv = [sys.executable, "-m", f"sandbox.{name}", "--host", self.host, flag, str(ports[name])]
+        argv = [sys.executable, "-m", f"sandbox.{name}", flag, str(ports[name])]
         argv += ["--data", str(self.var / "sandbox")]
         if name == "mailbox":
             argv += ["--smtp-port", str(ports["smtp"])]

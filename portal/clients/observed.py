@@ -43,7 +43,7 @@ class CallTotals:
         """One call has ended after `seconds`."""
         totals.call_ended(self._ledger.gathered, upstream, action, outcome, seconds=seconds)
         if self._traces is not None:
-            self._traces.call(upstream, action, outcome, seconds, error.code if error is not None else None)
+            self._traces.call(upstream.lower(), action, outcome, seconds, error.code if error is not None else None)
         self._heard(upstream, action, outcome, seconds, error)
         quota = self._quota()
         if quota is not None and time.monotonic() - self._noted >= QUOTA_EVERY:

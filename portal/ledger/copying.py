@@ -14,7 +14,8 @@ from sqlalchemy.engine import Connection
 from portal.errors import PortalError
 from portal.ledger import installation
 from portal.ledger.engine import Ledger
-from portal.ledger.migrate import require_migrated, upgrade
+from portal.ledger.migrate import WRITTEN_BY_UPGRADE, require_migrated, upgrade
+from portal.ledger.schema import installation as installation_table
 from portal.ledger.schema import metadata
 
 BATCH = 1000
@@ -45,6 +46,8 @@ def copy(
             if not ledger.sqlite:  # as long as it takes
                 connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
                 connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        # What the upgrade wrote there comes with the source's rows, too.
+        there.execute(sa.delete(installation_table).where(installation_table.c.key.in_(WRITTEN_BY_UPGRADE)))
         for table in metadata.sorted_tables:
             if _count(there, table):
                 raise CopyRefused(f"the target isn't empty: it has rows in {table.name}. Name an empty database")

@@ -28,6 +28,8 @@ _LOCK = 7_021_983_642  # PostgreSQL advisory lock: any number, the same for all
 _COMPATIBLE: Final = re.compile(r'^compatible_from = "([0-9]{4})"$', re.MULTILINE)
 _CLEANUP: Final = re.compile(r"^cleanup = True$", re.MULTILINE)
 _KEY: Final = "compatible_from"
+#: The keys of `installation` that an upgrade writes into a new ledger.
+WRITTEN_BY_UPGRADE: Final = (_KEY,)
 
 
 class LedgerNotMigrated(PortalError):

@@ -239,9 +239,11 @@ def steps_done(connection: Connection, sf_order_id: str, attempt: int) -> set[st
     return set(connection.execute(_STEPS_DONE, {"order": sf_order_id, "this": attempt}).scalars())
 
 
-def begun(connection: Connection, sf_order_id: str, attempt: int) -> bool:
-    """Whether any step of this attempt was ever begun."""
-    query = sa.select(steps.c.id).where(steps.c.sf_order_id == sf_order_id, steps.c.attempt == attempt)
+def begun_before(connection: Connection, sf_order_id: str, attempt: int, fence: int) -> bool:
+    """Whether a run before the one with this fence began a step of this attempt."""
+    query = sa.select(steps.c.id).where(
+        steps.c.sf_order_id == sf_order_id, steps.c.attempt == attempt, steps.c.fence < fence
+    )
     return connection.execute(query.limit(1)).first() is not None
 
 

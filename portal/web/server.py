@@ -46,7 +46,7 @@ _DRAIN_SECONDS: Final = 0.25
 _IDLE_SECONDS: Final = 12.0
 #: Requests after which a kept connection is ended, a number between these for each: whoever is idle then takes the new
 #: one. Else the process that happened to take most connections of a few busy clients would keep all their work.
-_REQUESTS_A_CONNECTION: Final = (50, 100)
+_REQUESTS_A_CONNECTION: Final = (20, 40)
 
 #: Header fields that mean one thing or nothing: two of them are no list.
 _ONCE: Final = frozenset({"AUTHORIZATION", "CONTENT-LENGTH", "CONTENT-TYPE", "HOST", "IDEMPOTENCY-KEY"})

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,9 +113,9 @@ class Trouble:
     def __init__(self, stack: ClusterStack, database: Database, redis: SentinelHouse, figures: Figures) -> None:
         self.stack, self.database, self.redis, self.figures = stack, database, redis, figures
 
-    def all(self, load: Load) -> None:
-        """All of it."""
-        for do in (
+    def all(self, load: Load, only: Sequence[str] = (), rolls: int = 2) -> None:
+        """All of it, or `only` some, by their names here."""
+        every = (
             self._cut_off,
             self._kill_workers,
             self._kill_web,
@@ -123,14 +123,15 @@ class Trouble:
             self._restart,
             self._freeze,
             self._use_up,
-        ):
+        )
+        for do in [each for each in every if not only or each.__name__.strip("_") in only]:
             self._say(do)
             do()
             self.settle()
         self._say(self._roll)
         load.calm.set()
         time.sleep(1)
-        for _ in range(2):
+        for _ in range(rolls):
             self._roll()
         load.calm.clear()
 
@@ -192,7 +193,7 @@ class Trouble:
         self.figures.rollingRestarts += 1
 
 
-def run(orders: int, folder: Path) -> tuple[Figures, list[str]]:
+def run(orders: int, folder: Path, only: Sequence[str], rolls: int) -> tuple[Figures, list[str]]:
     """The whole run; the figures, and what was wrong in words."""
     figures = Figures()
     with ExitStack() as things:
@@ -210,7 +211,7 @@ def run(orders: int, folder: Path) -> tuple[Figures, list[str]]:
         seed_orders(stack, wanted)
         load = Load(stack, wanted)
         load.start()
-        Trouble(stack, database, redis, figures).all(load)
+        Trouble(stack, database, redis, figures).all(load, only, rolls)
         load.stopped.set()
         load.join()
         wanted = wanted[: load.sent]
@@ -230,13 +231,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Orders over several hosts while they fail.")
     parser.add_argument("--orders", type=int, default=900, help="at most; it ends with the last trouble")
     parser.add_argument("--keep", type=Path, help="a folder for logs and data that is kept")
+    parser.add_argument("--only", nargs="*", default=(), help="some troubles: cut_off, kill_web, fail_over …")
+    parser.add_argument("--rolls", type=int, default=2, help="rolling restarts")
     arguments = parser.parse_args()
     if reason := why_not():
         print(f"cluster-test is skipped: {reason}")
         return UNAVAILABLE
     with ExitStack() as things:
         folder = arguments.keep or Path(things.enter_context(tempfile.TemporaryDirectory(prefix="portal-cluster-")))
-        figures, wrong = run(arguments.orders, folder)
+        figures, wrong = run(arguments.orders, folder, arguments.only, arguments.rolls)
     for line in wrong[:50]:
         print(line, file=sys.stderr, flush=True)
     print(json.dumps(asdict(figures)), flush=True)

@@ -8,7 +8,9 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ PLACES = {
     "sweep": "worker",
     "sweep2": "worker2",
 }
+PORTAL_HOSTS = ("web", "web2", "worker", "worker2")
 WEB_PORT = 8001
 
 SETTINGS = {
@@ -133,15 +136,20 @@ class ClusterStack(CrashStack):
         self.host = hosts.addresses["edge"]
         self.ports["portal"] = free_port()
         self._nginx: subprocess.Popen[bytes] | None = None
+        self._forwarders: list[subprocess.Popen[bytes]] = []
 
     def start(self, patience: float = 120.0) -> None:
-        """Bring everything up, nginx first."""
+        """Bring everything up, nginx first; gives up after `patience` seconds."""
         self._start_nginx()
         super().start(patience)
 
     def stop(self, grace: float = 20.0) -> None:
         """End everything."""
         super().stop(grace)
+        for forwarder in self._forwarders:
+            forwarder.kill()
+            forwarder.wait()
+        self._forwarders = []
         if self._nginx is not None:
             self._nginx.terminate()
             self._nginx.wait(20)
@@ -154,7 +162,23 @@ class ClusterStack(CrashStack):
         return asked.returncode == 0
 
     def _sandbox_argv(self, name: str, ports: Any) -> list[str]:
+        if not self._forwarders:
+            self._forward({each: port for each, port in ports.items() if each != "portal"})
         return [*self.hosts.on("edge"), *super()._sandbox_argv(name, ports)]
+
+    def _product_environ(self) -> dict[str, str]:
+        # On each host's loopback, from where it is forwarded to the other sides' host.
+        here = {name: value.replace(self.host, "127.0.0.1") for name, value in super()._product_environ().items()}
+        return {**here, "TRUSTED_PROXIES": self.host, "REDIS_URL": self.settings["REDIS_URL"]}
+
+    def _forward(self, ports: Mapping[str, int]) -> None:
+        """Everybody's loopback leads to the other sides, which listen on the loopback of theirs."""
+        edge = self.host
+        pairs = {name: [f"127.0.0.1:{port}={edge}:{port}" for port in ports.values()] for name in PORTAL_HOSTS}
+        pairs["edge"] = [f"{edge}:{port}=127.0.0.1:{port}" for port in ports.values()]
+        for name, words in pairs.items():
+            argv = [*self.hosts.on(name), sys.executable, "-m", "tests.cluster.forward", *words]
+            self._forwarders.append(subprocess.Popen(argv, cwd=ROOT))
 
     def _product_argv(self, port: int) -> dict[str, list[str]]:
         argv = super()._product_argv(port)

@@ -390,9 +390,15 @@ def test_a_portal_whose_workers_end_says_so_and_when_they_are_back(own_stack: St
 
         own_stack.kill("worker")
         own_stack.wait_for(lambda: alerts("firing") == ["fulfill"], "the alert", 60)
+        unsent = "SELECT id FROM outbox WHERE kind = 'alert' AND state = 'pending'"
+        own_stack.wait_for(lambda: not own_stack.ledger(unsent), "the ledger to know that it was taken", 60)
         own_stack.restart("sweep")
         own_stack.restart("worker")
         own_stack.wait_for(lambda: alerts("resolved") == ["fulfill"], "the all-clear", 60)
         assert alerts("firing") == ["fulfill"]
-        mails = own_stack.mailbox.get("messages", to="operator@northwind.example")["messages"]
-        assert len([mail for mail in mails if "Nobody works on orders" in mail["subject"]]) == 2
+
+        def mails() -> list[str]:
+            found = own_stack.mailbox.get("messages", to="operator@northwind.example")["messages"]
+            return [mail["subject"] for mail in found if "Nobody works on orders" in mail["subject"]]
+
+        own_stack.wait_for(lambda: len(mails()) == 2, "both mails", 60)

@@ -161,8 +161,10 @@ def test_an_order_that_ended_can_be_ordered_again(app: Flask, stack: Stack) -> N
     assert "Cloud Server S" in basket
     call(ada, "POST", f"/orders/{made.reference}/again")
     assert "2 products of that order couldn’t be put into your basket" in call(ada, "GET", "/basket").text
-    running = make_order(app, stack, SITUATIONS["activating"])
-    assert "Order again" not in call(ada, "GET", f"/orders/{running.reference}").text
+    # Who is told not to order again isn't offered to.
+    for situation in ("activating", "late", "payment-method-missing", "failed"):
+        going_on = make_order(app, stack, SITUATIONS[situation])
+        assert "Order again" not in call(ada, "GET", f"/orders/{going_on.reference}").text, situation
 
 
 # --- withdrawing from the contract -----------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def test_messages_go_when_sent_and_never_before(each_ledger: Ledger) -> None:
         outbox.sent(connection, sent_then, now=long_ago)
         outbox.sent(connection, sent_lately, now=NOW - 1)
         outbox.dead(connection, given_up, error="no such mailbox")
-        outbox.again(connection, refused, due_at=NOW + DAY, error="try later")
+        outbox.again(connection, refused, now=long_ago, due_at=NOW + DAY, error="try later")
     assert tidy(each_ledger) == 2
     assert values(each_ledger, outbox_table.c.id) == sorted((sent_lately, pending, refused))
 

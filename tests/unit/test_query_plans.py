@@ -313,7 +313,7 @@ def _fulfillments(c: Connection) -> None:
     step = runs.begin_step(c, ORDER, 1, row.fence, Step.VALIDATION, now=NOW)
     runs.end_step(c, step, StepState.DONE, {}, now=NOW)
     runs.steps_of(c, ORDER)
-    runs.begun(c, ORDER, 1)
+    runs.begun_before(c, ORDER, 1, row.fence)
     runs.steps_done(c, ORDER, 1)
     lease = runs.Lease(ORDER, row.fence, "ada")
     runs.save_facts(c, lease, Facts(), now=NOW)

@@ -10,8 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from portal import setting_kinds as kind
-from portal.settings import Settings, SettingsError
+from portal.settings import Settings, SettingsError, checks
 from portal.settings.addresses import sentinel_address
 from portal.settings.kinds import Operator
 
@@ -453,7 +452,7 @@ def test_alerting_that_is_whole_starts(environ: dict[str, str]) -> None:
 def test_traces_need_their_packages(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     traced = environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}
     assert Settings.from_environ(traced).otel_exporter_otlp_endpoint == "http://127.0.0.1:4318"
-    assert not kind.installed("opentelemetry_is_not.here")
-    monkeypatch.setattr(kind, "installed", lambda _module: False)
+    assert not checks.installed("opentelemetry_is_not.here")
+    monkeypatch.setattr(checks, "installed", lambda _module: False)
     [sentence] = faults(traced)
     assert sentence.startswith("OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-traces.txt")
