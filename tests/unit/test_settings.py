@@ -453,6 +453,6 @@ def test_traces_need_their_packages(environ: dict[str, str], monkeypatch: pytest
     traced = environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}
     assert Settings.from_environ(traced).otel_exporter_otlp_endpoint == "http://127.0.0.1:4318"
     assert not checks.installed("opentelemetry_is_not.here")
-    monkeypatch.setattr(kind, "installed", lambda _module: False)
+    monkeypatch.setattr(checks, "installed", lambda _module: False)
     [sentence] = faults(traced)
     assert sentence.startswith("OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-traces.txt")
