@@ -40,7 +40,7 @@ def fulfill_order(sf_order_id: str) -> None:
         raise RuntimeError("orders are run by `python -m jobs.worker`, not by another RQ worker")
     if not process.wait_for_heartbeat():
         return  # the ledger is away: the order stays there as it is, and gets another job
-    process.busy(True)
+    process.runs(sf_order_id)
     try:
         with logs.bound(sfOrderId=sf_order_id):
             ended = fulfill(process.context, sf_order_id)
@@ -60,7 +60,7 @@ def fulfill_order(sf_order_id: str) -> None:
         log.exception("A run couldn't be ended", extra={"sfOrderId": sf_order_id})
         die(EXIT_STUCK, "a run couldn't be ended")
     finally:
-        process.busy(False)
+        process.runs(None)
     if ended is None:
         return
     try:

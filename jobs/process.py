@@ -19,7 +19,7 @@ from typing import NoReturn
 from portal.domain.model import UpstreamError
 from portal.errors import PortalError
 from portal.fulfillment.run import RunContext
-from portal.ledger import runs, workers
+from portal.ledger import fulfillments, runs, workers
 from portal.ledger.engine import LedgerUnavailable
 from portal.ledger.fulfillments import Fulfillment
 from portal.services import Services
@@ -31,6 +31,8 @@ HEARTBEAT_SECONDS = 0.5
 RESTING_HEARTBEAT_SECONDS = 1.0
 #: Heartbeats missed for so long make others take this process's orders; it sends nothing more after it itself.
 TTL_SECONDS = 3.0
+#: What a process that ends here has sent may still arrive in Salesforce for so long.
+ON_ITS_WAY_SECONDS = 5.0
 
 LONGEST_LEDGER_PAUSE = 2.0  # seconds between two looks whether the ledger is back
 
@@ -73,6 +75,7 @@ class WorkerProcess:
         self._stopping = stopping
         self._last_heartbeat = time.monotonic()
         self._busy: dict[int, float] = {}  # thread → when its run last made progress, on the monotonic clock
+        self._running: dict[int, str] = {}  # thread → the order it runs
         # A run without progress for longer than its longest call is stuck: the process ends, so that it is taken over.
         self._stuck_after = 3 * services.settings.whmcs_max_request_seconds + 120
 
@@ -128,20 +131,28 @@ class WorkerProcess:
         if slot in self._busy:
             self._busy[slot] = time.monotonic()
 
-    def busy(self, busy: bool) -> None:
-        """Whether this thread runs an order."""
-        if busy:
-            self._busy[threading.get_ident()] = time.monotonic()
+    def runs(self, sf_order_id: str | None) -> None:
+        """The order that this thread runs from now on; None: it runs none."""
+        slot = threading.get_ident()
+        if sf_order_id is not None:
+            self._running[slot] = sf_order_id
+            self._busy[slot] = time.monotonic()
         else:
-            self._busy.pop(threading.get_ident(), None)
+            self._busy.pop(slot, None)
+            self._running.pop(slot, None)
 
     def require_alive(self, why: str) -> None:
         """End this process at once if it has been declared dead: then none of its slots owns anything any more.
 
         Raises PortalError when the ledger can't tell.
         """
+        now = self.services.now()
         with self.services.ledger.write() as connection:
-            alive = workers.count_heartbeat(connection, self.worker_id, now=self.services.now())
+            alive = workers.count_heartbeat(connection, self.worker_id, now=now)
+            if not alive:
+                # What these runs last sent to Salesforce, a moment ago or still on its way, may be older than the truth.
+                for sf_order_id in list(self._running.values()):
+                    fulfillments.plan_resync(connection, sf_order_id, now=now, due_at=now + ON_ITS_WAY_SECONDS)
         if not alive:
             die(EXIT_DECLARED_DEAD, why)
 
