@@ -150,7 +150,7 @@ class WorkerProcess:
         with self.services.ledger.write() as connection:
             alive = workers.count_heartbeat(connection, self.worker_id, now=now)
             if not alive:
-                # What these runs last sent to Salesforce, a moment ago or still on its way, may be older than the truth.
+                # What these runs sent to Salesforce last, or have on its way, may be older than the truth.
                 for sf_order_id in list(self._running.values()):
                     fulfillments.plan_resync(connection, sf_order_id, now=now, due_at=now + ON_ITS_WAY_SECONDS)
         if not alive:
