@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.ids import whmcs_id
 from portal.domain.model import CustomerStatus, SalesforceOrder, State
-from portal.ledger import events, installation
+from portal.ledger import events, installation, totals
 from portal.ledger.engine import insert
 from portal.ledger.schema import fulfillments
 
@@ -85,9 +85,15 @@ def take_in(connection: Connection, order: SalesforceOrder, *, now: float) -> bo
         "updated_at": now,
         "finished_at": now,  # from now on it is audited by the schedule
     }
-    done = connection.execute(insert(connection, fulfillments).values(values).on_conflict_do_nothing())
+    done = connection.execute(
+        insert(connection, fulfillments)
+        .values(values)
+        .on_conflict_do_nothing()
+        .execution_options(preserve_rowcount=True)
+    )
     if done.rowcount != 1:
         return False
+    totals.moved(connection, None, State.PROVISIONED)
     installation.put(connection, _AUDITED_UNTIL, due_at, now=now)
     detail = {"whmcsOrderId": order.whmcs_order_id}
     events.record(connection, "provisioned_order_taken_in", now=now, subject=order.id, detail=detail)
