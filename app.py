@@ -35,6 +35,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app = Flask(__name__)
     # Else `//` in a path is answered, before any check of the Host header, by a redirect to whatever host it names.
     app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False  # the same of a path without the slash at its end
     lifecycle = Lifecycle()
     parts = (portal.webhooks.build(services, lifecycle), *portal.customers.build(services))
     app.extensions["portal"] = Portal(services, lifecycle, parts)

@@ -139,5 +139,5 @@ def is_customers(rule: Rule) -> bool:
 
 
 def fixed(answer: TestResponse) -> list[tuple[str, str]]:
-    """Headers, without cookies: those differ from answer to answer by their signature's time."""
-    return sorted((name, value) for name, value in answer.headers if name != "Set-Cookie")
+    """Headers, without what differs from answer to answer: cookies by their signature's time, and the request's id."""
+    return sorted((name, value) for name, value in answer.headers if name not in ("Set-Cookie", "X-Request-Id"))

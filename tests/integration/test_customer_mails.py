@@ -68,7 +68,7 @@ def payload(template: str, to: str = "ada@mails.example", **items: Any) -> dict[
 
 def test_every_template_is_tried_here() -> None:
     known = {path.stem for path in TEMPLATES.iterdir() if not path.name.startswith("_")}
-    assert known == {*ORDER_MAILS, "sign_in", "withdrawal_asked"}
+    assert known == {*ORDER_MAILS, "sign_in", "operator_sign_in", "withdrawal_asked"}
     for name in known:
         assert {(TEMPLATES / f"{name}{suffix}").exists() for suffix in (".txt", ".html")} == {True}
 

@@ -99,7 +99,7 @@ def test_an_origin_that_is_none_is_another_site(app: Flask) -> None:
     for origin in ("http://[", "http://[::1", "https://", "127.0.0.1", "http://127.0.0.1@evil.example", "http://x:y:z"):
         answer = post(client_of(app), "/sign-in", {"email": "a@b.example"}, headers={"Origin": origin})
         assert answer.status_code == 400, origin
-        assert "sent from another site" in answer.text
+        assert "This can’t be done" in answer.text
     allowed = post(client_of(app), "/sign-in", {"email": "a@b.example"}, headers={"Origin": root(app)})
     assert allowed.status_code == 303
 
@@ -158,7 +158,7 @@ def test_two_slashes_lead_nowhere_else(app: Flask, stack: Stack) -> None:
     assert wire.status == 404
     assert "location" not in wire.headers
     assert not app.url_map.merge_slashes
-    assert not [rule for rule in app.url_map.iter_rules() if rule.rule.endswith("/") and rule.rule != "/"], (
+    assert not [rule for rule in app.url_map.iter_rules() if rule.rule.endswith("/") and rule.strict_slashes], (
         "a rule that ends in a slash redirects to the Host header's name"
     )
 

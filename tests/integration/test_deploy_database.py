@@ -58,6 +58,11 @@ class House:
             time.sleep(0.1)
         return count
 
+    def as_superuser(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of PostgreSQL's own programs."""
+        environ = {"PATH": "/usr/bin:/bin", "PGHOST": str(socket_folder(self.server)), "PGUSER": "postgres"}
+        return run([program(self.server, name), *arguments], env=environ, cwd=self.folder)
+
     def follow(self, page: str, words: str, **put: str) -> subprocess.CompletedProcess[str]:
         """Run the indented line of a page that begins with these words, as a superuser; `put` replaces its parts."""
         lines = re.findall(r"^ {4,}(\S.*)$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
@@ -85,11 +90,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 def test_a_restored_database_is_noticed(house: House) -> None:
     with house.process("python", "-m", "jobs.sweep") as sweep:
         counted = house.wait_for_count(beyond=0)
-        assert not said(house.follow("backup.md", "pg_dump"))
+        copy = house.folder / "portal.dump"
+        assert not said(house.as_superuser("pg_dump", "--format=custom", f"--file={copy}", "portal"))
         house.wait_for_count(beyond=counted)
         assert RESTORED not in sweep.output
 
-    assert not said(house.follow("backup.md", "pg_restore"))
+    restore = ("pg_restore", "--create", "--clean", "--if-exists", "--dbname=postgres", str(copy))
+    assert not said(house.as_superuser(*restore))
     with house.process("python", "-m", "jobs.sweep") as sweep:
         assert sweep.says(RESTORED), sweep.output
     # Both users can do again what they could, and no more.
@@ -110,13 +117,16 @@ def test_a_restored_database_with_a_new_redis_is_noticed_when_told(house: House)
 
 
 def test_sqlite_is_backed_up_as_the_page_says(tmp_path: Path) -> None:
-    (line,) = re.findall(r"^ {4}python3 (-c '.*')$", (DOCS / "backup.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (line,) = re.findall(
+        r"^ {4}flask (ledger backup) \S+$", (DOCS / "backup.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     with Installation(tmp_path, ROOT) as installation:
         environ = installation.environ
         assert not said(flask(ROOT, environ, "db", "upgrade"))
-        assert not said(run([BIN / "python", *shlex.split(line)], cwd=tmp_path))
+        copy = tmp_path / "copy.sqlite3"
+        assert str(copy) in flask(ROOT, environ, *line.split(), str(copy)).stdout
         copied = {key: value for key, value in environ.items() if key != "DATABASE_URL_FILE"}
-        copied["DATABASE_URL"] = f"sqlite:///{tmp_path / 'copy.sqlite3'}"
+        copied["DATABASE_URL"] = f"sqlite:///{copy}"
         assert "The ledger is at revision" in flask(ROOT, copied, "db", "upgrade").stdout
 
 
