@@ -129,10 +129,12 @@ def start_services(environ: Mapping[str, str], *, ask_salesforce: bool = False) 
     """
     services = build_services(Settings.from_environ(environ))
     services.require_migrated()
+    services.clock.measure()
+    services.require_same_installation()
     require_redis(services.settings)
     services.require_one_host()
-    services.clock.measure()
-    services.require_same_installation(ask_salesforce=ask_salesforce)
+    if ask_salesforce:
+        services.require_same_installation(ask_salesforce=True)
     return services
 
 
