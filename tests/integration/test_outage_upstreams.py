@@ -53,8 +53,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     }
     with Stack(tmp_path_factory.mktemp("upstreams"), settings=settings) as running:
         another(running, "worker")
-        slots = "SELECT 1 FROM workers WHERE kind = 'fulfill' AND NOT dead"
-        running.wait_for(lambda: len(running.ledger(slots)) == 6, "both workers", 60)
+        slots = "SELECT slots FROM workers WHERE kind = 'fulfill' AND NOT dead"
+        running.wait_for(lambda: sum(row["slots"] for row in running.ledger(slots)) == 6, "both workers", 60)
         yield running
 
 
