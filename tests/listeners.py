@@ -86,10 +86,12 @@ def mailing() -> Iterator[Mails]:
     """An SMTP server on loopback, in a thread of its own."""
     mails = Mails()
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(lambda: SMTP(mails, loop=loop), "127.0.0.1", 0))
-    mails.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
+    # In that thread's loop: a browser's tests leave one running in this thread.
+    opening = loop.create_server(lambda: SMTP(mails, loop=loop), "127.0.0.1", 0)
+    server = asyncio.run_coroutine_threadsafe(opening, loop).result(30)
+    mails.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield mails
     finally:
