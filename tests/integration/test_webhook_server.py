@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import threading
@@ -36,11 +37,20 @@ def patient() -> bytes:
 
 
 def read_answer(sock: socket.socket) -> tuple[int, bytes]:
-    """One answer off a connection that stays open."""
-    response = http.client.HTTPResponse(sock, method="POST")
-    response.begin()
-    with closing(response):
-        return response.status, response.read()
+    """One answer off a connection that stays open, and not a byte of the next one, which may be there already."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = sock.recv(1)
+        assert byte, f"the connection ended after {head!r}"
+        head += byte
+    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    body = b""
+    while length is None or len(body) < int(length[1]):
+        more = sock.recv(65536 if length is None else int(length[1]) - len(body))
+        if not more:
+            break
+        body += more
+    return int(head.split(b" ", 2)[1]), body
 
 
 @pytest.mark.parametrize("stalled", [16, 700])
