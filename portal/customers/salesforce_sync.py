@@ -97,7 +97,8 @@ def _sync_orders(services: Services, changes: Sequence[OrderChange]) -> None:
                     status=status,
                     reason=reason,
                 )
-            if status is not CustomerStatus.CANCELLED and not copied:
+            # One that was cancelled meanwhile is run, too: it ends as such, and Salesforce is told.
+            if not copied and (status is not CustomerStatus.CANCELLED or _in_hands(change.order)):
                 _remind(connection, change.order, now=services.now())
 
 
@@ -120,7 +121,7 @@ def _remind(connection: Connection, order: SalesforceOrder, *, now: float) -> No
             log.warning("A provisioned order that this ledger had forgotten is audited", extra={"sfOrderId": order.id})
         return
     provisioned = order.provisioning_status == CustomerStatus.PROVISIONED
-    in_hands = order.provisioning_status == CustomerStatus.ACTIVATING or _accepted_by_guide(order)
+    in_hands = _in_hands(order)
     if row is None:
         forgotten = in_hands
     else:
@@ -129,6 +130,10 @@ def _remind(connection: Connection, order: SalesforceOrder, *, now: float) -> No
         forgotten = later and (in_hands or provisioned)
     if forgotten and unheard.request_forgotten(connection, order.id, now=now, provisioned=provisioned):
         log.warning("An order that this ledger had forgotten goes on", extra={"sfOrderId": order.id})
+
+
+def _in_hands(order: SalesforceOrder) -> bool:
+    return order.provisioning_status == CustomerStatus.ACTIVATING or _accepted_by_guide(order)
 
 
 def _accepted_by_guide(order: SalesforceOrder) -> bool:

@@ -86,7 +86,8 @@ def test_an_order_provisioned_after_the_copy_is_never_made_again(own_stack: Stac
 
 
 @pytest.mark.sqlite
-def test_an_order_accepted_after_the_copy_goes_on_by_itself(own_stack: Stack) -> None:
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_an_order_accepted_after_the_copy_goes_on_by_itself(own_stack: Stack, cancelled: bool) -> None:
     stack = own_stack
     stack.start()
     with closing(sqlite3.connect(stack.ledger_path)) as ledger, closing(sqlite3.connect(stack.var / "copy")) as copy:
@@ -101,11 +102,16 @@ def test_an_order_accepted_after_the_copy_goes_on_by_itself(own_stack: Stack) ->
     for path in stack.var.glob("ledger.sqlite3*"):
         path.unlink()
     shutil.copy(stack.var / "copy", stack.ledger_path)
+    if cancelled:
+        stack.salesforce.post("staff", {"orderId": order, "fields": {"Status": "Cancelled"}})
     stack.whmcs.post("settings", {"maintenance": False})
     for name in ("worker", "sweep", "web"):
         stack.restart(name)
     stack.wait_for(lambda: stack.fulfillment(order), "the forgotten order to be found", 120)
-    provisioned(stack, order, 90)
+    if cancelled:
+        check_failure(stack, order, "ORDER_NOT_FULFILLABLE")
+    else:
+        provisioned(stack, order, 90)
 
 
 # --- B: what must be told is told ----------------------------------------------------------------------------
