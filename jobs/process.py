@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import NoReturn
 
 from portal.domain.model import UpstreamError
@@ -54,6 +55,14 @@ def new_worker_id() -> str:
     return f"{socket.gethostname()[:20]}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
 
 
+@dataclass
+class _UnderWay:
+    """An order that is being run, and when its run last made progress, on the monotonic clock."""
+
+    sf_order_id: str
+    progressed_at: float
+
+
 class WorkerProcess:
     """This process as an owner of orders. `worker_id`: made by the supervisor, so that it can mark us dead.
 
@@ -74,8 +83,7 @@ class WorkerProcess:
         self._slots = slots
         self._stopping = stopping
         self._last_heartbeat = time.monotonic()
-        self._busy: dict[int, float] = {}  # thread → when its run last made progress, on the monotonic clock
-        self._running: dict[int, str] = {}  # thread → the order it runs
+        self._runs: dict[int, _UnderWay] = {}  # by thread
         # A run without progress for longer than its longest call is stuck: the process ends, so that it is taken over.
         self._stuck_after = 3 * services.settings.whmcs_max_request_seconds + 120
 
@@ -127,19 +135,17 @@ class WorkerProcess:
 
     def progress(self) -> None:
         """The run of this thread goes on."""
-        slot = threading.get_ident()
-        if slot in self._busy:
-            self._busy[slot] = time.monotonic()
+        run = self._runs.get(threading.get_ident())
+        if run is not None:
+            run.progressed_at = time.monotonic()
 
     def runs(self, sf_order_id: str | None) -> None:
         """The order that this thread runs from now on; None: it runs none."""
         slot = threading.get_ident()
         if sf_order_id is not None:
-            self._running[slot] = sf_order_id
-            self._busy[slot] = time.monotonic()
+            self._runs[slot] = _UnderWay(sf_order_id, time.monotonic())
         else:
-            self._busy.pop(slot, None)
-            self._running.pop(slot, None)
+            self._runs.pop(slot, None)
 
     def require_alive(self, why: str) -> None:
         """End this process at once if it has been declared dead: then none of its slots owns anything any more.
@@ -151,8 +157,8 @@ class WorkerProcess:
             alive = workers.count_heartbeat(connection, self.worker_id, now=now)
             if not alive:
                 # What these runs sent to Salesforce last, or have on its way, may be older than the truth.
-                for sf_order_id in list(self._running.values()):
-                    fulfillments.plan_resync(connection, sf_order_id, now=now, due_at=now + ON_ITS_WAY_SECONDS)
+                for run in [*self._runs.values()]:
+                    fulfillments.plan_resync(connection, run.sf_order_id, now=now, due_at=now + ON_ITS_WAY_SECONDS)
         if not alive:
             die(EXIT_DECLARED_DEAD, why)
 
@@ -196,7 +202,7 @@ class WorkerProcess:
         while True:
             time.sleep(HEARTBEAT_SECONDS)
             now = time.monotonic()
-            since = min([*self._busy.values()], default=None)
+            since = min([run.progressed_at for run in [*self._runs.values()]], default=None)
             if since is None and now - self._last_heartbeat < RESTING_HEARTBEAT_SECONDS:
                 continue
             if since is not None and now - since > self._stuck_after:

@@ -14,9 +14,8 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.ids import whmcs_id
 from portal.domain.model import CustomerStatus, SalesforceOrder, State
-from portal.ledger import events, installation, totals
-from portal.ledger.engine import insert
-from portal.ledger.schema import fulfillments
+from portal.ledger import events, fulfillments, installation
+from portal.ledger.schema import fulfillments as table
 
 #: Since when (seconds since 1970) this ledger hears of every change in Salesforce; kept from the first time on.
 _FOLLOWS_SINCE: Final = "orders_followed_since"
@@ -58,42 +57,25 @@ def take_in(connection: Connection, order: SalesforceOrder, *, now: float) -> bo
     written = order.last_provisioning_at
     busy_until = installation.get(connection, _AUDITED_UNTIL)
     due_at = max(now, float(busy_until or 0.0) + 1.0 / AUDITS_PER_SECOND)
-    values = {
-        "sf_order_id": order.id,
+    row = fulfillments.new_row(
+        order.id, now=now, requested_at=written or now, requested_by=None, history_complete=False
+    )
+    values = row | {
         "state": State.PROVISIONED,
-        "attempt": 1,
-        "tries": 0,
         "due_at": written or now,
         "fence": 1,
-        "history_complete": False,
         "elected_whmcs_id": whmcs_id(order.whmcs_order_id or ""),
         "duplicate_possible": True,
-        "add_attempts": 0,
-        "add_open": False,
-        "accept_attempts": 0,
-        "accept_open": False,
         "active": True,
-        "audits": 0,
         "audit_due_at": due_at,
         "plan": {"clientId": order.whmcs_client_id, "orderedAt": order.created_at, UNVERIFIED: True},
         "client_id": order.whmcs_client_id,
-        "service_ids": [],
         "salesforce_status": CustomerStatus.PROVISIONED,
         "salesforce_written_at": written,
-        "requested_at": written or now,
-        "created_at": now,
-        "updated_at": now,
         "finished_at": now,  # from now on it is audited by the schedule
     }
-    done = connection.execute(
-        insert(connection, fulfillments)
-        .values(values)
-        .on_conflict_do_nothing()
-        .execution_options(preserve_rowcount=True)
-    )
-    if done.rowcount != 1:
+    if not fulfillments.insert_row(connection, values):
         return False
-    totals.moved(connection, None, State.PROVISIONED)
     installation.put(connection, _AUDITED_UNTIL, due_at, now=now)
     detail = {"whmcsOrderId": order.whmcs_order_id}
     events.record(connection, "provisioned_order_taken_in", now=now, subject=order.id, detail=detail)
@@ -103,7 +85,7 @@ def take_in(connection: Connection, order: SalesforceOrder, *, now: float) -> bo
 def note_verified(connection: Connection, sf_order_id: str, client_id: str) -> None:
     """The order's claim to its WHMCS order was checked: this is the client it belongs to."""
     connection.execute(
-        sa.update(fulfillments)
-        .where(fulfillments.c.sf_order_id == sf_order_id)
+        sa.update(table)
+        .where(table.c.sf_order_id == sf_order_id)
         .values(client_id=client_id, plan={"clientId": client_id})
     )

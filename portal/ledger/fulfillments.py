@@ -181,15 +181,22 @@ def insert_new(
         origin=origin,
         history_complete=history_complete and installation.history_complete(connection),
     )
+    insert_row(connection, values)
+    show(connection, sf_order_id, State.QUEUED, now=now)
+
+
+def insert_row(connection: Connection, values: Mapping[str, Any]) -> bool:
+    """Insert a `new_row`, perhaps with further columns, and count it; False where the ledger has the order already."""
     inserted = connection.execute(
         insert(connection, fulfillments)
         .values(values)
         .on_conflict_do_nothing()
         .execution_options(preserve_rowcount=True)
     )
-    if inserted.rowcount == 1:
-        totals.moved(connection, None, State.QUEUED)
-    show(connection, sf_order_id, State.QUEUED, now=now)
+    if inserted.rowcount != 1:
+        return False
+    totals.moved(connection, None, values["state"])
+    return True
 
 
 def new_row(

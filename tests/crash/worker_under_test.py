@@ -95,7 +95,7 @@ class FaultPoints:
         """Have stood here for longer than any step may take; the process' other slots haven't."""
         process = fulfill._process
         assert process is not None
-        process._busy[threading.get_ident()] = time.monotonic() - process._stuck_after - 1.0
+        process._runs[threading.get_ident()].progressed_at = time.monotonic() - process._stuck_after - 1.0
         time.sleep(0.5)
 
 
