@@ -21,6 +21,7 @@ from portal.ledger.migrate import upgrade
 from tests.customers import application
 from tests.database import ON_POSTGRESQL, shared_server
 from tests.fakes import Clock
+from tests.operators import OPS_EMAILS
 from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import Stack
 
@@ -102,6 +103,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def app(stack: Stack) -> Iterator[Flask]:
     """The application in this process, over the shared stack's ledger, Valkey and other sides."""
     with application(stack) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ops(stack: Stack) -> Iterator[Flask]:
+    """The same with operators."""
+    with application(stack, OPS_EMAILS=OPS_EMAILS) as made:
         yield made
 
 

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from email.message import EmailMessage
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 from aiosmtpd.smtp import SMTP
+
+S = TypeVar("S", bound=ThreadingHTTPServer)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -55,7 +57,13 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def receiving(*statuses: int) -> Iterator[Receiver]:
     """An HTTP server on loopback."""
-    server = Receiver(*statuses)
+    with serving(Receiver(*statuses)) as server:
+        yield server
+
+
+@contextmanager
+def serving(server: S) -> Iterator[S]:
+    """Let it serve in a thread of its own, until the block ends."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

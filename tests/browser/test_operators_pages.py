@@ -15,19 +15,12 @@ from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.web.signing import Links
 from tests.browser.conftest import Tab, Visit
 from tests.browser.served import served
-from tests.customers import SITUATIONS, application, make_order
+from tests.customers import SITUATIONS, make_order
 from tests.fulfilling import customer, provisioned
-from tests.operators import ACTS, OPS_EMAILS, services_of, session_of
+from tests.operators import ACTS, services_of, session_of
 from tests.stack import Stack
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def ops(stack: Stack) -> Iterator[Flask]:
-    """The application with operators, over the shared stack's ledger."""
-    with application(stack, OPS_EMAILS=OPS_EMAILS) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -17,23 +17,15 @@ from rq.serializers import JSONSerializer
 from tests.browser.conftest import Tab, Visit
 from tests.browser.served import served
 from tests.customer_routes import rules_of
-from tests.customers import application
 from tests.customers_in_process import browser, call
 from tests.fulfilling import provisioned, sends, statuses
-from tests.operators import ACTS, LOOKS, OPS_EMAILS, get, operator_browser, post, services_of, session_of
+from tests.operators import ACTS, LOOKS, get, operator_browser, post, services_of, session_of
 from tests.stack import Stack
 
 pytestmark = pytest.mark.browser
 
 RQ = "/ops/rq"
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-
-
-@pytest.fixture(scope="module")
-def ops(stack: Stack) -> Iterator[Flask]:
-    """The application with operators, over the shared stack's Valkey."""
-    with application(stack, OPS_EMAILS=OPS_EMAILS) as made:
-        yield made
 
 
 @pytest.fixture

@@ -32,14 +32,6 @@ pytestmark = pytest.mark.browser
 POLL = 5.0
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 40) -> None:
-    """Wait for something that isn't on the page."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-
-
 def sign_in_by_mail(tab: Tab, stack: Stack, customer: str = "ada") -> None:
     since = last_mail(stack)
     tab.go("/sign-in")

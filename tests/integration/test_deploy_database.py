@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 import subprocess
 import threading
 import time
@@ -61,16 +60,6 @@ class House:
     def as_superuser(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of PostgreSQL's own programs."""
         environ = {"PATH": "/usr/bin:/bin", "PGHOST": str(socket_folder(self.server)), "PGUSER": "postgres"}
-        return run([program(self.server, name), *arguments], env=environ, cwd=self.folder)
-
-    def follow(self, page: str, words: str, **put: str) -> subprocess.CompletedProcess[str]:
-        """Run the indented line of a page that begins with these words, as a superuser; `put` replaces its parts."""
-        lines = re.findall(r"^ {4,}(\S.*)$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
-        (line,) = [line for line in lines if line.startswith(words)]
-        for name, value in put.items():
-            line = line.replace(name.replace("_", "."), value)
-        name, *arguments = shlex.split(line)
-        environ = {"PATH": "/usr/bin:/bin", "PGHOST": str(socket_folder(self.server))}
         return run([program(self.server, name), *arguments], env=environ, cwd=self.folder)
 
 

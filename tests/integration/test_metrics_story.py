@@ -15,6 +15,7 @@ from prometheus_client.registry import CollectorRegistry
 
 import portal
 from portal.ledger.engine import Ledger
+from portal.ledger.fulfillments import new_row
 from portal.ledger.schema import fulfillments, outbox
 from portal.ops.metrics import FromLedger
 from tests.stack import Stack, http
@@ -121,26 +122,14 @@ def test_a_scrape_costs_the_same_whatever_the_number_of_rows(each_ledger: Ledger
             connection.execute(
                 sa.insert(fulfillments),
                 [
-                    {
-                        "sf_order_id": f"801{number:012d}AAA",
-                        "state": ("queued", "waiting", "needs_decision", "provisioned")[number % 4],
-                        "attempt": 1,
-                        "tries": 0,
-                        "due_at": 1.0,
-                        "fence": 0,
-                        "history_complete": True,
-                        "duplicate_possible": False,
-                        "add_attempts": 0,
-                        "add_open": False,
-                        "accept_attempts": 0,
-                        "accept_open": False,
-                        "active": False,
-                        "audits": 0,
-                        "service_ids": [],
-                        "requested_at": float(number),
-                        "created_at": 1.0,
-                        "updated_at": 1.0,
-                    }
+                    new_row(
+                        f"801{number:012d}AAA",
+                        now=1.0,
+                        requested_at=float(number),
+                        requested_by=None,
+                        history_complete=True,
+                    )
+                    | {"state": ("queued", "waiting", "needs_decision", "provisioned")[number % 4]}
                     for number in range(start, start + 500)
                 ],
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,19 +13,12 @@ from flask.testing import FlaskClient
 from portal.domain.model import CustomerStatus, State
 from portal.ledger import bulk, fulfillments, installation, orders, outbox, search
 from portal.ledger.schema import fulfillments as fulfillments_table
-from tests.customers import SITUATIONS, application, last_mail, mails_to, make_order
+from tests.customers import SITUATIONS, last_mail, mails_to, make_order
 from tests.fulfilling import customer, provisioned, sends, statuses, told, whmcs_orders, whmcs_services
-from tests.operators import ACTS, OPS_EMAILS, get, operator_browser, post, said, services_of
+from tests.operators import ACTS, get, operator_browser, post, said, services_of
 from tests.stack import Stack
 
 WHY = "the customer called"
-
-
-@pytest.fixture(scope="module")
-def ops(stack: Stack) -> Iterator[Flask]:
-    """The application with operators, over the shared stack's ledger."""
-    with application(stack, OPS_EMAILS=OPS_EMAILS) as made:
-        yield made
 
 
 @pytest.fixture

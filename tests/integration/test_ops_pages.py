@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,20 +13,13 @@ from portal.domain.model import State, Step, StepState
 from portal.ledger import fulfillments, runs, search
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.web.signing import Links
-from tests.customers import application, make_order
+from tests.customers import make_order
 from tests.customers_in_process import browser
 from tests.fulfilling import customer, provisioned
-from tests.operators import ACTS, OPS_EMAILS, get, operator_browser, post, services_of
+from tests.operators import ACTS, get, operator_browser, post, services_of
 from tests.stack import Stack
 
 MOST_BYTES = 40 * 1024
-
-
-@pytest.fixture(scope="module")
-def ops(stack: Stack) -> Iterator[Flask]:
-    """The application with operators, over the shared stack's ledger."""
-    with application(stack, OPS_EMAILS=OPS_EMAILS) as made:
-        yield made
 
 
 def test_from_the_sign_in_to_a_planted_failures_cause_in_four_requests(ops: Flask, stack: Stack) -> None:

@@ -4,11 +4,9 @@ there."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-import pytest
 from flask import Flask
 
 from portal.ledger import installation
@@ -16,17 +14,10 @@ from portal.mail.mailer import Mailer
 from portal.settings.kinds import Operator
 from portal.web.signing import OPERATOR_SECONDS, Links
 from tests.customer_routes import path_of, rules_of
-from tests.customers import application, last_mail, link_in, mails_to
+from tests.customers import last_mail, link_in, mails_to
 from tests.customers_in_process import browser, call, signed_in
-from tests.operators import ACTS, LOOKS, OPS_EMAILS, get, operator_browser, post, services_of
+from tests.operators import ACTS, LOOKS, get, operator_browser, post, services_of
 from tests.stack import Stack
-
-
-@pytest.fixture(scope="module")
-def ops(stack: Stack) -> Iterator[Flask]:
-    """The application with operators, over the shared stack's ledger."""
-    with application(stack, OPS_EMAILS=OPS_EMAILS) as made:
-        yield made
 
 
 def ops_rules(app: Flask) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from portal.domain.model import State
 from portal.ledger import deliveries, events, housekeeping, outbox
 from portal.ledger.engine import Ledger
+from portal.ledger.fulfillments import new_row
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import events as events_table
 from portal.ledger.schema import fulfillments, idempotency_keys, steps
@@ -30,27 +31,8 @@ def order_id(number: int) -> str:
 
 
 def fulfillment(number: int, state: State, finished_at: float | None) -> dict[str, Any]:
-    return {
-        "sf_order_id": order_id(number),
-        "state": state.value,
-        "attempt": 1,
-        "tries": 0,
-        "due_at": 0.0,
-        "fence": 1,
-        "history_complete": True,
-        "duplicate_possible": False,
-        "add_attempts": 0,
-        "add_open": False,
-        "accept_attempts": 0,
-        "accept_open": False,
-        "active": False,
-        "audits": 0,
-        "service_ids": [],
-        "requested_at": 0.0,
-        "created_at": 0.0,
-        "updated_at": 0.0,
-        "finished_at": finished_at,
-    }
+    row = new_row(order_id(number), now=0.0, requested_at=0.0, requested_by=None, history_complete=True)
+    return row | {"state": state.value, "fence": 1, "finished_at": finished_at}
 
 
 def step(number: int, at: float) -> dict[str, Any]:

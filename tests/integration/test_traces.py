@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from portal.clients.traces import Traces
+from tests.listeners import serving
 from tests.stack import Stack
 
 OUTSIDE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -55,25 +53,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@contextmanager
-def collecting() -> Iterator[Collector]:
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def attributes(span: Any) -> dict[str, Any]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
 def test_a_delivery_its_job_and_its_calls_are_one_trace_and_a_retry_is_linked(own_stack: Stack) -> None:
-    with collecting() as collector:
+    with serving(Collector()) as collector:
         own_stack.settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
         own_stack.start()
         order = own_stack.order("starter")
@@ -129,7 +114,7 @@ def test_without_an_endpoint_nothing_of_it_is_imported() -> None:
 
 @pytest.mark.parametrize("kept", [None, "", "nonsense", "00-0-0-01", "00-zz-b7ad6b7169203331-01"])
 def test_a_traceparent_that_cannot_be_read_begins_a_trace(kept: str | None) -> None:
-    with collecting() as collector:
+    with serving(Collector()) as collector:
         traces = Traces(collector.url)
         with traces.run("801", 1, kept, first=True):
             traces.call("whmcs", "AddOrder", "unknown", 0.5, "timeout")
@@ -143,7 +128,7 @@ def test_a_traceparent_that_cannot_be_read_begins_a_trace(kept: str | None) -> N
 
 
 def test_a_call_outside_of_any_run_is_no_trace() -> None:
-    with collecting() as collector:
+    with serving(Collector()) as collector:
         traces = Traces(collector.url)
         traces.call("whmcs", "AddOrder", "ok", 0.5, None)
         with traces.delivery("801"):
@@ -153,7 +138,7 @@ def test_a_call_outside_of_any_run_is_no_trace() -> None:
 
 
 def test_a_failure_of_the_run_is_no_text_in_its_span() -> None:
-    with collecting() as collector:
+    with serving(Collector()) as collector:
         traces = Traces(collector.url)
         with pytest.raises(ValueError, match="canary"), traces.run("801", 1, None, first=True):
             raise ValueError("canary")
