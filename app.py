@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Flask
+from werkzeug.routing import Rule
 
 import portal.customers
 import portal.ops
@@ -35,7 +36,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app = Flask(__name__)
     # Else `//` in a path is answered, before any check of the Host header, by a redirect to whatever host it names.
     app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False  # the same of a path without the slash at its end
+    app.url_rule_class = _Rule  # type: ignore[assignment]  # Flask's own annotation is the very class
     lifecycle = Lifecycle()
     parts = (portal.webhooks.build(services, lifecycle), *portal.customers.build(services))
     app.extensions["portal"] = Portal(services, lifecycle, parts)
@@ -67,6 +68,17 @@ def create_commands_app(reason: str) -> Flask:
         return "The portal can't start: `flask doctor` says why.\n", 503
 
     return app
+
+
+class _Rule(Rule):
+    """A route whose path ends in a slash is found without it, too: werkzeug's redirect would name the Host's header.
+
+    One whose path doesn't is found by that path only: a signed receiver has one address.
+    """
+
+    def __init__(self, string: str, **options: Any) -> None:
+        options["strict_slashes"] = not string.endswith("/")
+        super().__init__(string, **options)
 
 
 class _Prefixed:

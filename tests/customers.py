@@ -195,6 +195,7 @@ class Made:
     reference: str
     sf_order_id: str
     domain: str
+    created_at: float
 
 
 _numbers = itertools.count(secrets.randbelow(10**9))
@@ -274,7 +275,7 @@ def make_order(
             .where(orders_table.c.reference == reference)
             .values(status=situation.status, error_code=situation.error_code)
         )
-    return Made(reference, sf_order_id, domain)
+    return Made(reference, sf_order_id, domain, now - 300)
 
 
 def make_session(app: Flask, stack: Stack, customer: str = "ada", email: str | None = None) -> str:

@@ -13,6 +13,9 @@ from sandbox.processes import ProcessFailed
 from tests.fulfilling import check_failure, command, customer, provisioned, sends, until, whmcs_orders
 from tests.stack import Stack
 
+#: A client's number from here on is nobody's WHMCS order or service: orders are found by any of these.
+NUMBERS = 7_000_000
+
 
 def events(stack: Stack, order: str) -> list[dict[str, Any]]:
     return stack.ledger("SELECT kind, actor, detail FROM events WHERE subject = ? ORDER BY id", order)
@@ -117,7 +120,7 @@ def test_adopting_another_clients_order_sets_nothing_up(stack: Stack) -> None:
 
 
 def test_orders_are_listed_found_and_shown_by_whatever_a_person_has_of_them(stack: Stack, silent: None) -> None:
-    who, number = customer(stack, card=False)
+    who, number = customer(stack, card=False, id=NUMBERS + 1)
     order = stack.order("starter", customer=who)
     assert stack.fulfill(order, key=f"key-of-{order}").status == 409
     (known,) = stack.ledger("SELECT order_number FROM orders WHERE sf_order_id = ?", order)
@@ -143,7 +146,7 @@ def test_orders_are_listed_found_and_shown_by_whatever_a_person_has_of_them(stac
 
 
 def test_a_decision_by_command_asks_why(stack: Stack, silent: None) -> None:
-    who, number = customer(stack, card=False)
+    who, number = customer(stack, card=False, id=NUMBERS + 2)
     order = stack.order("starter", customer=who)
     assert stack.fulfill(order).status == 409
     with pytest.raises(AssertionError, match="--why"):
