@@ -21,7 +21,10 @@ from sandbox.stack import INHERITED
 
 @contextlib.contextmanager
 def webhook(secret: str) -> Iterator[str]:
-    """adnanh/webhook: checks the same signature, then runs /bin/true. Gives the hook's address."""
+    """adnanh/webhook: checks the same signature, runs /bin/true, and then answers. Gives the hook's address.
+
+    By default it answers first, and then runs the commands of a burst for seconds after it: beside our rounds.
+    """
     program = _webhook_program()
     rule = {
         "match": {
@@ -35,6 +38,7 @@ def webhook(secret: str) -> Iterator[str]:
         "execute-command": "/bin/true",
         "http-methods": ["POST"],
         "trigger-rule": rule,
+        "include-command-output-in-response": True,
     }
     hook |= {"trigger-rule-mismatch-http-response-code": 401, "success-http-response-code": 202}
     with tempfile.TemporaryDirectory(prefix="order-portal-bench-") as folder:

@@ -42,17 +42,21 @@ class Acceptor:
         self._ledger = ledger
         self._together: GroupCommit[Dated, Accepted] = GroupCommit(ledger, accept_new)
 
-    def accept(self, delivery: Delivery, *, now: float) -> Accepted:
-        """As `portal.ledger.accepting.accept`, in a transaction that is committed when this returns.
+    def accept(self, batch: Sequence[Dated]) -> list[Accepted | Exception]:
+        """What became of each: as `portal.ledger.accepting.accept`, and committed.
 
-        Raises KeyReused or NonceUsed, where nothing was written, and LedgerUnavailable and CommitUnknown as
-        `Ledger.write` does.
+        Instead of it KeyReused or NonceUsed, where nothing was written, and LedgerUnavailable and CommitUnknown as
+        `Ledger.write` raises them.
         """
-        accepted = self._together.commit((delivery, now))
-        if accepted is not None:
-            return accepted
-        with self._ledger.write() as connection:
-            return accept(connection, delivery, now=now)
+        outcomes = self._together.commit_all(batch)
+        return [outcome or self._alone(*dated) for outcome, dated in zip(outcomes, batch, strict=True)]
+
+    def _alone(self, delivery: Delivery, now: float) -> Accepted | Exception:
+        try:
+            with self._ledger.write() as connection:
+                return accept(connection, delivery, now=now)
+        except Exception as error:
+            return error
 
 
 def accept_new(connection: Connection, batch: Sequence[Dated]) -> list[Accepted | None]:

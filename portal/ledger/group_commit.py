@@ -66,28 +66,35 @@ class GroupCommit(Generic[Item, Outcome]):
 
         Raises LedgerUnavailable when nothing was written, CommitUnknown when the commit's outcome is unknown.
         """
-        entry: _Entry[Item, Outcome] = _Entry(item)
+        (outcome,) = self.commit_all([item])
+        if isinstance(outcome, PortalError):
+            raise outcome
+        return outcome
+
+    def commit_all(self, items: Sequence[Item]) -> list[Outcome | PortalError | None]:
+        """What `commit` would give or raise for each, of one thread that has several."""
+        entries: list[_Entry[Item, Outcome]] = [_Entry(item) for item in items]
         with self._lock:
-            self._waiting.append(entry)
-            entry.leads = not self._led
+            self._waiting.extend(entries)
+            entries[0].leads = not self._led
             self._led = True
-        if not entry.leads and not entry.signal.acquire(timeout=self._patience):
-            self._give_up(entry)
-        if entry.leads:
-            self._lead()
-        if entry.error is not None:
-            raise entry.error
-        return entry.outcome
+        for entry in entries:
+            if not entry.leads and not entry.signal.acquire(timeout=self._patience):
+                self._give_up(entry)
+            if entry.leads:
+                self._lead()
+        return [entry.error or entry.outcome for entry in entries]
 
     def _give_up(self, entry: _Entry[Item, Outcome]) -> None:
-        """The time is over: raises what is known then, unless the outcome or the turn came in this very moment."""
+        """The time is over: what is known then, unless the outcome or the turn came in this very moment."""
         with self._lock:
             if entry.leads or not entry.signal.locked():
                 return
             if entry.taken:
-                raise CommitUnknown("the ledger's transaction takes too long")
+                entry.error = CommitUnknown("the ledger's transaction takes too long")
+                return
             self._waiting.remove(entry)
-        raise LedgerUnavailable("the ledger's database can't be used: others have been writing for too long")
+        entry.error = LedgerUnavailable("the ledger's database can't be used: others have been writing for too long")
 
     def _lead(self) -> None:
         """Write for everybody who waits, this thread among them; then let the next one lead."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -38,6 +39,7 @@ def sender(
     return claims.pop() if len(claims) == 1 else address
 
 
+@lru_cache(maxsize=1024)  # the same few senders and proxies, again and again
 def parse_address(text: str) -> IpAddress | None:
     """An address, with or without port, brackets or zone; IPv4 written as IPv6 becomes IPv4. None for all else."""
     text = text.strip(" \t")

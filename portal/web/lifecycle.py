@@ -1,6 +1,7 @@
 """What a web process tells the application about itself: how many threads answer requests, and that it is ending.
 
-The server (portal.web.server) knows nothing of who waits or gathers; whoever does says here what must happen first.
+The server (portal.web.server) knows nothing of who waits or gathers; whoever does says here what must happen first,
+and which requests may be run together.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.request_threads = DEFAULT_THREADS  # set by the server's worker once the application is loaded
+        #: Whether a whole request, as it came, may be run in a batch (portal.web.batch).
+        self.in_batches: Callable[[bytes], bool] = lambda _sent: False
         self._on_stop: list[Callable[[], None]] = []
         self._on_end: list[Callable[[], None]] = []
 

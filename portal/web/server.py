@@ -17,6 +17,7 @@ import selectors
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
@@ -28,6 +29,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from portal.web import batch
 from portal.web.context import portal_of
 from portal.web.incoming import Incoming
 from portal.web.lifecycle import Lifecycle
@@ -63,6 +65,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.lingering = False
         self.answered = False  # a request of it: a proxy may keep it for its next
         self.drained = 0
+        self.sent = b""  # the bytes of its request, while it is run in a batch
         self.requests_left = random.randint(*_REQUESTS_A_CONNECTION)
         # gunicorn's own first steps (waiting for data, TLS, protocol negotiation) don't apply.
         self.initialized = self.data_ready = True
@@ -94,6 +97,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         super().__init__(*args, **kwargs)
         self.lifecycle = Lifecycle()  # the application's own once it is loaded
         self.incomplete: dict[int, Connection] = {}  # by file descriptor; who has waited longest comes first
+        self.together: list[Connection] = []  # whose requests are to be run in a batch, of this round of the loop
+        self.batches = batch.BatchThread(self._handle_together)
 
     def load_wsgi(self) -> None:
         """The application learns how many threads answer its requests, and will be told when they end."""
@@ -120,6 +125,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         super().handle_quit(sig, frame)
 
     # --- the event loop's side -----------------------------------------------------------------------------
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """One round of the loop; what has come in it for a batch is handed on together."""
+        super().wait_for_and_dispatch_events(timeout)
+        if self.together:
+            self.batches.put(self.together)
+            self.together = []
 
     def accept(self, listener: Any) -> None:
         """Take a new connection, and what it has sent already.
@@ -202,7 +214,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._judge(conn)
 
     def _judge(self, conn: Connection) -> None:
-        """Give a whole request a thread."""
+        """Give a whole request a thread, or a place in a batch."""
         incoming = conn.incoming
         if not incoming.complete():
             if incoming.wants_continue:
@@ -214,10 +226,29 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._send(conn, problem(431, "Request Header Fields Too Large", "headers_too_large"))
             self._linger(conn)
             return
-        conn.parser = RequestParser(self.cfg, conn.sock, conn.client)
-        conn.parser.unreader = Kept(conn.sock, bytes(incoming.data))
+        sent = bytes(incoming.data)
         incoming.data.clear()
-        self.enqueue_req(conn)
+        self._parse(conn, sent)
+        if incoming.whole and self.lifecycle.in_batches(sent):
+            conn.sent = sent
+            self.together.append(conn)
+        else:
+            self.enqueue_req(conn)
+
+    def _parse(self, conn: Connection, sent: bytes) -> None:
+        conn.parser = RequestParser(self.cfg, conn.sock, conn.client)
+        conn.parser.unreader = Kept(conn.sock, sent)
+
+    def _finish_together(self, conns: Sequence[Connection], results: Sequence[Any]) -> None:
+        """A batch is done; who has left it begins again in a thread."""
+        for conn, result in zip(conns, results, strict=True):
+            if isinstance(result, batch.Left):
+                self._parse(conn, conn.sent)
+                self.enqueue_req(conn)
+            else:
+                done: Future[Any] = Future()
+                done.set_result(result is True)  # else an exception: gunicorn has closed or answered it
+                self.finish_request(conn, done)
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """A thread is done with a connection's request."""
@@ -270,6 +301,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             conn.deadline = min(conn.deadline, idle if kept else deadline)
 
     # --- the threads' side ---------------------------------------------------------------------------------
+
+    def _handle_together(self, conns: Sequence[Connection]) -> None:
+        """Answer the requests of a batch, in its thread."""
+        results = batch.run([partial(self.handle, conn) for conn in conns])
+        self.method_queue.defer(self._finish_together, conns, results)
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         """Answer; a request that wasn't whole ends its connection, and so does its last one."""

@@ -16,25 +16,44 @@ import redis
 from portal.webhooks.limits import Limits
 from portal.webhooks.nonces import Nonces, redis_key
 
-#: KEYS: the nonce, then each limit's counter. ARGV: what is kept under the nonce ("": there is none) and for how many
-#: milliseconds, then each limit's amount and seconds. Gives {seconds to wait, 0} over a limit, else {0, 1} or, for a
-#: nonce that is taken, {0, 0}. A client that sent it twice, because the first answer was lost, finds its own claim.
+#: For many requests, one after the other. KEYS of each: the nonce, then each limit's counter. ARGV: how many requests;
+#: of each, how many limits, what is kept under the nonce ("": there is none) and for how many milliseconds, then each
+#: limit's amount and seconds. Gives for each {seconds to wait, 0} over a limit, else {0, 1} or, for a nonce that is
+#: taken, {0, 0}. A client that sent it twice, because the first answer was lost, finds its own claim.
 _SCRIPT: Final = """
-for i = 2, #KEYS do
-  if tonumber(redis.call('GET', KEYS[i]) or '0') >= tonumber(ARGV[2 * i - 1]) then
-    return {math.max(1, redis.call('TTL', KEYS[i])), 0}
+local function admit(key, limits, arg)
+  for i = 1, limits do
+    if tonumber(redis.call('GET', KEYS[key + i]) or '0') >= tonumber(ARGV[arg + 2 * i]) then
+      return {math.max(1, redis.call('TTL', KEYS[key + i])), 0}
+    end
   end
-end
-for i = 2, #KEYS do
-  if redis.call('INCR', KEYS[i]) == 1 then
-    redis.call('EXPIRE', KEYS[i], ARGV[2 * i])
+  for i = 1, limits do
+    if redis.call('INCR', KEYS[key + i]) == 1 then
+      redis.call('EXPIRE', KEYS[key + i], ARGV[arg + 2 * i + 1])
+    end
   end
+  if ARGV[arg] == '' or redis.call('SET', KEYS[key], ARGV[arg], 'NX', 'PX', ARGV[arg + 1]) then
+    return {0, 1}
+  end
+  return {0, redis.call('GET', KEYS[key]) == ARGV[arg] and 1 or 0}
 end
-if ARGV[1] == '' or redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  return {0, 1}
+local found, key, arg = {}, 1, 2
+for i = 1, tonumber(ARGV[1]) do
+  local limits = tonumber(ARGV[arg])
+  found[i] = admit(key, limits, arg + 1)
+  key, arg = key + 1 + limits, arg + 3 + 2 * limits
 end
-return {0, redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0}
+return found
 """
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What Redis is to be asked about one request: the script's keys and arguments."""
+
+    keys: list[str]
+    arguments: list[str | int]
+    known: bool  # the nonce was claimed while Redis was away
 
 
 @dataclass(frozen=True)
@@ -53,18 +72,27 @@ class Admission:
         self._limits = limits
         self._nonces = nonces
 
-    def admit(self, identity: str | None) -> Admitted:
-        """Count the present request and claim its nonce (a nonce_id; None: it has none).
+    def asked(self, identity: str | None) -> Asked:
+        """What `admit` is to count and claim for the present request (a nonce_id; None: it has no nonce)."""
+        known = identity is not None and self._nonces.in_memory(identity)
+        token = secrets.token_hex(8) if identity and not known else ""
+        counters = self._limits.counters()
+        keys = [redis_key(identity or "")]
+        arguments: list[str | int] = [len(counters), token, int(self._nonces.seconds * 1000)]
+        for key, amount, seconds in counters:
+            keys.append(key)
+            arguments += [amount, seconds]
+        return Asked(keys, arguments, known)
+
+    def admit(self, batch: Sequence[Asked]) -> list[Admitted | Exception]:
+        """Count each request and claim its nonce.
 
         Who is over a limit is neither counted nor claimed for. Raises redis.RedisError and OSError: nothing is known
         then, and `Limits.check` and `Nonces.claim` are to be asked.
         """
-        known = identity is not None and self._nonces.in_memory(identity)
-        keys = [redis_key(identity or "")]
-        arguments: list[str | int] = [secrets.token_hex(8) if identity and not known else ""]
-        arguments.append(int(self._nonces.seconds * 1000))
-        for key, amount, seconds in self._limits.counters():
-            keys.append(key)
-            arguments += [amount, seconds]
-        found: Sequence[int] = self._script(keys=keys, args=arguments)
-        return Admitted(found[0], bool(found[1]) and not known)
+        keys = [key for asked in batch for key in asked.keys]
+        arguments = [argument for asked in batch for argument in asked.arguments]
+        found: Sequence[tuple[int, int]] = self._script(keys=keys, args=[len(batch), *arguments])
+        return [
+            Admitted(seconds, bool(new) and not asked.known) for (seconds, new), asked in zip(found, batch, strict=True)
+        ]

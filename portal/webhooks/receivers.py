@@ -14,6 +14,7 @@ from flask_limiter import RateLimitExceeded
 from portal.ledger.acceptor import Acceptor
 from portal.queue.dispatcher import Dispatcher
 from portal.settings import Settings
+from portal.web.batch import leave, together
 from portal.web.client_address import IpNetwork, allowed
 from portal.web.context import client_address, part, services
 from portal.web.problems import Problem
@@ -127,6 +128,7 @@ def _too_large() -> NoReturn:
 
 def _unless_over_limit(status: int, code: str, title: str, detail: str) -> Problem:
     """A refusal of what wasn't authentic yet. Raises RateLimitExceeded instead for who is over a limit anyway."""
+    leave()
     here().limits.check()
     return Problem(status, code, title, detail)
 
@@ -141,6 +143,7 @@ def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
 
     Raises Problem: the refusal's, or 429 after too many forgeries; RateLimitExceeded for who is over a limit anyway.
     """
+    leave()
     address = str(client_address() or "unknown")
     g.authentic = refused.authentic
     here().limits.check()
@@ -162,8 +165,9 @@ def claim(receiver: Receiver, identity: str | None) -> bool:
     """
     parts = here()
     try:
-        admitted = parts.admission.admit(identity)
+        admitted = together(parts.admission.admit, parts.admission.asked(identity))
     except (redis.RedisError, OSError):
+        leave()
         parts.limits.check()
         return identity is None or parts.nonces.claim(identity)
     if admitted.seconds_to_wait:

@@ -25,6 +25,7 @@ from portal.ledger import deliveries, fulfillments, outbox
 from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, find_accepted
 from portal.ledger.engine import CommitUnknown, LedgerUnavailable
 from portal.ledger.fulfillments import Fulfillment
+from portal.web.batch import leave, together
 from portal.web.context import public_path, services
 from portal.web.problems import Problem, problem_response
 from portal.webhooks import nonces, receivers
@@ -42,6 +43,10 @@ CORRECTION_SECONDS: Final = 5.0
 _ABOUT_SECONDS: Final = 1.0
 
 _PREFERENCE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*"?([^",;]*)"?)?\s*(?:;.*)?', re.ASCII)
+
+#: By its bytes, a delivery whose sender doesn't wait. Where that is wrong, the request leaves its batch.
+_ADDRESS = re.compile(rb"POST (?:/[^ ?]*)?/orders/[^/ ?]+/fulfill[ ?]")
+_ASYNCHRONOUS = re.compile(rb"\r\nprefer:[ \t]*respond-async[ \t]*\r\n", re.IGNORECASE)
 
 #: What the runbook calls each failure; the codes are the fulfillment's own, lower-cased.
 _FAILURES: Final = {
@@ -85,6 +90,8 @@ def fulfill(sf_order_id: str) -> Response:
     call = _verified(sf_order_id, now=now)
     preference = read_preference(request.headers.get("Prefer"), portal.settings.fulfillment_wait_seconds)
     until = time.monotonic() + preference.seconds
+    if preference.seconds > 0:
+        leave()
 
     # A waiter begins before the commit: no wake-up is missed.
     waits = receivers.here().waiting.waiter(call.sf_order_id) if preference.seconds > 0 else nullcontext()
@@ -126,6 +133,11 @@ def provision(sf_order_id: str) -> NoReturn:
         "Send this to POST /orders/{sfOrderId}/fulfill instead; nothing was done.",
         endpoint=public_path("/orders/{sfOrderId}/fulfill"),
     )
+
+
+def comes_with_others(sent: bytes) -> bool:
+    """Whether a whole request may be taken together with others (portal.web.batch)."""
+    return _ADDRESS.match(sent) is not None and _ASYNCHRONOUS.search(sent) is not None
 
 
 def read_preference(header: str | None, longest: float) -> Preference:
@@ -208,7 +220,7 @@ def _accept(call: FulfillCall, preference: Preference, traceparent: str | None, 
     if not receivers.claim(receivers.SALESFORCE, delivery.nonce_id):
         _refuse_used_nonce(call, delivery, now=now)
     try:
-        return receivers.here().acceptor.accept(delivery, now=now)
+        return together(receivers.here().acceptor.accept, (delivery, now))
     except NonceUsed:
         receivers.nonce_used(receivers.SALESFORCE)
     except CommitUnknown as unknown:

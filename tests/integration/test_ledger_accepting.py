@@ -113,10 +113,8 @@ def test_many_at_once_get_what_is_theirs(each_ledger: Ledger) -> None:
 
     def take(each: Delivery) -> Accepted | Exception:
         start.wait(60)
-        try:
-            return taker.accept(each, now=NOW)
-        except Exception as error:
-            return error
+        (taken,) = taker.accept([(each, NOW)])
+        return taken
 
     with ThreadPoolExecutor(len(asked)) as threads:
         taken = list(threads.map(take, asked))
@@ -145,7 +143,8 @@ def test_who_was_overtaken_writes_nothing(each_ledger: Ledger, monkeypatch: pyte
     late = delivery(2, sf_order_id=delivery(1).sf_order_id)
     with pytest.raises(Overtaken), each_ledger.write() as connection:
         accept_new(connection, [(late, NOW)])
-    taken = Acceptor(each_ledger).accept(late, now=NOW)  # alone, by the rules
+    (taken,) = Acceptor(each_ledger).accept([(late, NOW)])  # alone, by the rules
+    assert isinstance(taken, Accepted)
     assert (taken.row.attempt, taken.key.new) == (1, True)
 
 
