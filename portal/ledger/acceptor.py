@@ -49,9 +49,11 @@ class Acceptor:
         `Ledger.write` raises them.
         """
         outcomes = self._together.commit_all(batch)
-        return [outcome or self._alone(*dated) for outcome, dated in zip(outcomes, batch, strict=True)]
+        return [
+            outcome or self._alone(delivery, now=now) for outcome, (delivery, now) in zip(outcomes, batch, strict=True)
+        ]
 
-    def _alone(self, delivery: Delivery, now: float) -> Accepted | Exception:
+    def _alone(self, delivery: Delivery, *, now: float) -> Accepted | Exception:
         try:
             with self._ledger.write() as connection:
                 return accept(connection, delivery, now=now)

@@ -127,7 +127,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     # --- the event loop's side -----------------------------------------------------------------------------
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """One round of the loop; what has come in it for a batch is handed on together."""
+        """One round of the loop, at most `timeout` seconds; what has come in it for a batch is handed on together."""
         super().wait_for_and_dispatch_events(timeout)
         if self.together:
             self.batches.put(self.together)

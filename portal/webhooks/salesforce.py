@@ -46,7 +46,7 @@ _PREFERENCE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*"?([^",;]*
 
 #: By its bytes, a delivery whose sender doesn't wait. Where that is wrong, the request leaves its batch.
 _ADDRESS = re.compile(rb"POST (?:/[^ ?]*)?/orders/[^/ ?]+/fulfill[ ?]")
-_ASYNCHRONOUS = re.compile(rb"\r\nprefer:[ \t]*respond-async[ \t]*\r\n", re.IGNORECASE)
+_WAITS_FOR_NOTHING = re.compile(rb"\r\nprefer:[ \t]*(?:respond-async|wait=0)[ \t]*\r\n", re.IGNORECASE)
 
 #: What the runbook calls each failure; the codes are the fulfillment's own, lower-cased.
 _FAILURES: Final = {
@@ -137,7 +137,7 @@ def provision(sf_order_id: str) -> NoReturn:
 
 def comes_with_others(sent: bytes) -> bool:
     """Whether a whole request may be taken together with others (portal.web.batch)."""
-    return _ADDRESS.match(sent) is not None and _ASYNCHRONOUS.search(sent) is not None
+    return _ADDRESS.match(sent) is not None and _WAITS_FOR_NOTHING.search(sent) is not None
 
 
 def read_preference(header: str | None, longest: float) -> Preference:

@@ -111,6 +111,15 @@ def test_what_may_take_its_time_leaves_with_nothing_done(portal: Portal) -> None
     assert code(post(client, stale)) == (401, "stale_timestamp")
 
 
+def test_who_waits_for_nothing_gets_its_resync_planned(portal: Portal) -> None:
+    client = application(portal).test_client()
+    now, later = Call(), Call()
+    answers = send(client, now, (later, {"prefer": "wait=0"}))
+    assert [status(each) for each in answers] == [202, 202]
+    planned = rows(portal, "SELECT subject FROM outbox WHERE kind = 'salesforce' AND sent_at IS NULL")
+    assert planned == [(later.order_id,)]
+
+
 def test_over_the_limit_in_the_middle_of_a_batch(portal: Portal) -> None:
     portal.settings = replace(portal.settings, webhook_rate_limit="3/hour")
     client = application(portal).test_client()
@@ -158,7 +167,9 @@ def test_without_the_ledger_each_is_told_and_keeps_its_nonce(portal: Portal) -> 
         (right(), True),
         (right().replace(b"POST /", b"POST /portal/", 1), True),
         (right().replace(b"Prefer: respond-async", b"prefer:respond-async"), True),
+        (right().replace(b"Prefer: respond-async", b"Prefer: wait=0"), True),
         (right().replace(b"Prefer: respond-async", b"Prefer: wait=5"), False),
+        (right().replace(b"Prefer: respond-async", b"Prefer: wait=05"), False),
         (right().replace(b"Prefer: respond-async", b"Prefer: respond-async, wait=5"), False),
         (right().replace(b"Prefer: respond-async\r\n", b""), False),
         (right().replace(b"POST ", b"GET ", 1), False),
