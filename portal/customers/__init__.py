@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from flask import Flask, Response, abort, g, request, session, url_for
 from markupsafe import Markup
 
-from portal.customers import checkout, language, order_list, sign_in
+from portal.customers import checkout, language, order_list, order_pages, sign_in
 from portal.customers.catalogue import CatalogueCache
 from portal.customers.client_area import PaymentMethods
 from portal.customers.lead_time import LeadTime
 from portal.customers.limits import AskLimits
+from portal.customers.order_reader import OrderReader
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.customers.waiters import Waiters
 from portal.domain.names import to_shown
@@ -33,12 +34,15 @@ def build(services: Services) -> tuple[object, ...]:
     """What the customers' pages keep in one application; connects to nothing yet."""
     waiters = Waiters()
     cache = CatalogueCache(services, waiters)
-    return cache, LeadTime(services), AskLimits(services.redis), waiters, PaymentMethods(services)
+    lead_time = LeadTime(services)
+    reader = OrderReader(services, lead_time)
+    return cache, lead_time, reader, AskLimits(services.redis), waiters, PaymentMethods(services)
 
 
 def register(app: Flask) -> None:
     """Put the customers' pages into an application whose Portal has the parts of `build`."""
     settings = portal_of(app).services.settings
+    portal_of(app).lifecycle.in_batches(order_pages.comes_with_others)
     languages.register(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -25,21 +25,20 @@ from flask import (
     session,
     url_for,
 )
-from sqlalchemy.engine import Connection
 from werkzeug.wrappers import Response
 
 from portal.customers import client_area, limits
 from portal.customers.checkout import refill, set_up_time
-from portal.customers.lead_time import LeadTime
+from portal.customers.order_reader import Asked, OrderReader
 from portal.customers.progress import Progress, tell
 from portal.customers.sign_in import to_sign_in
-from portal.customers.visitor import has_cookies, visitor, visitor_in
+from portal.customers.visitor import come, has_cookies, session_ids, visitor
 from portal.customers.waiters import NoPlace, Waiters
-from portal.domain.ids import salesforce_id_18
 from portal.domain.model import CustomerStatus, UpstreamError
-from portal.ledger import decisions, fulfillments, orders, runs, withdrawals
+from portal.ledger import decisions, orders, withdrawals
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import Order
+from portal.web.batch import together
 from portal.web.context import part, services
 from portal.web.formatting import review_time
 from portal.web.languages import ENGLISH, gettext, ngettext, speaking
@@ -49,8 +48,8 @@ log = logging.getLogger("portal.customers")
 
 pages = Blueprint("orders", __name__)
 
-#: What an order can be called: nothing else reaches the database.
-_REFERENCE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+#: By its bytes, a poll: polls that come together may be answered together (portal.web.batch).
+_POLL: Final = re.compile(rb"GET (?:/[^ ?]*)?/orders/[A-Za-z0-9_-]{1,40}/status[ ?]")
 POLL_SECONDS: Final = 5
 
 
@@ -61,6 +60,11 @@ class Shown:
     order: Order
     fulfillment: Fulfillment | None
     progress: Progress
+
+
+def comes_with_others(sent: bytes) -> bool:
+    """Whether a whole request is a poll, which is run together with others."""
+    return _POLL.match(sent) is not None
 
 
 class NotSignedIn(Exception):
@@ -74,40 +78,22 @@ def shown(reference: str) -> Shown:
     """
     if not has_cookies():
         raise NotSignedIn
-    with services().ledger.read() as connection:
-        seen_by = visitor_in(connection)
-        if seen_by.account is None and not seen_by.single_orders:
+    found = together(part(OrderReader).read, Asked(reference, session_ids()))
+    come(found.visitor)
+    order = found.order
+    if order is None:
+        if found.visitor.account is None:
             raise NotSignedIn
-        order = _named(connection, reference)
-        if order is None or not seen_by.may_see(order):
-            if seen_by.account is None:
-                raise NotSignedIn
-            abort(404)
-        fulfillment, steps = None, []
-        if order.sf_order_id is not None and order.status is not CustomerStatus.PENDING_REVIEW:
-            fulfillment = fulfillments.get(connection, order.sf_order_id)
-            steps = runs.steps_of(connection, order.sf_order_id) if fulfillment else []
-        activating = order.status is CustomerStatus.ACTIVATING
-        lead_time = part(LeadTime).seconds(connection) if activating else None
+        abort(404)
     progress = tell(
         order,
-        fulfillment,
-        steps,
+        found.fulfillment,
+        found.steps,
         now=services().now(),
-        lead_time_seconds=lead_time,
+        lead_time_seconds=found.lead_time,
         review_time=review_time(services().settings.brand_review_time),
     )
-    return Shown(order, fulfillment, progress)
-
-
-def _named(connection: Connection, reference: str) -> Order | None:
-    if not _REFERENCE.fullmatch(reference):
-        return None
-    order = orders.get(connection, reference) or orders.get(connection, reference.upper())
-    if order is None:
-        with contextlib.suppress(ValueError):
-            order = orders.by_sf_order_id(connection, salesforce_id_18(reference))
-    return order
+    return Shown(order, found.fulfillment, progress)
 
 
 @pages.errorhandler(NotSignedIn)

@@ -7,6 +7,7 @@ that one order, in a cookie of its own, so that it neither ends nor widens a sig
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -53,19 +54,16 @@ def visitor() -> Visitor:
             g.visitor = Visitor(None)
         else:
             with services().ledger.read() as connection:
-                visitor_in(connection)
+                come(visitor_of(connection, session_ids(), now=services().now()))
     found: Visitor = g.visitor
     return found
 
 
-def visitor_in(connection: Connection) -> Visitor:
-    """The same, by a connection that is open already."""
-    if "visitor" not in g:
-        g.visitor = _sessions(connection, _cookies())
-        if g.visitor.account is not None:
-            heard(g.visitor.account.language)
-    found: Visitor = g.visitor
-    return found
+def come(found: Visitor) -> None:
+    """This is the visitor of this request: it is spoken to in its language."""
+    g.visitor = found
+    if found.account is not None:
+        heard(found.account.language)
 
 
 def has_cookies() -> bool:
@@ -73,7 +71,7 @@ def has_cookies() -> bool:
     return any(name == ACCOUNT_COOKIE or name.startswith(ORDER_COOKIE) for name in request.cookies)
 
 
-def _cookies() -> dict[str, bool]:
+def session_ids() -> dict[str, bool]:
     """This request's session ids, and whether each is an account's."""
     wanted: dict[str, bool] = {}
     secret = request.cookies.get(ACCOUNT_COOKIE)
@@ -85,10 +83,11 @@ def _cookies() -> dict[str, bool]:
     return wanted
 
 
-def _sessions(connection: Connection, wanted: dict[str, bool]) -> Visitor:
+def visitor_of(connection: Connection, wanted: Mapping[str, bool], *, now: float) -> Visitor:
+    """Who has these `session_ids` (now: seconds since 1970)."""
     if not wanted:
         return Visitor(None)
-    found = sessions.find(connection, list(wanted), now=services().now())
+    found = sessions.find(connection, list(wanted), now=now)
     account = next((each for each in found if wanted[each.id] and each.order_reference is None), None)
     singles = tuple(each for each in found if not wanted[each.id] and each.order_reference is not None)
     return Visitor(account, singles)

@@ -21,10 +21,13 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.request_threads = DEFAULT_THREADS  # set by the server's worker once the application is loaded
-        #: Whether a whole request, as it came, may be run in a batch (portal.web.batch).
-        self.in_batches: Callable[[bytes], bool] = lambda _sent: False
+        self.batched: list[Callable[[bytes], bool]] = []  # of each kind of requests that are run in batches
         self._on_stop: list[Callable[[], None]] = []
         self._on_end: list[Callable[[], None]] = []
+
+    def in_batches(self, kind: Callable[[bytes], bool]) -> None:
+        """Have requests run in batches (portal.web.batch) with others of their kind: of whose bytes `kind` is true."""
+        self.batched.append(kind)
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when the process has begun to stop: requests that wait must get their answers now.

@@ -97,8 +97,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         super().__init__(*args, **kwargs)
         self.lifecycle = Lifecycle()  # the application's own once it is loaded
         self.incomplete: dict[int, Connection] = {}  # by file descriptor; who has waited longest comes first
-        self.together: list[Connection] = []  # whose requests are to be run in a batch, of this round of the loop
-        self.batches = batch.BatchThread(self._handle_together)
+        self.batches: list[batch.BatchThread] = []  # one for each kind of Lifecycle.batched
+        self.together: list[list[Connection]] = []  # for each of these, what has come in this round of the loop
 
     def load_wsgi(self) -> None:
         """The application learns how many threads answer its requests, and will be told when they end."""
@@ -106,6 +106,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         if isinstance(self.wsgi, Flask):  # with --reload, a page about a SyntaxError may stand in for it
             self.lifecycle = portal_of(self.wsgi).lifecycle
             self.lifecycle.request_threads = self.cfg.threads
+            self.batches = [batch.BatchThread(self._handle_together) for _kind in self.lifecycle.batched]
+            self.together = [[] for _kind in self.batches]
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -129,9 +131,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One round of the loop, at most `timeout` seconds; what has come in it for a batch is handed on together."""
         super().wait_for_and_dispatch_events(timeout)
-        if self.together:
-            self.batches.put(self.together)
-            self.together = []
+        for thread, conns in zip(self.batches, self.together, strict=True):
+            if conns:
+                thread.put(conns)
+                conns.clear()
 
     def accept(self, listener: Any) -> None:
         """Take a new connection, and what it has sent already.
@@ -229,11 +232,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         sent = bytes(incoming.data)
         incoming.data.clear()
         self._parse(conn, sent)
-        if incoming.whole and self.lifecycle.in_batches(sent):
-            conn.sent = sent
-            self.together.append(conn)
-        else:
-            self.enqueue_req(conn)
+        for kind, conns in zip(self.lifecycle.batched, self.together, strict=False):
+            if incoming.whole and kind(sent):
+                conn.sent = sent
+                conns.append(conn)
+                return
+        self.enqueue_req(conn)
 
     def _parse(self, conn: Connection, sent: bytes) -> None:
         conn.parser = RequestParser(self.cfg, conn.sock, conn.client)

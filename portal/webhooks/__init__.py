@@ -64,7 +64,7 @@ def register(app: Flask) -> None:
             receivers.admit(receiver)
 
     app.before_request(admit)
-    portal.lifecycle.in_batches = salesforce.comes_with_others
+    portal.lifecycle.in_batches(salesforce.comes_with_others)
     limits.init_app(app)
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
