@@ -1,7 +1,7 @@
 """One act of an operator on many orders: the orders are frozen first, so that nothing is hit that wasn't counted.
 
 frozen → running → done, or cancelled from either. Each order is judged anew when its turn comes; one that needs a
-decision by then, or went on by itself, is left alone.
+decision by then, was marked as handled or went on by itself, is left alone.
 Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger`; moments are seconds since 1970.
 """
 
@@ -170,6 +170,8 @@ def _act(connection: Connection, bulk: BulkAct, sf_order_id: str, *, now: float)
     row = fulfillments.get(connection, sf_order_id)
     if row is None or row.state not in ACTS[bulk.act]:
         return f"left alone: it is {row.state.value if row else 'gone'} now"
+    if row.handled_at is not None:
+        return "left alone: it is marked as handled now"
     why = f"{bulk.why} (bulk act {bulk.id})"
     if bulk.act == "write_back":
         fulfillments.plan_resync(connection, sf_order_id, now=now, due_at=now)

@@ -109,7 +109,11 @@ def test_adopt_create_and_mark_as_handled(ops: Flask, client: FlaskClient, stack
     assert f"/ops/orders/{order}" in get(client, "/ops").text.split('id="failed"')[0]
     assert act(client, order, "handled").startswith("Marked as handled")
     recorded(stack, order, "handled")
-    assert f"/ops/orders/{order}" not in get(client, "/ops").text.split('id="failed"')[0]
+    link = f"/ops/orders/{order}"
+    assert link not in get(client, "/ops").text
+    assert link not in get(client, "/ops/find?state=needs_decision").text
+    assert link in get(client, "/ops/find?state=handled").text
+    assert "handled" in get(client, link).text.split('id="election"')[0]
     assert "look in WHMCS first" in act(client, order, "create")
     assert act(client, order, "create", looked="1") == "Queued for a new AddOrder."
     first = provisioned(stack, order)

@@ -51,7 +51,8 @@ def test_what_happens_next(row: Fulfillment) -> None:
     assert said(state=State.WAITING, due_at=NOW + 185).endswith("UTC, in 3 min 5 s.")
     assert said(state=State.WAITING, due_at=NOW - 1) == "It is run as soon as a worker is free."
     assert said(state=State.NEEDS_DECISION).startswith("Nothing is sent to WHMCS until somebody decides")
-    assert said(state=State.NEEDS_DECISION, handled_at=NOW).startswith("Somebody marked it as handled")
+    assert said(state=State.NEEDS_DECISION, handled_at=NOW).startswith("It was marked as handled at 2")
+    assert "until somebody acts" in said(state=State.FAILED, handled_at=NOW)
     assert said(state=State.FAILED).startswith("Nothing happens by itself")
     assert said(state=State.PROVISIONED) == "Nothing is left to do."
     assert story.happens_next(row, paused=True, now=NOW).startswith("WHMCS writes are paused")

@@ -392,6 +392,8 @@ def _operators(c: Connection) -> None:
         search.Filter(State.FAILED, "OUTCOME_UNCERTAIN", NOW - 9, NOW + 9),
         search.Filter(State.WAITING, "WHMCS_UNAVAILABLE"),
         search.Filter(code="OUTCOME_UNCERTAIN", until=NOW),
+        search.Filter(handled=True),
+        search.Filter(code="OUTCOME_UNCERTAIN", handled=True),
     ):
         for before in (None, (NOW, ORDER)):
             search.page(c, wanted, limit=9, before=before)

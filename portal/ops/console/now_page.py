@@ -15,12 +15,12 @@ from redis import RedisError
 from portal.domain.model import State
 from portal.ledger import (
     circuits,
-    counters,
     hourly,
     installation,
     order_record,
     queueing,
     search,
+    statistics,
     totals,
     workers,
 )
@@ -63,9 +63,8 @@ def _what() -> dict[str, Any]:
         heartbeats = workers.last_heartbeats(connection)
         alive = workers.alive(connection)
         hours = hourly.last(connection, 24, now=now)
-        counts = counters.of(connection, totals.FULFILLMENTS)
         found: dict[str, Any] = {
-            "states": [(each, max(0, int(counts.get(each, 0)))) for each in State],
+            "states": list(statistics.standings(connection).items()),
             "decisions": search.oldest(connection, State.NEEDS_DECISION, limit=SHOWN),
             "failed": search.page(connection, search.Filter(state=State.FAILED), limit=SHOWN),
             "waiting": search.oldest(connection, State.WAITING, limit=3),

@@ -16,9 +16,9 @@ def happens_next(row: Fulfillment, *, paused: bool, now: float) -> str:
     if row.state is State.PROVISIONED:
         again = f" WHMCS is looked at again {_at(row.audit_due_at)}." if row.audit_due_at else ""
         return f"Nothing is left to do.{again}"
+    if row.handled_at is not None:
+        return f"It was marked as handled {_at(row.handled_at)}; nothing is sent to WHMCS until somebody acts."
     if row.state is State.NEEDS_DECISION:
-        if row.handled_at is not None:
-            return "Somebody marked it as handled; nothing is sent to WHMCS until somebody acts."
         return "Nothing is sent to WHMCS until somebody decides: adopt the right WHMCS order, or order a fresh one."
     if row.state is State.FAILED:
         return "Nothing happens by itself: mend the cause, then click in Salesforce or retry it here."
