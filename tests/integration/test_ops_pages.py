@@ -128,6 +128,13 @@ def test_no_page_is_larger_than_40_kilobytes(ops: Flask, stack: Stack) -> None:
     older = re.search(r'href="([^"]+before=\d+)"', pages[f"/ops/orders/{made.sf_order_id}"].text)
     assert older
     assert "Attempt 25" in get(client, older[1]).text
+    with services.ledger.write() as connection:
+        row = fulfillments_table.c.sf_order_id == made.sf_order_id
+        connection.execute(fulfillments_table.update().where(row).values(state=State.RUNNING))
+    follows = re.search(r'id="order" hx-get="([^"]+)"', get(client, older[1]).text)
+    assert follows
+    assert follows[1] == older[1], "the earlier steps stay where they are when the page follows the order"
+    assert "hx-get" in get(client, older[1], **{"HX-Request": "true"}).text
 
 
 def test_a_lists_pages_miss_nothing_and_repeat_nothing(ops: Flask, stack: Stack) -> None:
