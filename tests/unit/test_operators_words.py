@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from portal.domain.model import State
+from portal.domain.model import ErrorCode, State
 from portal.ledger import fulfillments, runs
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
@@ -50,7 +50,12 @@ def test_what_happens_next(row: Fulfillment) -> None:
     assert said(state=State.RUNNING) == "A worker runs it now."
     assert said(state=State.WAITING, due_at=NOW + 185).endswith("UTC, in 3 min 5 s.")
     assert said(state=State.WAITING, due_at=NOW - 1) == "It is run as soon as a worker is free."
-    assert said(state=State.NEEDS_DECISION).startswith("Nothing is sent to WHMCS until somebody decides")
+    undecided = {"state": State.NEEDS_DECISION, "add_attempts": 1}
+    assert said(**undecided).startswith("Nothing is sent to WHMCS until somebody decides: adopt the right WHMCS order")
+    assert "set the service up again" in said(
+        **undecided, elected_whmcs_id="7", error_code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE
+    )
+    assert "retry it here" in said(state=State.NEEDS_DECISION)
     assert said(state=State.NEEDS_DECISION, handled_at=NOW).startswith("It was marked as handled at 2")
     assert "until somebody acts" in said(state=State.FAILED, handled_at=NOW)
     assert said(state=State.FAILED).startswith("Nothing happens by itself")
