@@ -105,6 +105,12 @@ def get(connection: Connection, bulk_id: int) -> BulkAct | None:
     return None if row is None else BulkAct(*row)
 
 
+def newest(connection: Connection, *, limit: int) -> list[BulkAct]:
+    """The acts that were frozen last, the newest first."""
+    query = sa.select(*_COLUMNS).where(_B.id > 0).order_by(_B.id.desc()).limit(limit)
+    return [BulkAct(*row) for row in connection.execute(query)]
+
+
 def some_orders(connection: Connection, bulk_id: int, *, limit: int) -> list[tuple[str, str | None]]:
     """The first orders of an act, each with its outcome so far."""
     query = sa.select(_O.sf_order_id, _O.outcome).where(_O.bulk_id == bulk_id).order_by(_O.position).limit(limit)

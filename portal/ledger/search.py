@@ -7,6 +7,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -16,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.ids import salesforce_id_18, whmcs_id
 from portal.domain.model import ErrorCode, State
+from portal.domain.names import to_ascii
 from portal.ledger import deliveries
 from portal.ledger.schema import fulfillments, order_domains, orders, services
 from portal.ledger.statistics import HANDLED
@@ -195,9 +197,10 @@ def _match(connection: Connection, name: str, what: str) -> Match | None:
 
 
 def _by_salesforce_id(_connection: Connection, text: str) -> Iterable[str]:
-    with contextlib.suppress(ValueError):
-        return [salesforce_id_18(text)]
-    return []
+    """As it stands, or inside of what has it: Salesforce's address of the order, the reference in WHMCS' notes."""
+    for word in re.findall(r"(?<![A-Za-z0-9])[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?(?![A-Za-z0-9])", text):
+        with contextlib.suppress(ValueError):
+            yield salesforce_id_18(word)
 
 
 def _by_reference(_connection: Connection, text: str) -> Iterable[str]:
@@ -220,8 +223,9 @@ def _by_email(connection: Connection, text: str) -> Iterable[str]:
 def _by_domain(connection: Connection, text: str) -> Iterable[str]:
     if "." not in text or "@" in text:
         return []
-    name = text.lower().removeprefix("https://").removeprefix("http://").strip("/").rstrip(".")
-    query = sa.select(order_domains.c.reference).where(order_domains.c.domain.in_({name, name.removeprefix("www.")}))
+    host = re.sub(r"^[a-z]+://", "", text.lower()).partition("/")[0].partition(":")[0].rstrip(".")
+    bare = (to_ascii(host) or host).removeprefix("www.")
+    query = sa.select(order_domains.c.reference).where(order_domains.c.domain.in_({host, bare, f"www.{bare}"}))
     return connection.execute(query.limit(MOST_FOUND)).scalars().all()
 
 
@@ -277,5 +281,5 @@ _LOOKS: Final[tuple[tuple[str, Callable[[Connection, str], Iterable[str]]], ...]
 def error_code(text: str) -> ErrorCode | None:
     """The error code a person has typed or pasted; None for what is none."""
     with contextlib.suppress(ValueError):
-        return ErrorCode(text.strip().upper())
+        return ErrorCode("_".join(re.split(r"[\s_-]+", text.strip().upper())))
     return None

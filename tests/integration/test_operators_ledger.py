@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State, Step
+from portal.domain.names import to_ascii
 from portal.ledger import (
     bulk,
     decisions,
@@ -50,7 +51,7 @@ def make(connection: Connection, number: int, **values: Any) -> str:
                 unitPrice="5.00",
                 cycle="Monthly",
                 domain=f"Site{number}.Example",
-                hostname=None,
+                hostname=to_ascii(f"www.café{number}.example"),
                 entryId=None,
             )
         ],
@@ -95,7 +96,11 @@ def test_an_order_is_found_by_each_of_its_names(each_ledger: Ledger) -> None:
         deliveries.claim_key(c, "the-key", mine, now=NOW)
         deliveries.record(c, "sf:1", now=NOW, keep=9, sf_order_id=mine, idempotency_key="the-key", requested_by="Rita")
     with each_ledger.read() as c:
-        for word in (mine, mine[:15], "po-0001-test", "71", "#72", "the-key", "SITE1.example", "www.site1.example"):
+        for word in (
+            *(mine, mine[:15], f"https://sf.example/lightning/r/Order/{mine}/view", f"sfOrderId={mine}"),
+            *("po-0001-test", "71", "#72", "the-key", "SITE1.example", "www.site1.example"),
+            *("https://site1.example:8443/login", "café1.example", "http://WWW.CAFÉ1.example/", "xn--caf1-dpa.example"),
+        ):
             assert [each.name for each in search.find(c, word)] == [mine], word
         assert {each.name for each in search.find(c, "ADA@example.com")} == {mine, order_id(2)}
         for word in ("", " ", "x" * 300, "%", "'; DROP TABLE orders", "801000000000001AAB", "0", "9" * 40):

@@ -61,6 +61,8 @@ def test_an_order_is_found_by_whatever_a_person_quotes(ops: Flask, stack: Stack)
         known["order_number"].lstrip("0"),
         str(active["id"]),
         f"#{active['id']}",
+        f"https://northwind.lightning.force.com/lightning/r/Order/{order}/view",
+        f"sfOrderId={order}",
         body_key,
         client_id,
     ):
@@ -73,8 +75,9 @@ def test_an_order_is_found_by_whatever_a_person_quotes(ops: Flask, stack: Stack)
     for word in ("Zoe@find.example", made.reference, made.reference.lower(), made.domain, f"https://{made.domain}/"):
         answer = post(client, "/ops/find", "/ops", q=word)
         assert answer.headers["Location"].endswith(f"/ops/orders/{made.sf_order_id}"), word
-    answer = post(client, "/ops/find", "/ops", q="payment_method_missing")
-    assert answer.headers["Location"].endswith("/ops/find?code=PAYMENT_METHOD_MISSING")
+    for word in ("payment_method_missing", "Payment method missing"):
+        answer = post(client, "/ops/find", "/ops", q=word)
+        assert answer.headers["Location"].endswith("/ops/find?code=PAYMENT_METHOD_MISSING"), word
     assert "No order of that" in post(client, "/ops/find", "/ops", q="nothing\N{SNOWMAN} like this").text
 
 

@@ -63,6 +63,17 @@ def test_what_happens_next(row: Fulfillment) -> None:
     assert story.happens_next(row, paused=True, now=NOW).startswith("WHMCS writes are paused")
 
 
+@pytest.mark.parametrize(
+    ("login", "address"),
+    [
+        ("https://login.salesforce.com", "https://login.salesforce.com/?startURL=%2F801000000000001AAA"),
+        ("https://nw--uat.sandbox.my.salesforce.com", "https://nw--uat.sandbox.my.salesforce.com/801000000000001AAA"),
+    ],
+)
+def test_where_an_order_is_in_salesforce(login: str, address: str) -> None:
+    assert story.in_salesforce(login, "801000000000001AAA") == address
+
+
 def test_the_elections_story(row: Fulfillment) -> None:
     said = story.election(row, now=NOW)
     assert said == ["AddOrder was never sent.", "No WHMCS order is elected yet: none is accepted until one is."]

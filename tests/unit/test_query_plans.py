@@ -420,6 +420,7 @@ def _operators(c: Connection) -> None:
     for act in ("write_back", "retry"):
         number = bulk.freeze(c, act, search.Filter(State.FAILED), shown={}, actor="olga", why="x", now=NOW)
         bulk.some_orders(c, number, limit=9)
+        bulk.newest(c, limit=3)
         bulk.begin(c, number, actor="olga", now=NOW)
         bulk.any_running(c)
         bulk.advance(c, now=NOW)

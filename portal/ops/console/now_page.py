@@ -14,6 +14,7 @@ from redis import RedisError
 
 from portal.domain.model import State
 from portal.ledger import (
+    bulk,
     circuits,
     hourly,
     installation,
@@ -68,6 +69,7 @@ def _what() -> dict[str, Any]:
             "decisions": search.oldest(connection, State.NEEDS_DECISION, limit=SHOWN),
             "failed": search.page(connection, search.Filter(state=State.FAILED), limit=SHOWN),
             "waiting": search.oldest(connection, State.WAITING, limit=3),
+            "bulk_acts": bulk.newest(connection, limit=3),
             "paused": installation.paused(connection),
             "sides": [
                 _side(name, circuits.of_side(connection, side))
@@ -104,5 +106,5 @@ def _processes(kind: str, beaten_at: float | None, alive: list[workers.Worker], 
 
 def _side(name: str, rows: Mapping[str, circuits.Upstream]) -> dict[str, Any]:
     state = health.last_known(name.lower(), rows)
-    open_ones = [each for each in rows.values() if each.opened_at is not None]
-    return {"name": name, "state": state, "bad": state not in ("connected", "unknown"), "open": open_ones}
+    bad = [each for each in rows.values() if each.opened_at is not None or (state == "failing" and each.failures)]
+    return {"name": name, "state": state, "bad": state not in ("connected", "unknown"), "rows": bad}

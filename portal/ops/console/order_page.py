@@ -101,7 +101,7 @@ def _links(sf_order_id: str | None, row: Fulfillment | None) -> list[tuple[str, 
     admin = settings.whmcs_admin_url or settings.whmcs_api_url.rpartition("/includes/")[0] + "/admin"
     links = []
     if sf_order_id:
-        links.append(("Salesforce order", f"{settings.sf_login_url}/{sf_order_id}"))
+        links.append(("Salesforce order", story.in_salesforce(settings.sf_login_url, sf_order_id)))
     if row is not None and row.elected_whmcs_id:
         links.append(
             (f"WHMCS order {row.elected_whmcs_id}", f"{admin}/orders.php?action=view&id={row.elected_whmcs_id}")

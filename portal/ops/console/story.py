@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from portal.domain.model import ErrorCode, State
 from portal.ledger.fulfillments import Fulfillment
@@ -77,6 +78,12 @@ def election(row: Fulfillment, *, now: float) -> list[str]:
     if row.active:
         said.append("The elected order was seen Active with all its services.")
     return said
+
+
+def in_salesforce(login_url: str, sf_order_id: str) -> str:
+    """Where a browser finds the order: by My Domain at once, by Salesforce's common sign-in after it."""
+    common = urlsplit(login_url).hostname in ("login.salesforce.com", "test.salesforce.com")
+    return f"{login_url}/?startURL=%2F{sf_order_id}" if common else f"{login_url}/{sf_order_id}"
 
 
 def _at(moment: float | None) -> str:

@@ -25,6 +25,11 @@ def state(value: State | str) -> str:
     return _STATES.get(str(value), str(value))
 
 
+def bulk_act(name: str) -> str:
+    """An act on many orders, as it is called on its page."""
+    return {"retry": "Retry", "try_now": "Try now", "write_back": "Tell Salesforce again"}[name]
+
+
 def utc(moment: float | None) -> str:
     """ "2026-11-21 18:04:05" of seconds since 1970, in UTC; "" for none."""
     return "" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
