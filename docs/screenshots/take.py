@@ -8,6 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from sandbox.stack import OPERATOR
 from tests.stack import Stack
 
 FOLDER = Path(__file__).parent
@@ -72,8 +73,26 @@ def in_salesforce(stack: Stack, reference: str) -> str:
     return stack.wait_for(look, "the order in Salesforce")
 
 
+def operators_pages(page: Page, stack: Stack, sf_order: str) -> None:
+    """What is the matter now, and one order's story, as an operator sees them."""
+    page.goto(f"{stack.urls['portal']}/ops")
+    page.get_by_label("address").fill(OPERATOR)
+    page.get_by_role("button", name="E-mail me a link").click()
+
+    def link() -> str | None:  # among whatever alerts the operator gets
+        mails = stack.mailbox.get("messages", to=OPERATOR)["messages"]
+        return next((each for mail in mails for each in mail["links"] if "/ops/sign-in/link/" in each), None)
+
+    page.goto(stack.wait_for(link, "the operator's link"))
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Now").wait_for()
+    shoot(page, "ops-now")
+    page.goto(f"{stack.urls['portal']}/ops/orders/{sf_order}")
+    shoot(page, "ops-order")
+
+
 def main() -> None:
-    """Ada's order goes well; Grace's lacks a payment method."""
+    """Ada's first order goes well, a service of her second can't be set up; Grace's lacks a payment method."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -100,7 +119,7 @@ def main() -> None:
         page.set_viewport_size(WIDE)
         page.goto(f"{stack.urls['whmcs']}/")
         shoot(page, "whmcs")
-        order(page, stack)
+        undecided = in_salesforce(stack, order(page, stack))
         page.goto(f"{stack.urls['portal']}/orders")
         shoot(page, "orders")
         page.goto(f"{stack.urls['portal']}/account")
@@ -114,6 +133,11 @@ def main() -> None:
         stack.finished(sf_order)
         page.goto(f"{stack.urls['portal']}/orders/{reference}")
         shoot(page, "order-failed")
+
+        stack.whmcs.post("module-failures", {"message": "no space left on the server", "count": 1})
+        stack.press_button(undecided)
+        stack.finished(undecided)
+        operators_pages(browser.new_page(viewport=WIDE), stack, undecided)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One act of an operator on many orders: the orders are frozen first, so that nothing is hit that wasn't counted.
 
 frozen → running → done, or cancelled from either. Each order is judged anew when its turn comes; one that needs a
-decision by then, or went on by itself, is left alone.
+decision by then, was marked as handled or went on by itself, is left alone.
 Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger`; moments are seconds since 1970.
 """
 
@@ -105,6 +105,12 @@ def get(connection: Connection, bulk_id: int) -> BulkAct | None:
     return None if row is None else BulkAct(*row)
 
 
+def newest(connection: Connection, *, limit: int) -> list[BulkAct]:
+    """The acts that were frozen last, the newest first."""
+    query = sa.select(*_COLUMNS).where(_B.id > 0).order_by(_B.id.desc()).limit(limit)
+    return [BulkAct(*row) for row in connection.execute(query)]
+
+
 def some_orders(connection: Connection, bulk_id: int, *, limit: int) -> list[tuple[str, str | None]]:
     """The first orders of an act, each with its outcome so far."""
     query = sa.select(_O.sf_order_id, _O.outcome).where(_O.bulk_id == bulk_id).order_by(_O.position).limit(limit)
@@ -170,6 +176,8 @@ def _act(connection: Connection, bulk: BulkAct, sf_order_id: str, *, now: float)
     row = fulfillments.get(connection, sf_order_id)
     if row is None or row.state not in ACTS[bulk.act]:
         return f"left alone: it is {row.state.value if row else 'gone'} now"
+    if row.handled_at is not None:
+        return "left alone: it is marked as handled now"
     why = f"{bulk.why} (bulk act {bulk.id})"
     if bulk.act == "write_back":
         fulfillments.plan_resync(connection, sf_order_id, now=now, due_at=now)

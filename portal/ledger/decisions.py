@@ -166,7 +166,7 @@ def retry_from(
 
 
 def mark_handled(connection: Connection, sf_order_id: str, *, now: float, actor: str, why: str) -> None:
-    """A person has seen to it elsewhere: it leaves the list of what is to be decided, and stays as it is.
+    """A person has seen to it elsewhere: nobody is told of it or asked about it any more, and it stays as it is.
 
     Raises as `adopt`. A new attempt, and whatever an audit finds, brings it back.
     """

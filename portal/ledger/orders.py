@@ -210,7 +210,7 @@ def insert_placed_here(
 
 def index_domains(connection: Connection, reference: str, items: Sequence[Item]) -> None:
     """Let the order be found by its items' domains and hostnames."""
-    names = {(item["domain"] or item["hostname"] or "").lower()[:255] for item in items} - {""}
+    names = {(name or "").lower()[:255] for item in items for name in (item["domain"], item["hostname"])} - {""}
     if names:
         rows = [{"domain": name, "reference": reference} for name in sorted(names)]
         connection.execute(insert(connection, order_domains).values(rows).on_conflict_do_nothing())

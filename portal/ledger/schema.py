@@ -103,7 +103,7 @@ fulfillments = sa.Table(
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
     sa.Column("finished_at", Moment),
-    sa.Column("handled_at", Moment),  # a person said that nothing more is to be done about it
+    sa.Column("handled_at", Moment),  # a person has seen to it: it waits for nobody's decision, and stays as it is
 )
 sa.Index("ix_fulfillments_state_due", fulfillments.c.state, fulfillments.c.due_at)
 sa.Index("ix_fulfillments_state_requested", fulfillments.c.state, fulfillments.c.requested_at)
@@ -125,6 +125,14 @@ sa.Index(
     postgresql_where=fulfillments.c.error_code.is_not(None),
 )
 sa.Index("ix_fulfillments_client_created", fulfillments.c.client_id, fulfillments.c.created_at)
+sa.Index(
+    "ix_fulfillments_handled",
+    fulfillments.c.created_at,
+    fulfillments.c.sf_order_id,
+    fulfillments.c.state,
+    sqlite_where=fulfillments.c.handled_at.is_not(None),
+    postgresql_where=fulfillments.c.handled_at.is_not(None),
+)
 
 # The WHMCS services an order became: finds the order an event about a service belongs to.
 services = sa.Table(

@@ -7,6 +7,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -16,8 +17,10 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.ids import salesforce_id_18, whmcs_id
 from portal.domain.model import ErrorCode, State
+from portal.domain.names import to_ascii
 from portal.ledger import deliveries
 from portal.ledger.schema import fulfillments, order_domains, orders, services
+from portal.ledger.statistics import HANDLED
 
 _F = fulfillments.c
 
@@ -52,6 +55,16 @@ class Filter:
     code: str | None = None  # an error's, or of what a waiting one waits for
     since: float | None = None
     until: float | None = None
+    handled: bool = False  # only those that a person has marked as handled; a state's list is without them
+
+
+def filter_of(
+    chosen: str | None, *, code: str | None = None, since: float | None = None, until: float | None = None
+) -> Filter:
+    """The filter of what people choose as a state: one of State, HANDLED, or nothing."""
+    if chosen == HANDLED:
+        return Filter(None, code or None, since, until, handled=True)
+    return Filter(State(chosen) if chosen else None, code or None, since, until)
 
 
 Cursor = tuple[float, str]  # created_at and Salesforce id of the last row seen
@@ -91,14 +104,17 @@ def count(connection: Connection, wanted: Filter, *, most: int) -> int:
 
 def _wheres(wanted: Filter) -> list[list[sa.ColumnElement[bool]]]:
     """One condition for each index that has a part of the answer; no fulfillment is in two of them."""
+    if wanted.handled:
+        handled = _F.handled_at.is_not(None)
+        return [[handled] if wanted.code is None else [handled, _F.error_code == wanted.code]]
     if wanted.code is None:
-        return [[_F.state == wanted.state]] if wanted.state is not None else [[]]
+        return [[_F.state == wanted.state, _F.handled_at.is_(None)]] if wanted.state is not None else [[]]
     waiting = [_F.state == State.WAITING, _F.waiting_code == wanted.code]
     if wanted.state is State.WAITING:
         return [waiting]
     ended = [_F.error_code == wanted.code, _F.state != State.WAITING]
     if wanted.state is not None:
-        return [[*ended, _F.state == wanted.state]]
+        return [[*ended, _F.state == wanted.state, _F.handled_at.is_(None)]]
     return [ended, waiting]
 
 
@@ -138,6 +154,7 @@ class Match:
     code: str | None
     why: str | None
     created_at: float
+    handled: bool = False  # a person has seen to it: it waits for nobody's decision
 
 
 def find(connection: Connection, text: str) -> list[Match]:
@@ -171,16 +188,19 @@ def _match(connection: Connection, name: str, what: str) -> Match | None:
     if row is not None:
         each = _listed(row)
         code, why = each.error_code or each.waiting_code, each.error_message or each.waiting_for
-        return Match(each.sf_order_id, what, each.state.value, code, why, each.created_at)
+        return Match(
+            each.sf_order_id, what, each.state.value, code, why, each.created_at, handled=each.handled_at is not None
+        )
     if order is None:
         return None
     return Match(order.sf_order_id or order.reference, what, order.status, order.error_code, None, order.created_at)
 
 
 def _by_salesforce_id(_connection: Connection, text: str) -> Iterable[str]:
-    with contextlib.suppress(ValueError):
-        return [salesforce_id_18(text)]
-    return []
+    """As it stands, or inside of what has it: Salesforce's address of the order, the reference in WHMCS' notes."""
+    for word in re.findall(r"(?<![A-Za-z0-9])[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?(?![A-Za-z0-9])", text):
+        with contextlib.suppress(ValueError):
+            yield salesforce_id_18(word)
 
 
 def _by_reference(_connection: Connection, text: str) -> Iterable[str]:
@@ -203,8 +223,9 @@ def _by_email(connection: Connection, text: str) -> Iterable[str]:
 def _by_domain(connection: Connection, text: str) -> Iterable[str]:
     if "." not in text or "@" in text:
         return []
-    name = text.lower().removeprefix("https://").removeprefix("http://").strip("/").rstrip(".")
-    query = sa.select(order_domains.c.reference).where(order_domains.c.domain.in_({name, name.removeprefix("www.")}))
+    host = re.sub(r"^[a-z]+://", "", text.lower()).partition("/")[0].partition(":")[0].rstrip(".")
+    bare = (to_ascii(host) or host).removeprefix("www.")
+    query = sa.select(order_domains.c.reference).where(order_domains.c.domain.in_({host, bare, f"www.{bare}"}))
     return connection.execute(query.limit(MOST_FOUND)).scalars().all()
 
 
@@ -260,5 +281,5 @@ _LOOKS: Final[tuple[tuple[str, Callable[[Connection, str], Iterable[str]]], ...]
 def error_code(text: str) -> ErrorCode | None:
     """The error code a person has typed or pasted; None for what is none."""
     with contextlib.suppress(ValueError):
-        return ErrorCode(text.strip().upper())
+        return ErrorCode("_".join(re.split(r"[\s_-]+", text.strip().upper())))
     return None

@@ -8,17 +8,43 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
+from portal.ledger import totals
 from portal.ledger.schema import fulfillments
 
 #: States a fulfillment leaves again: few rows at any time, found by an index.
 UNSETTLED: Final = (State.QUEUED, State.WAITING, State.RUNNING, State.NEEDS_DECISION)
 
+#: What counts beside the states: Failed or undecided ones that a person has marked as handled.
+HANDLED: Final = "handled"
+
+
+def standings(connection: Connection) -> dict[str, int]:
+    """How many fulfillments are in each state; those that a person has marked as handled count as HANDLED instead.
+
+    Exact: the states are counted as they change, and the others are as many as people pressed a button for.
+    """
+    counted: dict[str, int] = {state.value: count for state, count in totals.states(connection).items()}
+    handled = (State.FAILED, State.NEEDS_DECISION)
+    query = sa.select(*(sa.func.count(sa.case((fulfillments.c.state == state, 1))) for state in handled)).where(
+        fulfillments.c.handled_at.is_not(None),
+        fulfillments.c.created_at >= 0.0,  # by its own index
+    )
+    counts = connection.execute(query).one()
+    for state, count in zip(handled, counts, strict=True):
+        counted[state] = max(0, counted[state] - count)
+    return counted | {HANDLED: sum(counts)}
+
 
 def oldest(connection: Connection) -> dict[State, tuple[str, float]]:
-    """The oldest fulfillment of each unsettled state: its order, and when (seconds since 1970) it was asked for."""
+    """The oldest fulfillment of each unsettled state: its order, and when (seconds since 1970) it was asked for.
+
+    Those that a person has marked as handled are none.
+    """
     found = {}
     for state in UNSETTLED:
-        query = sa.select(fulfillments.c.sf_order_id, fulfillments.c.requested_at).where(fulfillments.c.state == state)
+        query = sa.select(fulfillments.c.sf_order_id, fulfillments.c.requested_at).where(
+            fulfillments.c.state == state, fulfillments.c.handled_at.is_(None)
+        )
         row = connection.execute(query.order_by(fulfillments.c.requested_at).limit(1)).one_or_none()
         if row is not None:
             found[state] = (str(row.sf_order_id), float(row.requested_at))

@@ -159,7 +159,7 @@ def _service(order: Order) -> str:
 def _handled(order: Order) -> str:
     with order.services.ledger.write() as connection:
         decisions.mark_handled(connection, order.sf_order_id, now=order.now, actor=order.actor, why=order.why)
-    return "Marked as handled: it isn't listed among what is to be decided any more."
+    return "Marked as handled: it isn't among what is to be decided any more."
 
 
 def _write_back(order: Order) -> str:
@@ -257,7 +257,7 @@ ACTS: Final = {
         Act(
             "handled",
             "Mark as handled",
-            "You have seen to it elsewhere. It leaves the list of decisions, and stays as it is.",
+            "You have seen to it elsewhere. It stays as it is, and nobody is asked about it any more.",
             lambda row: _decidable(row) or ("it is marked already" if row.handled_at is not None else ""),
             _handled,
         ),

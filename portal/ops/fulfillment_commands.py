@@ -20,6 +20,7 @@ from portal.domain.ids import salesforce_id_18
 from portal.domain.model import ErrorCode, State, Step
 from portal.errors import PortalError
 from portal.ledger import audits, decisions, events, fulfillments, installation, order_record, runs, search
+from portal.ledger.statistics import HANDLED
 from portal.ops import acts
 from portal.ops.console import story
 from portal.ops.console.words import seconds, utc
@@ -45,7 +46,9 @@ def _order_id(text: str) -> str:
 
 
 @fulfillment_commands.command("list")
-@click.option("--state", type=click.Choice([each.value for each in State]), help="Only those in this state.")
+@click.option(
+    "--state", type=click.Choice([*(each.value for each in State), HANDLED]), help="Only those that stand so."
+)
 @click.option("--code", type=click.Choice([each.value for each in ErrorCode]), help="Only those with this error code.")
 @click.option("--older-than", type=click.IntRange(0), metavar="SECONDS", help="Only those asked for longer ago.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
@@ -54,7 +57,7 @@ def list_(state: str | None, code: str | None, older_than: int | None, limit: in
     """The newest fulfillments, with when each was asked for (UTC), its state, and why."""
     here = services()
     until = None if older_than is None else here.now() - older_than
-    wanted = search.Filter(State(state) if state else None, code, None, until)
+    wanted = search.filter_of(state, code=code, until=until)
     with here.ledger.read() as connection:
         found = search.page(connection, wanted, limit=limit)
     if as_json:
@@ -62,9 +65,10 @@ def list_(state: str | None, code: str | None, older_than: int | None, limit: in
         return
     for each in found:
         why = each.error_message or each.waiting_for or ""
+        handled = "" if each.handled_at is None else ", handled"
         click.echo(
-            f"{utc(each.created_at)}  {each.sf_order_id}  {each.state}  {each.error_code or each.waiting_code or '-'}"
-            f"  {why}".rstrip()
+            f"{utc(each.created_at)}  {each.sf_order_id}  {each.state}{handled}"
+            f"  {each.error_code or each.waiting_code or '-'}  {why}".rstrip()
         )
 
 
@@ -79,7 +83,10 @@ def find(text: str, as_json: bool) -> None:
         click.echo(json.dumps([asdict(each) for each in found], indent=1))
     else:
         for each in found:
-            click.echo(f"{utc(each.created_at)}  {each.name}  {each.status}  {each.code or '-'}  (its {each.what})")
+            handled = ", handled" if each.handled else ""
+            click.echo(
+                f"{utc(each.created_at)}  {each.name}  {each.status}{handled}  {each.code or '-'}  (its {each.what})"
+            )
     if not found:
         refuse(ValueError("the ledger knows no order by that"))
 

@@ -134,8 +134,8 @@ def _durations(connection: Connection) -> Iterator[Metric]:
 
 def _fulfillments(connection: Connection, *, now: float) -> Iterator[Metric]:
     """What orders do; `now` in seconds since 1970."""
-    states = totals.states(connection)
-    yield _gauge(totals.FULFILLMENTS, "Fulfillments in each state", "state", states)
+    states = statistics.standings(connection)
+    yield _gauge(totals.FULFILLMENTS, "Fulfillments in each state; those marked as handled apart", "state", states)
     unsettled = {state: states[state] for state in statistics.UNSETTLED}
     yield _gauge("order_fulfillments_unsettled", "Fulfillments that haven't ended for good", "state", unsettled)
     ages = dict.fromkeys(map(str, statistics.UNSETTLED), 0.0)

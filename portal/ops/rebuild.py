@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from portal.customers.salesforce_sync import sync_changes
 from portal.domain.ids import references_in
-from portal.domain.model import CustomerStatus, SalesforceOrder, UpstreamError, WhmcsOrder
+from portal.domain.model import CustomerStatus, SalesforceOrder, UpstreamError, WhmcsOrder, WhmcsService
 from portal.domain.seen import ACTIVE, PENDING
 from portal.errors import PortalError
 from portal.ledger import audits, fulfillments, installation, restored, statistics, unheard
@@ -33,7 +33,8 @@ UNKNOWABLE: Final = (
     "Idempotency-Keys and nonces: a recorded request that is sent again within its time passes once more, and makes no "
     "second WHMCS order",
     "sessions, used sign-in links, and e-mails not sent yet: some may be sent twice or never",
-    "WHMCS orders whose notes bear no reference, unless Salesforce names them in WHMCS_Order_ID__c",
+    "WHMCS orders that bear no reference, in notes or WHMCS_MARKER_CUSTOM_FIELD, unless Salesforce names them in "
+    "WHMCS_Order_ID__c",
 )
 
 
@@ -62,8 +63,9 @@ def rebuild(services: Services, *, actor: str, most_pages: int, say: Callable[[s
     while state["salesforce"] and not state["whmcs"] and pages < most_pages:
         rows, more = services.whmcs.orders_page(state["start"])
         counts = Counter(state["counts"])
+        listed: dict[str, list[WhmcsService]] = {}  # a client's services are asked for once a page
         for row in rows:
-            for sf_order_id in references_in(row.notes):
+            for sf_order_id in _references(services, row, listed):
                 counts[_compare(services, sf_order_id, row)] += 1
         state |= {"start": state["start"] + len(rows), "whmcs": not more, "counts": dict(counts)}
         pages += 1
@@ -97,6 +99,26 @@ def _begin(services: Services, actor: str) -> dict[str, Any]:
 def _save(services: Services, state: dict[str, Any]) -> None:
     with services.ledger.write() as connection:
         installation.put(connection, _KEY, state, now=services.now())
+
+
+def _references(services: Services, row: WhmcsOrder, listed: dict[str, list[WhmcsService]]) -> list[str]:
+    """The Salesforce orders whose reference a WHMCS order bears: in its notes, else in its products' custom field.
+
+    The field (WHMCS_MARKER_CUSTOM_FIELD) is asked for as runs do it, and only where it tells something new: of orders
+    that live and that Salesforce doesn't name. `listed`: the services of clients that were asked for already.
+    """
+    field = services.settings.whmcs_marker_custom_field
+    in_notes = references_in(row.notes)
+    if in_notes or not field or row.status not in _LIVE:
+        return in_notes
+    with services.ledger.read() as connection:
+        known = fulfillments.by_elected(connection, row.id)
+    if known is not None:
+        return [known.sf_order_id]
+    if row.client_id not in listed:
+        listed[row.client_id] = services.whmcs.services(row.client_id)
+    values = [each.custom_fields.get(field, "") for each in listed[row.client_id] if each.order_id == row.id]
+    return list(dict.fromkeys(reference for value in values for reference in references_in(value)))
 
 
 def _compare(services: Services, sf_order_id: str, row: WhmcsOrder) -> str:

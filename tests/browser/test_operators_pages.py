@@ -116,6 +116,19 @@ def test_it_all_works_without_javascript(ops: Flask, portal: str, stack: Stack, 
         assert f"by {ACTS}" in tab.text()
 
 
+def test_what_is_new_on_the_first_page_leaves_the_keyboard_where_it_is(
+    ops: Flask, portal: str, orders: dict[str, str], visit: Visit
+) -> None:
+    with visit(portal=portal) as tab:
+        cookie = {"name": "portal_operator", "value": session_of(ops, ACTS), "url": f"{portal}/ops"}
+        tab.context.add_cookies([cookie])
+        tab.go("/ops")
+        tab.page.locator(f"#order-{orders['late']}").focus()
+        tab.page.evaluate("document.getElementById('now').classList.add('old')")
+        tab.page.locator("#now:not(.old)").wait_for()
+        tab.page.locator(f"#order-{orders['late']}:focus").wait_for()
+
+
 def test_the_order_s_page_follows_it_by_itself(
     ops: Flask, portal: str, stack: Stack, visit: Visit, silent: None
 ) -> None:
@@ -129,7 +142,17 @@ def test_the_order_s_page_follows_it_by_itself(
         tab.go(f"/ops/orders/{order}")
         tab.waits_for("A worker runs it now.")
         tab.waits_for("AddOrder was sent 1 time.")
+        opened = tab.page.locator("details", has=tab.page.locator("summary", has_text="Mapping report")).first
+        opened.locator("summary").click()
+        closed = tab.page.locator("details", has=tab.page.locator("summary", has_text="The fields as they are"))
+        for _poll in range(2):  # when the second is answered, the first has replaced the page's part
+            with tab.page.expect_response(f"**/ops/orders/{order}"):
+                pass
+        assert opened.evaluate("(each) => each.open && document.activeElement === each.firstElementChild")
+        assert opened.locator("dl.detail").first.is_visible()
+        assert not closed.evaluate("(each) => each.open")
         stack.whmcs.post("release", {"call": held["id"]})
         tab.waits_for("Nothing is left to do.", 30)
+        assert opened.evaluate("(each) => each.open"), "the last poll closes nothing either"
     with services_of(ops).ledger.read() as connection:
         assert installation.paused(connection) is None

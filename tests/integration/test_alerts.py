@@ -17,7 +17,7 @@ from cryptography import x509
 from jobs.relay import Relay
 from portal.clients.smtp import SmtpTransport
 from portal.domain.model import State
-from portal.ledger import circuits, counters, fulfillments, installation, outbox, totals, workers
+from portal.ledger import circuits, counters, decisions, fulfillments, installation, outbox, totals, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ops.alerts import certificates, evaluate, rules
@@ -297,6 +297,28 @@ def test_an_alert_says_what_to_do(portal: Portal) -> None:
     assert rules.UNDECIDED.cure in text
     assert f"1 of them; the oldest is {ORDER}." in text
     assert "docs/runbook.md#alert-undecided" in text
+
+
+def test_handled_orders_wait_for_nobody(portal: Portal) -> None:
+    order(State.NEEDS_DECISION)(portal)
+    portal.look(evaluate.EVERY)
+    assert portal.told() == [("undecided", "", "firing")]
+    portal.write(lambda c: decisions.mark_handled(c, ORDER, now=portal.clock(), actor="olga", why="by hand"))
+    portal.look(evaluate.EVERY)
+    portal.look(2 * MINUTE)
+    assert portal.told() == [("undecided", "", "resolved")]
+    other = "801000000000002AAA"
+
+    def second(connection: Any) -> None:
+        fulfillments.request_fulfillment(connection, other, now=portal.clock(), requested_at=portal.clock())
+        row = fulfillments_table.c.sf_order_id == other
+        connection.execute(sa.update(fulfillments_table).where(row).values(state=State.NEEDS_DECISION))
+        totals.moved(connection, State.QUEUED, State.NEEDS_DECISION)
+
+    portal.write(second)
+    portal.look(evaluate.EVERY)
+    assert f"1 of them; the oldest is {other}." in portal.receiver.bodies[0]["text"]
+    assert portal.told() == [("undecided", "", "firing")]
 
 
 def test_many_processes_tell_once(each_ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State, Step
+from portal.domain.names import to_ascii
 from portal.ledger import (
     bulk,
     decisions,
@@ -20,6 +21,8 @@ from portal.ledger import (
     outbox,
     placements,
     search,
+    statistics,
+    totals,
 )
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import fulfillments as fulfillments_table
@@ -48,7 +51,7 @@ def make(connection: Connection, number: int, **values: Any) -> str:
                 unitPrice="5.00",
                 cycle="Monthly",
                 domain=f"Site{number}.Example",
-                hostname=None,
+                hostname=to_ascii(f"www.café{number}.example"),
                 entryId=None,
             )
         ],
@@ -93,7 +96,11 @@ def test_an_order_is_found_by_each_of_its_names(each_ledger: Ledger) -> None:
         deliveries.claim_key(c, "the-key", mine, now=NOW)
         deliveries.record(c, "sf:1", now=NOW, keep=9, sf_order_id=mine, idempotency_key="the-key", requested_by="Rita")
     with each_ledger.read() as c:
-        for word in (mine, mine[:15], "po-0001-test", "71", "#72", "the-key", "SITE1.example", "www.site1.example"):
+        for word in (
+            *(mine, mine[:15], f"https://sf.example/lightning/r/Order/{mine}/view", f"sfOrderId={mine}"),
+            *("po-0001-test", "71", "#72", "the-key", "SITE1.example", "www.site1.example"),
+            *("https://site1.example:8443/login", "café1.example", "http://WWW.CAFÉ1.example/", "xn--caf1-dpa.example"),
+        ):
             assert [each.name for each in search.find(c, word)] == [mine], word
         assert {each.name for each in search.find(c, "ADA@example.com")} == {mine, order_id(2)}
         for word in ("", " ", "x" * 300, "%", "'; DROP TABLE orders", "801000000000001AAB", "0", "9" * 40):
@@ -133,6 +140,7 @@ def test_handled_orders_leave_the_list_until_something_new_happens(each_ledger: 
         mine = make(c, 1, state=State.NEEDS_DECISION, error_code="OUTCOME_UNCERTAIN", elected_whmcs_id="7", plan={})
         decisions.mark_handled(c, mine, now=NOW, actor="olga", why="by hand")
         assert search.oldest(c, State.NEEDS_DECISION, limit=9) == []
+        assert statistics.oldest(c) == {}
         row = fulfillments.get(c, mine)
         assert row is not None
         assert set(decisions.restart_points(row).values()) == {
@@ -140,8 +148,44 @@ def test_handled_orders_leave_the_list_until_something_new_happens(each_ledger: 
         }
         again = decisions.adopt(c, mine, "7", now=NOW, actor="olga")
         assert again.handled_at is None
+        assert search.ids(c, search.Filter(handled=True), limit=9) == []
         with pytest.raises(ValueError, match="not from whmcs_accept: it is queued already"):
             decisions.retry_from(c, mine, Step.WHMCS_ACCEPT, now=NOW, actor="olga", why="x")
+
+
+def test_handled_orders_are_counted_and_listed_apart(each_ledger: Ledger) -> None:
+    undecided = {"state": State.NEEDS_DECISION, "error_code": "OUTCOME_UNCERTAIN"}
+    failed = {"state": State.FAILED, "error_code": "CLIENT_NOT_MAPPED"}
+    with each_ledger.write() as c:
+        rows = [make(c, number, **values) for number, values in enumerate((undecided, undecided, failed, failed))]
+        totals.moved(c, State.QUEUED, State.NEEDS_DECISION, 2)
+        totals.moved(c, State.QUEUED, State.FAILED, 2)
+    with each_ledger.write() as c:
+        frozen = bulk.freeze(c, "retry", search.Filter(State.FAILED), shown={}, actor="o", why="w", now=NOW)
+        for each in (rows[0], rows[2]):
+            decisions.mark_handled(c, each, now=NOW, actor="olga", why="by hand")
+    with each_ledger.write() as c:
+        counted = statistics.standings(c)
+        assert (counted["needs_decision"], counted["failed"], counted["handled"]) == (1, 1, 2)
+        assert sum(counted.values()) == 4
+        assert statistics.oldest(c)[State.NEEDS_DECISION][0] == rows[1]
+        for wanted, listed in (
+            (search.filter_of("needs_decision"), [rows[1]]),
+            (search.filter_of("failed"), [rows[3]]),
+            (search.filter_of("failed", code="CLIENT_NOT_MAPPED"), [rows[3]]),
+            (search.filter_of("handled"), [rows[2], rows[0]]),
+            (search.filter_of("handled", code="CLIENT_NOT_MAPPED"), [rows[2]]),
+            (search.filter_of(None, code="CLIENT_NOT_MAPPED"), [rows[3], rows[2]]),
+            (search.filter_of(""), rows[::-1]),
+        ):
+            assert search.ids(c, wanted, limit=9) == listed
+            assert [each.sf_order_id for each in search.page(c, wanted, limit=9)] == listed
+        assert [each.handled for each in search.find(c, rows[0])] == [True]
+        # Marked after the list was frozen: a person has seen to it elsewhere, and a retry might undo that.
+        assert bulk.begin(c, frozen, actor="o", now=NOW)
+        assert bulk.advance(c, now=NOW) == [rows[3]]
+        outcomes = dict(bulk.some_orders(c, frozen, limit=9))
+        assert outcomes[rows[2]] == "left alone: it is marked as handled now"
 
 
 def test_figures_sessions_and_mails(each_ledger: Ledger) -> None:

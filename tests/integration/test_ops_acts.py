@@ -109,7 +109,11 @@ def test_adopt_create_and_mark_as_handled(ops: Flask, client: FlaskClient, stack
     assert f"/ops/orders/{order}" in get(client, "/ops").text.split('id="failed"')[0]
     assert act(client, order, "handled").startswith("Marked as handled")
     recorded(stack, order, "handled")
-    assert f"/ops/orders/{order}" not in get(client, "/ops").text.split('id="failed"')[0]
+    link = f"/ops/orders/{order}"
+    assert link not in get(client, "/ops").text
+    assert link not in get(client, "/ops/find?state=needs_decision").text
+    assert link in get(client, "/ops/find?state=handled").text
+    assert "handled" in get(client, link).text.split('id="election"')[0]
     assert "look in WHMCS first" in act(client, order, "create")
     assert act(client, order, "create", looked="1") == "Queued for a new AddOrder."
     first = provisioned(stack, order)
@@ -181,6 +185,10 @@ def test_the_pause_is_honoured_and_shown(client: FlaskClient, stack: Stack, sile
         page = get(client, "/ops").text
         assert "WHMCS writes are paused</strong> by" in page
         assert "maintenance in WHMCS" in page
+        looked = ("", "/find", f"/orders/{order}", "/rq/", "/find?state=failed")
+        found = post(client, "/ops/find", "/ops", q="nothing like this").text
+        for shown in (*(get(client, f"/ops{path}").text for path in looked), found):
+            assert shown.count("WHMCS writes are paused</strong> by") == 1, "every page shows it, once"
         assert "WHMCS writes are paused: it goes on" in get(client, f"/ops/orders/{order}").text
         assert sends(stack, order, "AddOrder") == 0
     finally:
@@ -202,6 +210,8 @@ def test_in_bulk_exactly_what_was_counted_and_nothing_undecided(
     answer = post(client, "/ops/bulk", state="failed", code="PROVISIONING_ERROR", age="last-hour", act="retry", why=WHY)
     path = answer.headers["Location"]
     assert "Retry: 4 orders" in get(client, path).text
+    now_page = get(client, "/ops").text
+    assert f'{path.partition("/ops")[2]}">Retry: 4 orders</a>, frozen' in now_page, "who lost the address finds it"
     late = unpaid(stack)[0]  # fits the filter, but wasn't counted
     force(ops, late, error_code="PROVISIONING_ERROR")
     force(ops, undecided, state=State.NEEDS_DECISION, elected_whmcs_id="999999999")

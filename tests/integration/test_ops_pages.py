@@ -61,6 +61,8 @@ def test_an_order_is_found_by_whatever_a_person_quotes(ops: Flask, stack: Stack)
         known["order_number"].lstrip("0"),
         str(active["id"]),
         f"#{active['id']}",
+        f"https://northwind.lightning.force.com/lightning/r/Order/{order}/view",
+        f"sfOrderId={order}",
         body_key,
         client_id,
     ):
@@ -73,8 +75,9 @@ def test_an_order_is_found_by_whatever_a_person_quotes(ops: Flask, stack: Stack)
     for word in ("Zoe@find.example", made.reference, made.reference.lower(), made.domain, f"https://{made.domain}/"):
         answer = post(client, "/ops/find", "/ops", q=word)
         assert answer.headers["Location"].endswith(f"/ops/orders/{made.sf_order_id}"), word
-    answer = post(client, "/ops/find", "/ops", q="payment_method_missing")
-    assert answer.headers["Location"].endswith("/ops/find?code=PAYMENT_METHOD_MISSING")
+    for word in ("payment_method_missing", "Payment method missing"):
+        answer = post(client, "/ops/find", "/ops", q=word)
+        assert answer.headers["Location"].endswith("/ops/find?code=PAYMENT_METHOD_MISSING"), word
     assert "No order of that" in post(client, "/ops/find", "/ops", q="nothing\N{SNOWMAN} like this").text
 
 
@@ -128,6 +131,13 @@ def test_no_page_is_larger_than_40_kilobytes(ops: Flask, stack: Stack) -> None:
     older = re.search(r'href="([^"]+before=\d+)"', pages[f"/ops/orders/{made.sf_order_id}"].text)
     assert older
     assert "Attempt 25" in get(client, older[1]).text
+    with services.ledger.write() as connection:
+        row = fulfillments_table.c.sf_order_id == made.sf_order_id
+        connection.execute(fulfillments_table.update().where(row).values(state=State.RUNNING))
+    follows = re.search(r'id="order" hx-get="([^"]+)"', get(client, older[1]).text)
+    assert follows
+    assert follows[1] == older[1], "the earlier steps stay where they are when the page follows the order"
+    assert "hx-get" in get(client, older[1], **{"HX-Request": "true"}).text
 
 
 def test_a_lists_pages_miss_nothing_and_repeat_nothing(ops: Flask, stack: Stack) -> None:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from sandbox.processes import ProcessFailed
-from tests.fulfilling import check_failure, provisioned, sends, statuses, whmcs_orders
+from sandbox.seeds import MARKER_CUSTOM_FIELD
+from tests.fulfilling import calls_of, check_failure, customer, provisioned, sends, statuses, whmcs_orders
 from tests.stack import Stack
 
 OURS = ("web", "worker", "sweep", "valkey")
@@ -73,6 +74,38 @@ def test_a_ledger_that_lost_everything_is_rebuilt_from_both_sides(own_stack: Sta
         assert statuses(stack, order) == ["Active"]
         assert sends(stack, order, "AddOrder") == 1
     shows(stack, ended, "Cancelled")
+
+
+def test_a_reference_that_only_the_custom_field_keeps_is_found_too(own_stack: Stack) -> None:
+    """WHMCS drops AddOrder's notes: whose its orders are stands in their products' custom field alone."""
+    stack = own_stack
+    stack.settings["WHMCS_MARKER_CUSTOM_FIELD"] = MARKER_CUSTOM_FIELD
+    stack.start()
+    stack.whmcs.post("settings", {"notes": "dropped"})
+    who = customer(stack)[0]
+    done, untold, without = (stack.order(item, customer=who) for item in ("starter", "business", "support"))
+    for order in (done, untold, without):
+        assert stack.fulfill(order).status == 200
+    lose_everything(stack)
+    nothing = {"Provisioning_Status__c": None, "WHMCS_Order_ID__c": None, "Last_Provisioning_At__c": None}
+    for order in (untold, without):  # as if Salesforce had been away when they were provisioned
+        stack.salesforce.post("seed", {"update": [{"type": "Order", "Id": order, **nothing}]})
+    since = stack.whmcs.last()
+
+    stack.flask("db", "upgrade")
+    said = stack.flask("ledger", "rebuild")
+    assert "1 WHMCS orders: accepted, and not finished in Salesforce: goes on, looking first" in said
+    assert "1 WHMCS orders: known from Salesforce" in said
+    assert "bear no reference, in notes or WHMCS_MARKER_CUSTOM_FIELD" in said
+    assert len(calls_of(stack.whmcs, since, "GetClientsProducts")) == 1, "a client's services are asked for once"
+    row = stack.fulfillment(untold)
+    assert row is not None
+    assert row["state"] == "queued"
+    assert stack.fulfillment(without) is None, "its product has no such field: neither side says whose it is"
+    for name in ("valkey", "worker", "sweep", "web"):
+        stack.restart(name)
+    shows(stack, untold, "Provisioned")
+    assert sends(stack, untold, "AddOrder") == 1
 
 
 def test_what_was_provisioned_after_the_copy_is_audited_again(own_stack: Stack) -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from portal.domain.model import State
+from portal.domain.model import ErrorCode, State
 from portal.ledger import fulfillments, runs
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
@@ -50,11 +50,28 @@ def test_what_happens_next(row: Fulfillment) -> None:
     assert said(state=State.RUNNING) == "A worker runs it now."
     assert said(state=State.WAITING, due_at=NOW + 185).endswith("UTC, in 3 min 5 s.")
     assert said(state=State.WAITING, due_at=NOW - 1) == "It is run as soon as a worker is free."
-    assert said(state=State.NEEDS_DECISION).startswith("Nothing is sent to WHMCS until somebody decides")
-    assert said(state=State.NEEDS_DECISION, handled_at=NOW).startswith("Somebody marked it as handled")
+    undecided = {"state": State.NEEDS_DECISION, "add_attempts": 1}
+    assert said(**undecided).startswith("Nothing is sent to WHMCS until somebody decides: adopt the right WHMCS order")
+    assert "set the service up again" in said(
+        **undecided, elected_whmcs_id="7", error_code=ErrorCode.WHMCS_SERVICE_NOT_ACTIVE
+    )
+    assert "retry it here" in said(state=State.NEEDS_DECISION)
+    assert said(state=State.NEEDS_DECISION, handled_at=NOW).startswith("It was marked as handled at 2")
+    assert "until somebody acts" in said(state=State.FAILED, handled_at=NOW)
     assert said(state=State.FAILED).startswith("Nothing happens by itself")
     assert said(state=State.PROVISIONED) == "Nothing is left to do."
     assert story.happens_next(row, paused=True, now=NOW).startswith("WHMCS writes are paused")
+
+
+@pytest.mark.parametrize(
+    ("login", "address"),
+    [
+        ("https://login.salesforce.com", "https://login.salesforce.com/?startURL=%2F801000000000001AAA"),
+        ("https://nw--uat.sandbox.my.salesforce.com", "https://nw--uat.sandbox.my.salesforce.com/801000000000001AAA"),
+    ],
+)
+def test_where_an_order_is_in_salesforce(login: str, address: str) -> None:
+    assert story.in_salesforce(login, "801000000000001AAA") == address
 
 
 def test_the_elections_story(row: Fulfillment) -> None:

@@ -392,6 +392,8 @@ def _operators(c: Connection) -> None:
         search.Filter(State.FAILED, "OUTCOME_UNCERTAIN", NOW - 9, NOW + 9),
         search.Filter(State.WAITING, "WHMCS_UNAVAILABLE"),
         search.Filter(code="OUTCOME_UNCERTAIN", until=NOW),
+        search.Filter(handled=True),
+        search.Filter(code="OUTCOME_UNCERTAIN", handled=True),
     ):
         for before in (None, (NOW, ORDER)):
             search.page(c, wanted, limit=9, before=before)
@@ -418,6 +420,7 @@ def _operators(c: Connection) -> None:
     for act in ("write_back", "retry"):
         number = bulk.freeze(c, act, search.Filter(State.FAILED), shown={}, actor="olga", why="x", now=NOW)
         bulk.some_orders(c, number, limit=9)
+        bulk.newest(c, limit=3)
         bulk.begin(c, number, actor="olga", now=NOW)
         bulk.any_running(c)
         bulk.advance(c, now=NOW)

@@ -86,7 +86,7 @@ def _failure_rate(settings: Settings, samples: Sequence[Sample]) -> Iterator[Con
 
 
 def _orders(connection: Connection, settings: Settings, *, now: float) -> Iterator[Condition]:
-    undecided = totals.states(connection)[State.NEEDS_DECISION]
+    undecided = statistics.standings(connection)[State.NEEDS_DECISION]
     oldest = statistics.oldest(connection)
     if undecided > 0 and State.NEEDS_DECISION in oldest:
         sf_order_id, _since = oldest[State.NEEDS_DECISION]

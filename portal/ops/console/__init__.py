@@ -20,4 +20,4 @@ def register(app: Flask) -> None:
         app.register_blueprint(blueprint)
     rq.register(app)
     app.jinja_env.filters |= {"utc": words.utc, "ago": words.ago, "seconds": words.seconds, "state_word": words.state}
-    app.jinja_env.globals |= {"operator": access.operator}
+    app.jinja_env.globals |= {"operator": access.operator, "pause": bulk_pages.paused, "bulk_name": words.bulk_act}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from portal.ledger import bulk
+from portal.ledger import bulk, installation
 from portal.ops import acts
 from portal.ops.console.access import operator
 from portal.ops.console.find_pages import chosen_filter, filter_of
@@ -88,6 +89,12 @@ def _move(bulk_id: int, move: Callable[..., bool]) -> Response:
     if not moved:
         flash("Not done: it has ended, or was begun, meanwhile.")
     return redirect(url_for("ops_bulk.show", bulk_id=bulk_id), 303)
+
+
+def paused() -> dict[str, Any] | None:
+    """Who paused WHMCS writes, when and why: every page shows it."""
+    with services().ledger.read() as connection:
+        return installation.paused(connection)
 
 
 @pages.post("/ops/pause")

@@ -13,7 +13,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from portal.domain.model import ErrorCode, State
-from portal.ledger import search
+from portal.ledger import search, statistics
 from portal.ops.console.access import may_look_by_post
 from portal.web.context import services
 
@@ -21,6 +21,8 @@ pages = Blueprint("ops_find", __name__)
 
 PAGE_SIZE: Final = 25
 MOST_COUNTED: Final = 1000
+#: What may be chosen as a state.
+STATES: Final = (*(each.value for each in State), statistics.HANDLED)
 #: What the form calls an age: words, and whether it is the last so many seconds or longer ago than that.
 AGES: Final = {
     "last-hour": ("in the last hour", 3600, True),
@@ -72,7 +74,7 @@ may_look_by_post(look)
 
 
 def _choices() -> dict[str, Any]:
-    return {"all_states": list(State), "codes": [each.value for each in ErrorCode], "ages": AGES}
+    return {"all_states": STATES, "codes": [each.value for each in ErrorCode], "ages": AGES}
 
 
 def chosen_filter() -> dict[str, str]:
@@ -80,7 +82,7 @@ def chosen_filter() -> dict[str, str]:
     given = request.values
     state, code, age = (given.get(name, "") for name in ("state", "code", "age"))
     return {
-        "state": state if state in {each.value for each in State} else "",
+        "state": state if state in STATES else "",
         "code": code if code in {each.value for each in ErrorCode} else "",
         "age": age if age in AGES else "",
     }
@@ -93,7 +95,7 @@ def filter_of(chosen: dict[str, str]) -> search.Filter:
         _, length, last = AGES[chosen["age"]]
         moment = services().now() - length
         since, until = (moment, None) if last else (None, moment)
-    return search.Filter(State(chosen["state"]) if chosen["state"] else None, chosen["code"] or None, since, until)
+    return search.filter_of(chosen["state"], code=chosen["code"], since=since, until=until)
 
 
 def _cursor(row: search.Listed) -> str:

@@ -14,13 +14,14 @@ from redis import RedisError
 
 from portal.domain.model import State
 from portal.ledger import (
+    bulk,
     circuits,
-    counters,
     hourly,
     installation,
     order_record,
     queueing,
     search,
+    statistics,
     totals,
     workers,
 )
@@ -63,12 +64,12 @@ def _what() -> dict[str, Any]:
         heartbeats = workers.last_heartbeats(connection)
         alive = workers.alive(connection)
         hours = hourly.last(connection, 24, now=now)
-        counts = counters.of(connection, totals.FULFILLMENTS)
         found: dict[str, Any] = {
-            "states": [(each, max(0, int(counts.get(each, 0)))) for each in State],
+            "states": list(statistics.standings(connection).items()),
             "decisions": search.oldest(connection, State.NEEDS_DECISION, limit=SHOWN),
             "failed": search.page(connection, search.Filter(state=State.FAILED), limit=SHOWN),
             "waiting": search.oldest(connection, State.WAITING, limit=3),
+            "bulk_acts": bulk.newest(connection, limit=3),
             "paused": installation.paused(connection),
             "sides": [
                 _side(name, circuits.of_side(connection, side))
@@ -105,5 +106,5 @@ def _processes(kind: str, beaten_at: float | None, alive: list[workers.Worker], 
 
 def _side(name: str, rows: Mapping[str, circuits.Upstream]) -> dict[str, Any]:
     state = health.last_known(name.lower(), rows)
-    open_ones = [each for each in rows.values() if each.opened_at is not None]
-    return {"name": name, "state": state, "bad": state not in ("connected", "unknown"), "open": open_ones}
+    bad = [each for each in rows.values() if each.opened_at is not None or (state == "failing" and each.failures)]
+    return {"name": name, "state": state, "bad": state not in ("connected", "unknown"), "rows": bad}

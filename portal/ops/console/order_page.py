@@ -59,8 +59,8 @@ def _about(connection: Connection, name: str) -> dict[str, Any]:
     sf_order_id = row.sf_order_id if row else order.sf_order_id if order else None
     subjects = list(dict.fromkeys(each for each in (sf_order_id, order.reference if order else None) if each))
     now = services().now()
-    before = request.args.get("before", "")
-    steps = runs.steps_of(connection, sf_order_id, MOST_STEPS, before=_number(before)) if row and sf_order_id else []
+    before = _number(request.args.get("before", ""))
+    steps = runs.steps_of(connection, sf_order_id, MOST_STEPS, before=before) if row and sf_order_id else []
     happened = [event for subject in subjects for event in events.of_subject(connection, subject, 30)]
     paused = installation.paused(connection)
     told = None
@@ -75,6 +75,7 @@ def _about(connection: Connection, name: str) -> dict[str, Any]:
         "next": story.happens_next(row, paused=bool(paused), now=now) if row else "Nobody asked to fulfil it yet.",
         "election": story.election(row, now=now) if row else [],
         "timeline": story.timeline(steps, row.requested_at) if row else [],
+        "before": before,
         "older": steps[0].id if len(steps) == MOST_STEPS else None,
         "clicks": order_record.clicks(connection, sf_order_id) if sf_order_id else [],
         "write_backs": order_record.messages(connection, "salesforce", subjects),
@@ -100,7 +101,7 @@ def _links(sf_order_id: str | None, row: Fulfillment | None) -> list[tuple[str, 
     admin = settings.whmcs_admin_url or settings.whmcs_api_url.rpartition("/includes/")[0] + "/admin"
     links = []
     if sf_order_id:
-        links.append(("Salesforce order", f"{settings.sf_login_url}/{sf_order_id}"))
+        links.append(("Salesforce order", story.in_salesforce(settings.sf_login_url, sf_order_id)))
     if row is not None and row.elected_whmcs_id:
         links.append(
             (f"WHMCS order {row.elected_whmcs_id}", f"{admin}/orders.php?action=view&id={row.elected_whmcs_id}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from portal.domain.model import State
+from portal.domain.model import ErrorCode, State
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.runs import StepRow
 from portal.ops.console.words import seconds, utc
@@ -16,10 +17,10 @@ def happens_next(row: Fulfillment, *, paused: bool, now: float) -> str:
     if row.state is State.PROVISIONED:
         again = f" WHMCS is looked at again {_at(row.audit_due_at)}." if row.audit_due_at else ""
         return f"Nothing is left to do.{again}"
+    if row.handled_at is not None:
+        return f"It was marked as handled {_at(row.handled_at)}; nothing is sent to WHMCS until somebody acts."
     if row.state is State.NEEDS_DECISION:
-        if row.handled_at is not None:
-            return "Somebody marked it as handled; nothing is sent to WHMCS until somebody acts."
-        return "Nothing is sent to WHMCS until somebody decides: adopt the right WHMCS order, or order a fresh one."
+        return f"Nothing is sent to WHMCS until somebody decides: {_ways_on(row)}."
     if row.state is State.FAILED:
         return "Nothing happens by itself: mend the cause, then click in Salesforce or retry it here."
     if paused:
@@ -29,6 +30,14 @@ def happens_next(row: Fulfillment, *, paused: bool, now: float) -> str:
     if row.state is State.WAITING and row.due_at > now:
         return f"It is tried again by itself {_at(row.due_at)}, in {seconds(row.due_at - now)}."
     return "It is run as soon as a worker is free."
+
+
+def _ways_on(row: Fulfillment) -> str:
+    if row.undecided_before_whmcs:
+        return "mend what the message names, then click in Salesforce or retry it here; or adopt a WHMCS order"
+    if row.error_code == ErrorCode.WHMCS_SERVICE_NOT_ACTIVE and row.elected_whmcs_id:
+        return "mend the cause in WHMCS, then set the service up again, there or here"
+    return "adopt the right WHMCS order, or order a fresh one"
 
 
 def election(row: Fulfillment, *, now: float) -> list[str]:
@@ -69,6 +78,12 @@ def election(row: Fulfillment, *, now: float) -> list[str]:
     if row.active:
         said.append("The elected order was seen Active with all its services.")
     return said
+
+
+def in_salesforce(login_url: str, sf_order_id: str) -> str:
+    """Where a browser finds the order: by My Domain at once, by Salesforce's common sign-in after it."""
+    common = urlsplit(login_url).hostname in ("login.salesforce.com", "test.salesforce.com")
+    return f"{login_url}/?startURL=%2F{sf_order_id}" if common else f"{login_url}/{sf_order_id}"
 
 
 def _at(moment: float | None) -> str:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from portal.domain.model import State
+from portal.ledger.statistics import HANDLED
 from portal.web.context import services
 
-_STATES = {
+_STATES: Final[dict[str, str]] = {
     State.QUEUED: "Queued",
     State.WAITING: "Waiting",
     State.RUNNING: "Running",
     State.PROVISIONED: "Provisioned",
     State.FAILED: "Failed",
     State.NEEDS_DECISION: "Needs a decision",
+    HANDLED: "Handled",
 }
 
 
 def state(value: State | str) -> str:
     """A state in plain words; what is none (a customer's status) stays as it is."""
-    try:
-        return _STATES[State(value)]
-    except ValueError:
-        return str(value)
+    return _STATES.get(str(value), str(value))
+
+
+def bulk_act(name: str) -> str:
+    """An act on many orders, as it is called on its page."""
+    return {"retry": "Retry", "try_now": "Try now", "write_back": "Tell Salesforce again"}[name]
 
 
 def utc(moment: float | None) -> str:
