@@ -91,10 +91,14 @@ def basket_page() -> str | tuple[str, int]:
 
 
 def _basket(fault: LineFault | None = None, index: int = -1) -> str | tuple[str, int]:
-    catalogue = _current_catalogue()
+    basket = Basket(session, _current_catalogue())
+    gone = basket.gone
+    if gone and not fault:  # said once: nobody could take out what no page shows
+        basket.forget_gone()
     page = render_template(
         "basket.html",
-        basket=Basket(session, catalogue),
+        basket=basket,
+        gone=gone,
         fault=fault,
         fault_index=index,
         entered=request.form.get("quantity", ""),
@@ -137,6 +141,9 @@ def _review(*, changed: bool, unanswered: bool = False) -> Response | str | tupl
         return redirect(url_for("orders.placed", reference=placed.reference), 303)
     if not basket:
         return redirect(url_for("checkout.basket_page"), 303)
+    if basket.gone:  # said here, once: what is agreed to next is what is left
+        basket.forget_gone()
+        changed = True
     return render_template(
         "review.html",
         basket=basket,
