@@ -163,6 +163,11 @@ class Basket:
             del self._rows[index]
             self._save()
 
+    def forget_gone(self) -> None:
+        """Take the lines out whose product is no longer offered: nobody could, for no page shows them."""
+        self._rows = [row for row in self._rows if self._catalogue.product(row[0]) is not None]
+        self._save()
+
     def empty(self) -> None:
         """After the order is placed: no lines, and another key for the next basket."""
         self._store.pop("basket", None)

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
@@ -90,10 +91,14 @@ def basket_page() -> str | tuple[str, int]:
 
 
 def _basket(fault: LineFault | None = None, index: int = -1) -> str | tuple[str, int]:
-    catalogue = _current_catalogue()
+    basket = Basket(session, _current_catalogue())
+    gone = basket.gone
+    if gone and not fault:  # said once: nobody could take out what no page shows
+        basket.forget_gone()
     page = render_template(
         "basket.html",
-        basket=Basket(session, catalogue),
+        basket=basket,
+        gone=gone,
         fault=fault,
         fault_index=index,
         entered=request.form.get("quantity", ""),
@@ -136,12 +141,15 @@ def _review(*, changed: bool, unanswered: bool = False) -> Response | str | tupl
         return redirect(url_for("orders.placed", reference=placed.reference), 303)
     if not basket:
         return redirect(url_for("checkout.basket_page"), 303)
+    if basket.gone:  # said here, once: what is agreed to next is what is left
+        basket.forget_gone()
+        changed = True
     return render_template(
         "review.html",
         basket=basket,
         changed=changed,
         unpaid=part(PaymentMethods).missing_client(account) is not None,
-        set_up_time=set_up_time(),
+        usual=usual_times(),
         twice=_ordered_elsewhere(basket, account.account_id),
         unanswered=unanswered,
     )
@@ -201,7 +209,7 @@ def place_order() -> Response | str | tuple[str, int]:
     """Place the order: in the ledger first, so that it exists whatever happens next; once for each basket."""
     account = visitor().account
     if account is None:
-        return to_sign_in()
+        return to_sign_in(url_for("checkout.review"))
     key = request.form.get("key", "")
     placed = _placed_already(key, account.account_id)
     if placed is None:
@@ -276,11 +284,19 @@ def _checkout_key(key: str, account_id: str) -> str:
     return digest(f"checkout:{account_id}", key)
 
 
-def set_up_time() -> str:
-    """How long setting up has usually taken, measured, in words; "" where too few orders are known."""
+@dataclass(frozen=True)
+class UsualTimes:
+    """How long recent orders took, measured, in words; "" where too few are known."""
+
+    review: str
+    set_up: str
+
+
+def usual_times() -> UsualTimes:
+    """What the calendar of what happens next says beside the merchant's own words."""
     with services().ledger.read() as connection:
-        seconds = part(LeadTime).seconds(connection)
-    return "" if seconds is None else duration(seconds)
+        review, set_up = part(LeadTime).review(connection), part(LeadTime).seconds(connection)
+    return UsualTimes(*("" if seconds is None else duration(seconds) for seconds in (review, set_up)))
 
 
 def refill(store: MutableMapping[str, Any], items: Sequence[Item]) -> int:
@@ -309,7 +325,7 @@ def _current_catalogue() -> Catalogue:
     return part(CatalogueCache).current().priced_in(account.currency if account else None, preferred=preferred)
 
 
-@pages.errorhandler(CatalogueUnavailable)
+@pages.app_errorhandler(CatalogueUnavailable)  # whichever page of ours wants it: an order that is ordered again, too
 def _away(error: CatalogueUnavailable) -> tuple[str, int, dict[str, str]]:
     seconds = 5 if error.soon else 60
     return render_template("catalogue_away.html", soon=error.soon), 503, {"Retry-After": str(seconds)}

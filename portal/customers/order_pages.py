@@ -28,7 +28,7 @@ from flask import (
 from werkzeug.wrappers import Response
 
 from portal.customers import client_area, limits
-from portal.customers.checkout import refill, set_up_time
+from portal.customers.checkout import refill, usual_times
 from portal.customers.order_reader import Asked, OrderReader
 from portal.customers.progress import Progress, tell
 from portal.customers.sign_in import to_sign_in
@@ -51,6 +51,7 @@ pages = Blueprint("orders", __name__)
 #: By its bytes, a poll: polls that come together may be answered together (portal.web.batch).
 _POLL: Final = re.compile(rb"GET (?:/[^ ?]*)?/orders/[A-Za-z0-9_-]{1,40}/status[ ?]")
 POLL_SECONDS: Final = 5
+_MOST_NAME: Final = 100  # characters of a customer's name
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,9 @@ def _ask_who(_: NotSignedIn) -> Response:
             "Sign in, or open the link out of the order's e-mail.",
             {"WWW-Authenticate": 'Cookie realm="order portal", form-action="/sign-in", cookie-name=portal_session'},
         ).response()
+    reference = (request.view_args or {}).get("reference")
+    if request.method == "POST" and reference is not None:  # a button: its page is what one comes back to
+        return to_sign_in(url_for("orders.show", reference=reference))
     return to_sign_in()
 
 
@@ -174,7 +178,7 @@ def _iso(moment: float | None) -> str | None:
 def placed(reference: str) -> str:
     """The confirmation."""
     what = shown(reference)
-    return render_template("placed.html", order=what.order, progress=what.progress, set_up_time=set_up_time())
+    return render_template("placed.html", order=what.order, progress=what.progress, usual=usual_times())
 
 
 @pages.get("/orders/<reference>/withdraw")
@@ -195,10 +199,12 @@ def ask_withdraw(reference: str) -> Response | str:
 def withdraw(reference: str) -> Response:
     """Withdraw an order: one in review is cancelled; with WITHDRAWAL, of any other the contract is withdrawn from."""
     what = shown(reference)
+    name = " ".join(request.form.get("name", "").split())[:_MOST_NAME]
     if not what.progress.can_withdraw and _may_leave_contract(what) and "contract" in request.form:
-        return _leave_contract(what)
+        return _leave_contract(what, name)
+    email = what.order.email or _own_address()
     with services().ledger.write() as connection:
-        done = orders.withdraw(connection, what.order.reference, now=services().now())
+        done = orders.withdraw(connection, what.order.reference, email=email, name=name, now=services().now())
     if done:
         log.info("Order withdrawn by its customer", extra={"reference": what.order.reference})
     elif what.order.status is not CustomerStatus.CANCELLED:
@@ -219,12 +225,12 @@ def _may_leave_contract(what: Shown) -> bool:
     )
 
 
-def _leave_contract(what: Shown) -> Response:
+def _leave_contract(what: Shown, name: str) -> Response:
     here = services()
     merchant, email = here.settings.brand_support_email, what.order.email or _own_address()
     with here.ledger.write() as connection:
         done = withdrawals.ask_withdrawal(
-            connection, what.order.reference, merchant=merchant, email=email, now=here.now()
+            connection, what.order.reference, merchant=merchant, email=email, name=name, now=here.now()
         )
     if done:
         log.info("A customer withdrew from the contract of an order", extra={"reference": what.order.reference})

@@ -128,10 +128,12 @@ def tag_of(order: Order) -> tuple[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """`seconds` for people to read, rounded up: "a minute", "2 minutes", "an hour", "3 hours"."""
+    """`seconds` for people to read, rounded up: "a minute", "2 minutes", "an hour", "3 hours", "2 days"."""
     if seconds <= 55 * 60:
         return ngettext("a minute", "%(num)s minutes", max(1, -int(-seconds // 60)))
-    return ngettext("an hour", "%(num)s hours", -int(-seconds // 3600))
+    if seconds <= 23 * 3600:
+        return ngettext("an hour", "%(num)s hours", -int(-seconds // 3600))
+    return ngettext("a day", "%(num)s days", -int(-seconds // (24 * 3600)))
 
 
 def word_of(status: CustomerStatus, *, needs_customer: bool = False) -> str:

@@ -7,7 +7,7 @@ Every function takes a connection of `Ledger.read()` or `Ledger.write()`; moment
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypedDict
 
 import sqlalchemy as sa
@@ -216,8 +216,11 @@ def index_domains(connection: Connection, reference: str, items: Sequence[Item])
         connection.execute(insert(connection, order_domains).values(rows).on_conflict_do_nothing())
 
 
-def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
-    """Cancel an order that is still in review; False when it no longer is. Salesforce is told through the outbox."""
+def withdraw(connection: Connection, reference: str, *, email: str = "", name: str = "", now: float) -> bool:
+    """Cancel an order that is still in review; False when it no longer is. Salesforce is told through the outbox.
+
+    The receipt goes to the order's own address, else to `email`; `name`: as its customer gave it.
+    """
     order = get(connection, reference)
     if order is None or order.status is not CustomerStatus.PENDING_REVIEW:
         return False
@@ -236,7 +239,8 @@ def withdraw(connection: Connection, reference: str, *, now: float) -> bool:
         .values(**values)
     ).rowcount
     if changed:
-        put_mail(connection, order, "withdrawn", now=now, withdrawn_at=now)
+        receipt = replace(order, email=order.email or email)
+        put_mail(connection, receipt, "withdrawn", now=now, withdrawn_at=now, name=name)
     if changed and order.sf_order_id is not None:
         tell_salesforce_cancelled(connection, order.sf_order_id, now=now)
     return bool(changed)

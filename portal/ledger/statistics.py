@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
 from portal.ledger import totals
-from portal.ledger.schema import fulfillments
+from portal.ledger.schema import fulfillments, orders
 
 #: States a fulfillment leaves again: few rows at any time, found by an index.
 UNSETTLED: Final = (State.QUEUED, State.WAITING, State.RUNNING, State.NEEDS_DECISION)
@@ -66,3 +66,22 @@ def recent_lead_times(connection: Connection, *, limit: int) -> list[float]:
         .limit(limit)
     )
     return [end - start for start, end in connection.execute(query) if end is not None and end >= start]
+
+
+def recent_review_times(connection: Connection, *, limit: int) -> list[float]:
+    """Seconds from the checkout to the first request of the newest `limit` Provisioned fulfillments.
+
+    Only of orders that were placed in this portal: of others nobody knows when their review began.
+    """
+    placed_at = (
+        sa.select(orders.c.created_at)
+        .where(orders.c.sf_order_id == fulfillments.c.sf_order_id, orders.c.checkout_key.is_not(None))
+        .scalar_subquery()
+    )
+    query = (
+        sa.select(placed_at, fulfillments.c.created_at)
+        .where(fulfillments.c.state == State.PROVISIONED.value, fulfillments.c.add_attempts > 0)  # made here
+        .order_by(fulfillments.c.due_at.desc())
+        .limit(limit)
+    )
+    return [end - start for start, end in connection.execute(query) if start is not None and end >= start]

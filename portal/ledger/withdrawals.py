@@ -13,10 +13,13 @@ from portal.ledger.orders import get, put_mail
 from portal.ledger.schema import orders
 
 
-def ask_withdrawal(connection: Connection, reference: str, *, merchant: str, email: str, now: float) -> bool:
+def ask_withdrawal(
+    connection: Connection, reference: str, *, merchant: str, email: str, name: str = "", now: float
+) -> bool:
     """Its customer withdraws from the contract of an order that is past its review; False for one who did before.
 
     Once, in one transaction: the moment, the receipt to `email`, and the mail to the merchant, who goes on from there.
+    name: as the customer gave it, "" where they didn't.
     """
     changed = connection.execute(
         orders.update()
@@ -27,7 +30,7 @@ def ask_withdrawal(connection: Connection, reference: str, *, merchant: str, ema
     if order is None:
         return False
     receipt = replace(order, email=order.email or email)
-    put_mail(connection, receipt, "withdrawal_received", now=now, withdrawn_at=now)
+    put_mail(connection, receipt, "withdrawal_received", now=now, withdrawn_at=now, name=name)
     put_mail(
         connection,
         replace(order, email=merchant),
@@ -35,6 +38,7 @@ def ask_withdrawal(connection: Connection, reference: str, *, merchant: str, ema
         now=now,
         withdrawn_at=now,
         customer=receipt.email,
+        name=name,
         sf_order_id=order.sf_order_id,
     )
     return True

@@ -9,7 +9,7 @@ Record = dict[str, Any]
 
 PROVISIONING_STATUSES = ("Pending Review", "Requested", "Activating", "Provisioned", "Failed", "Cancelled")
 ORDER_STATUSES = ("Draft", "Pending Review", "Activated", "Cancelled", "Rejected")
-CURRENCIES = ("USD", "EUR", "GBP")
+CURRENCIES = ("USD", "EUR", "GBP", "JPY", "KWD")
 CYCLES = ("Monthly", "Quarterly", "Semi-Annually", "Annual", "Biennially", "Triennially", "One-Time")
 
 

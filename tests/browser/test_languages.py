@@ -10,7 +10,7 @@ from flask import Flask
 
 from portal.web.languages import ENGLISH, LANGUAGES
 from tests.browser.conftest import Tab, Visit
-from tests.browser.test_every_page import PAGES, REFUSALS, Go, Site
+from tests.browser.test_every_page import BROKEN_WORDS, PAGES, REFUSALS, Go, Site
 from tests.customers import SITUATIONS, make_order, make_session
 from tests.stack import Stack
 
@@ -43,6 +43,7 @@ def test_a_page_fits_a_phone_in_every_language(visit: Visit, site: Site, name: s
         assert tab.page.evaluate("document.documentElement.lang") == language
         wide = tab.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{wide} pixels wider than the window"
+        assert tab.page.evaluate(BROKEN_WORDS) == [], "words stand in two lines"
         results = Axe().run(tab.page, options={"resultTypes": ["violations"]})
         assert results.violations_count == 0, results.generate_report()
         assert mirrored(tab) is (language == "ar")
@@ -91,6 +92,6 @@ def test_the_tab_says_the_status_in_the_readers_language(visit: Visit, site: Sit
     with visit(session=site.session, locale="de-DE") as tab:
         waiting = make_order(site.app, site.stack, SITUATIONS["payment-method-missing"])
         tab.go(f"/orders/{waiting.reference}")
-        assert tab.page.title().startswith("Sie sind dran: ")
+        assert tab.page.title().startswith("Wartet auf Sie: ")
         tag = tab.page.locator(".tag").first
         assert "tag-waiting" in (tag.get_attribute("class") or "")

@@ -227,7 +227,7 @@ class Walk:
         for product in catalogue.products:
             known |= {product.name, product.description or "", getattr(product, "family", "") or ""}
         for customer in CUSTOMERS.values():
-            known |= {customer.email, customer.company}
+            known |= {customer.email, customer.company, customer.first}
         known |= {settings.accessibility_note, settings.tax_note, settings.review_time_note}
         known |= {made.domain for made in self.orders.values()}
         return known | {"Business Hosting", "Cloud Server S", "nothing like it"}
@@ -253,6 +253,7 @@ def mails(app: Flask, language: str) -> Iterator[Seen]:
         "currency": "USD",
         "total": "210.00",
         "withdrawn_at": services.now(),
+        "name": CUSTOMERS["ada"].first,
     }
     links = [{"account": "Lovelace Analytics", "url": "https://orders.example/x"}]
     for name in templates():

@@ -9,14 +9,18 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from portal.customers import lead_time
 from portal.customers.catalogue import FRESH_SECONDS, CatalogueCache, CatalogueUnavailable
-from portal.customers.lead_time import FEWEST, SAMPLE, LeadTime, lead_time_seconds
+from portal.customers.lead_time import FEWEST, SAMPLE, LeadTime, lead_time_seconds, review_seconds
+from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.domain.model import UpstreamError
-from portal.ledger import fulfillments
+from portal.ledger import fulfillments, orders, placements
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.statistics import recent_review_times
 from portal.services import Services
-from tests.customers import application
+from tests.customers import application, make_order, make_session
+from tests.customers_in_process import base_url, browser
 from tests.stack import Stack, http
 
 
@@ -84,6 +88,23 @@ def test_what_another_version_left_in_redis_is_read_anew(app: Flask) -> None:
 # --- how long it usually takes --------------------------------------------------------------------------------
 
 
+def placed_here(ledger: Ledger, number: int, at: float) -> None:
+    """The checkout of the order that `provisioned` takes up."""
+    with ledger.write() as connection:
+        orders.insert_placed_here(
+            connection,
+            reference=f"PO-{number}",
+            checkout_key=str(number),
+            account_id="001",
+            email="",
+            items=[],
+            currency="USD",
+            total="5.00",
+            now=at,
+        )
+        placements.settle_placed(connection, f"PO-{number}", f"801{number:015d}", now=at)
+
+
 def provisioned(ledger: Ledger, number: int, took: float, state: str = "provisioned") -> None:
     with ledger.write() as connection:
         sf_order_id = f"801{number:015d}"
@@ -121,6 +142,36 @@ def test_only_recent_orders_count_and_no_more_are_read(ledger: Ledger) -> None:
         provisioned(ledger, number, 1000 if number < 50 else 20)
     with ledger.read() as connection:
         assert lead_time_seconds(connection) == 20
+
+
+def test_the_review_is_measured_from_the_checkout_to_the_click(ledger: Ledger) -> None:
+    for number in range(100):
+        placed_here(ledger, number, 1000.0 + number - 10 * number)  # clicked on after 0, 10, 20 … seconds
+        provisioned(ledger, number, 5)
+    for number in range(100, 300):
+        provisioned(ledger, number, 5)  # placed elsewhere: nobody knows since when they were reviewed
+    with ledger.read() as connection:
+        assert review_seconds(connection) is None, "only of the newest orders"
+        assert len(recent_review_times(connection, limit=1000)) == 100
+    for number in range(300, 300 + SAMPLE):
+        placed_here(ledger, number, 1000.0 + number - (number - 299))
+        provisioned(ledger, number, 5)
+    with ledger.read() as connection:
+        found = review_seconds(connection)
+    assert found is not None
+    assert 148 <= found <= 152
+
+
+def test_the_calendar_says_what_was_measured_beside_the_merchants_words(
+    app: Flask, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lead_time, "recent_review_times", lambda connection, limit: [7100.0] * FEWEST)
+    monkeypatch.setattr(lead_time, "recent_lead_times", lambda connection, limit: [90.0] * FEWEST)
+    made = make_order(app, stack)
+    client = browser(app, **{ACCOUNT_COOKIE: make_session(app, stack)})
+    page = client.get(f"/orders/{made.reference}/placed", base_url=base_url(app)).text
+    for words in ("usually takes one working day", "usually checked in 2 hours", "Usually done in 2 minutes"):
+        assert words in page, words
 
 
 def test_the_figure_is_kept_for_a_minute(ledger: Ledger, app: Flask) -> None:

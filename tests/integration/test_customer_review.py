@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import idna
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
+from portal.customers.catalogue import CatalogueCache
 from portal.settings import SettingsError
+from portal.web.context import portal_of
 from sandbox.visitor import Visitor
 from tests.customers import application, in_salesforce, reference_of, salesforce_id, sign_in
-from tests.customers_in_process import base_url, browser
+from tests.customers_in_process import base_url, browser, signed_in
 from tests.stack import Stack
 
 
@@ -50,6 +56,48 @@ def test_a_domain_in_another_open_order_is_asked_about(stack: Stack) -> None:
         placed = ada.submit(asked.form("/checkout"), again="1")
         assert urlsplit(placed.url).path.endswith("/placed")
         assert reference_of(placed) != first
+
+
+def test_what_is_taken_off_the_catalogue_leaves_the_basket_and_doesnt_hold_up_the_rest(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever page learns of it first says so, and what is left can be ordered."""
+    for last in ("/checkout", "/basket"):
+        with application(stack) as app:
+            client = signed_in(app, stack, "ada")
+            for entry in ("support", "certificate"):
+                fields = {"entry": stack.ids[f"entry:{entry}"], "domain": f"{secrets.token_hex(4)}.example"}
+                answer = post(client, "/basket/add", fields)
+                assert answer.status_code == 303, answer.text
+            review = client.get(last, base_url=base_url(app)).text
+            cache = portal_of(app).part(CatalogueCache)
+            now = cache.current()
+            left = tuple(each for each in now.products if each.entry_id != stack.ids["entry:support"])
+            monkeypatch.setattr(cache, "current", partial(replace, now, products=left))
+            if last == "/checkout":  # it was looked at before: the button says it
+                placed = post(client, "/checkout", {name: hidden(review, name) for name in ("key", "reviewed")})
+                assert "have changed since you last looked" in placed.text
+                review = placed.text
+            else:
+                assert "no longer offered" in client.get("/basket", base_url=base_url(app)).text
+                review = client.get("/checkout", base_url=base_url(app)).text
+                assert "have changed" not in review
+            assert "Priority Support" not in review
+            placed = post(client, "/checkout", {name: hidden(review, name) for name in ("key", "reviewed")})
+            assert placed.headers["Location"].endswith("/placed")
+
+
+def post(client: FlaskClient, path: str, fields: dict[str, str]) -> TestResponse:
+    """Send a form with the browser's own token."""
+    root = base_url(client.application)
+    token = hidden(client.get("/sign-in/sent", base_url=root).text, "csrf_token")
+    return client.post(path, base_url=root, data={**fields, "csrf_token": token})
+
+
+def hidden(page: str, name: str) -> str:
+    found = re.search(rf'name="{name}" value="([^"]+)"', page)
+    assert found, name
+    return found[1]
 
 
 def test_the_catalogue_is_in_groups_and_in_the_merchants_order(stack: Stack) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
+from portal.customers.catalogue import CatalogueCache, CatalogueUnavailable
 from portal.customers.salesforce_sync import sync_changes
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.ledger import orders, sessions
+from portal.ledger.schema import orders as orders_table
 from portal.services import Services
 from portal.web.context import portal_of
 from portal.web.signing import Links
@@ -74,6 +78,19 @@ def test_an_end_in_salesforce_is_told_by_mail_once(stack: Stack, app: Flask, sta
     )
     mails = mails_to(stack, email_of("ada"), subject=reference, since=since)
     assert len(mails) == 2, [mail["subject"] for mail in mails]  # with the one that the order was received
+
+
+def test_who_withdraws_an_order_that_was_placed_elsewhere_gets_the_receipt_that_the_page_promises(
+    app: Flask, stack: Stack
+) -> None:
+    made, email = make_order(app, stack), f"{secrets.token_hex(4)}@told.example"
+    with services_of(app).ledger.write() as connection:  # as an order is learnt from Salesforce: with nobody's address
+        connection.execute(orders_table.update().where(orders_table.c.reference == made.reference).values(email=None))
+    ada = browser(app, **{ACCOUNT_COOKIE: make_session(app, stack, email=email)})
+    assert email in call(ada, "GET", f"/orders/{made.reference}/withdraw").text
+    call(ada, "POST", f"/orders/{made.reference}/withdraw")
+    (mail,) = mails_to(stack, email, wait=30)
+    assert mail["subject"] == f"You withdrew your order {made.reference}"
 
 
 def test_an_end_in_whmcs_is_told_by_mail_once(stack: Stack, app: Flask) -> None:
@@ -167,6 +184,35 @@ def test_an_order_that_ended_can_be_ordered_again(app: Flask, stack: Stack) -> N
         assert "Order again" not in call(ada, "GET", f"/orders/{going_on.reference}").text, situation
 
 
+def test_an_order_is_ordered_again_while_there_is_no_catalogue(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> None:
+        raise CatalogueUnavailable("nothing known")
+
+    with application(stack) as app:
+        app.testing = False  # as in production: a fault would be an answer, not an exception
+        made = make_order(app, stack, SITUATIONS["withdrawn"])
+        ada = browser(app, **{ACCOUNT_COOKIE: make_session(app, stack)})
+        token = form_token(call(ada, "GET", "/account").text)
+        monkeypatch.setattr(portal_of(app).part(CatalogueCache), "current", nothing)
+        answer = ada.post(f"/orders/{made.reference}/again", base_url=base_url(app), data={"csrf_token": token})
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "60"
+        assert "We can’t show our products just now" in answer.text
+
+
+def test_a_button_pressed_after_the_session_ended_leads_back_to_its_page(app: Flask, stack: Stack) -> None:
+    made = make_order(app, stack)
+    for path, page in (
+        ("/checkout", "/checkout"),
+        (f"/orders/{made.reference}/withdraw", f"/orders/{made.reference}"),
+        (f"/orders/{made.reference}/resume", f"/orders/{made.reference}"),
+    ):
+        ada = browser(app)
+        call(ada, "GET", "/")
+        assert urlsplit(call(ada, "POST", path).headers["Location"]).path == "/sign-in"
+        assert call(ada, "POST", link_path(app, stack)).headers["Location"] == page, path
+
+
 # --- withdrawing from the contract -----------------------------------------------------------------------------
 
 
@@ -187,8 +233,9 @@ def test_the_contract_may_be_withdrawn_from_once_it_is_past_review(
     ask = call(ada, "GET", f"/orders/{made.reference}/withdraw").text
     assert "Confirm withdrawal" in ask
     assert email in ask
+    assert "Your name (optional)" in ask
     for _ in range(2):
-        token = {"contract": "1", "csrf_token": token_of(ada, app)}
+        token = {"contract": "1", "name": " Ada\nLovelace ", "csrf_token": token_of(ada, app)}
         ada.post(f"/orders/{made.reference}/withdraw", base_url=base_url(app), data=token)
     page = call(ada, "GET", f"/orders/{made.reference}").text
     assert "You withdrew from the contract on" in page
@@ -196,15 +243,18 @@ def test_the_contract_may_be_withdrawn_from_once_it_is_past_review(
     (receipt,) = mails_to(stack, email, wait=30)
     assert f"your withdrawal from order {made.reference}" in receipt["subject"]
     assert "UTC" in receipt["text"]
+    assert "Name: Ada Lovelace" in receipt["text"]
+    assert "Name: Ada Lovelace" in receipt["html"]
     (told,) = mails_to(stack, "shop@told.example", subject=made.reference, wait=30)
-    assert email in told["text"]
+    assert f"Ada Lovelace, {email} withdrew" in told["text"]
     assert made.sf_order_id in told["text"]
 
 
-def token_of(client: object, app: Flask) -> str:
-    import re
+def token_of(client: FlaskClient, app: Flask) -> str:
+    return form_token(client.get("/", base_url=base_url(app)).text)
 
-    page = client.get("/", base_url=base_url(app)).text  # type: ignore[attr-defined]
+
+def form_token(page: str) -> str:
     found = re.search(r'name="csrf_token" value="([^"]+)"', page)
     assert found
     return found[1]
@@ -214,6 +264,10 @@ def test_in_review_the_function_withdraws_at_once(with_withdrawal: Flask, stack:
     made = make_order(with_withdrawal, stack)
     ada = browser(with_withdrawal, **{ACCOUNT_COOKIE: make_session(with_withdrawal, stack)})
     assert "Withdraw from contract" in call(ada, "GET", f"/orders/{made.reference}").text
+    assert (
+        made.reference
+        in call(ada, "GET", f"/orders/{made.reference}/withdraw").text.partition("<main")[2].partition("<form")[0]
+    ), "which contract it is"
     call(ada, "POST", f"/orders/{made.reference}/withdraw")
     assert "You withdrew this order" in call(ada, "GET", f"/orders/{made.reference}").text
 

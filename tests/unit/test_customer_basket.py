@@ -208,7 +208,11 @@ def test_what_is_no_longer_offered_is_left_out_and_said() -> None:
     left = basket(store, Catalogue((product("b", "1", "domain"),), 0.0))
     assert left.gone == 1
     assert [line.index for line in left] == [1]
-    left.remove(1)
+    left.forget_gone()
+    assert left.gone == 0
+    assert [line.index for line in left] == [0]
+    assert basket(store).gone == 0, "it doesn't come back with the product"
+    left.remove(0)
     assert not left
 
 

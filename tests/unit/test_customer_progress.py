@@ -224,7 +224,17 @@ def test_the_usual_time_is_told_only_while_it_means_something() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(3, "a minute"), (60, "a minute"), (61, "2 minutes"), (3300, "55 minutes"), (3400, "an hour"), (3700, "2 hours")],
+    [
+        (3, "a minute"),
+        (60, "a minute"),
+        (61, "2 minutes"),
+        (3300, "55 minutes"),
+        (3400, "an hour"),
+        (3700, "2 hours"),
+        (23 * 3600, "23 hours"),
+        (23 * 3600 + 1, "a day"),
+        (24 * 3600 + 1, "2 days"),
+    ],
 )
 def test_durations_are_rounded_up(seconds: float, words: str) -> None:
     assert duration(seconds) == words

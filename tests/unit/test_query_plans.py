@@ -162,6 +162,7 @@ def exercise(ledger: Ledger, settings: Any) -> None:
         _one_account(c)
         security_events._watch(c, settings, Counter({"forged": 9}), Counter({"192.0.2.1": 9}), now=NOW)
         lead_time.lead_time_seconds(c)
+        lead_time.review_seconds(c)
         assert not housekeeping.Round(now=NOW * 10_000, retention=1.0).batch(c)
     with ledger.write() as c:
         _operators(c)
