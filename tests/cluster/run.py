@@ -218,7 +218,6 @@ def run(orders: int, folder: Path, only: Sequence[str], rolls: int) -> tuple[Fig
         print(f"answers: {dict(load.answers)}", file=sys.stderr, flush=True)
         left = wait_until_settled(stack, [each.order for each in wanted], 180)
         verdict = judge(stack, wanted)
-        stack.close_thread()
     figures.orders = len(wanted)
     figures.failedRequests = len(load.failed)
     figures.duplicates, figures.lost = len(verdict.duplicates), len(verdict.lost)

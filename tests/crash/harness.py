@@ -105,6 +105,11 @@ class CrashStack(Stack):
         if connection is not None:
             connection.close()
 
+    def stop(self, grace: float = 20.0) -> None:
+        """End everything, and close this thread's connection to the ledger."""
+        super().stop(grace)
+        self.close_thread()
+
     def holder(self, order: str) -> Holder | None:
         """The worker process that runs an order now."""
         rows = self.ledger(

@@ -23,6 +23,7 @@ from portal.ledger.backup import BackupFailed, backup, restore
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import require_migrated
 from sandbox.processes import ProcessFailed
+from tests.database import DATABASES
 from tests.fulfilling import provisioned, statuses
 from tests.old_ledger import fill
 from tests.postgres import Postgres
@@ -41,7 +42,7 @@ def with_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{newest}:{os.environ['PATH']}")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     settings = {"FULFILLMENT_RETRY_SCHEDULE": "1,2,2,2,2,2,2,2,2,2"}
     if request.param == "sqlite":

@@ -33,6 +33,7 @@ from portal.settings import Settings
 from portal.web.context import portal_of
 from portal.web.signing import Links
 from tests.customers import SITUATIONS, application, make_order, make_session
+from tests.database import DATABASES
 from tests.postgres import Postgres
 from tests.stack import Stack, http
 
@@ -115,7 +116,7 @@ def cursor(text: bytes) -> str:
     return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", DATABASES)
 def test_text_that_no_database_takes_is_refused(stack: Stack, request: pytest.FixtureRequest, kind: str) -> None:
     """Both as it stands and inside a cursor; on PostgreSQL a NUL that got through would be a fault of the statement."""
     app: Flask = request.getfixturevalue("app" if kind == "sqlite" else "on_postgres")

@@ -16,6 +16,7 @@ from portal.ledger.engine import Ledger
 from portal.ledger.migrate import LedgerNotMigrated, head, require_migrated
 from portal.ledger.schema import metadata
 from sandbox.processes import ROOT
+from tests.database import DATABASES
 from tests.postgres import Postgres, sqlalchemy_url
 
 #: A process that dies by SIGKILL in the middle of a migration: right after the named table was made.
@@ -33,7 +34,7 @@ upgrade(ledger)
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A ledger's address, not migrated yet."""
     if request.param == "sqlite":

@@ -19,6 +19,7 @@ from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import orders as orders_table
+from tests.database import DATABASES
 from tests.fakes import salesforce_order
 from tests.postgres import Postgres, sqlalchemy_url
 
@@ -29,7 +30,7 @@ CROWD = 6
 ROUNDS = 8
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=DATABASES)
 def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     if request.param == "sqlite":
         folder: Path = tmp_path_factory.mktemp("races")

@@ -18,6 +18,7 @@ import pytest
 from sandbox.seeds import seed
 from sandbox.visitor import Visitor
 from tests.customers import email_of, in_salesforce, last_mail, link_in, mails_to, salesforce_id
+from tests.database import DATABASES
 from tests.fulfilling import check_nothing_told, client_of, provisioned, statuses, until
 from tests.old_ledger import fill
 from tests.stack import Stack, http
@@ -82,7 +83,7 @@ def restore_postgresql(url: str, filled_at: float) -> None:
             ledger.execute(statement.encode())
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=DATABASES)
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The present processes over the old ledger."""
     known = json.loads((HERE / f"{request.param}.json").read_text(encoding="utf-8"))
