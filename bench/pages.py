@@ -129,8 +129,8 @@ def fill(ledger: Ledger, size: int) -> None:
 
 
 @contextmanager
-def application(folder: Path, database: str) -> Iterator[Flask]:
-    """The application over this database, with nobody behind it."""
+def application(folder: Path, database: str, **more: str) -> Iterator[Flask]:
+    """The application over this database, with nobody behind it. more: further settings."""
     key = folder / "sf.key"
     key.write_bytes(
         rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
@@ -154,6 +154,7 @@ def application(folder: Path, database: str) -> Iterator[Flask]:
             "WHMCS_API_SECRET": "secret",
             "OPS_EMAILS": OPERATOR,
             "METRICS_ALLOWLIST": "127.0.0.0/8",
+            **more,
         }
     )
     services = build_services(settings)

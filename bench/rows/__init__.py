@@ -15,6 +15,7 @@ def groups() -> list[Group]:
     from bench.rows.at_rest import AtRest
     from bench.rows.crowds import Crowds
     from bench.rows.durable import Durable
+    from bench.rows.million import Million
     from bench.rows.one_at_a_time import OneAtATime
     from bench.rows.one_order import OneOrder
     from bench.rows.orders import FastCalls, SlowCalls
@@ -31,4 +32,5 @@ def groups() -> list[Group]:
         OneOrder(),
         Crowds(),
         AtRest(),
+        Million(),
     ]
