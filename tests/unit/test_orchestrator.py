@@ -25,7 +25,7 @@ from portal.domain.model import (
     WhmcsOrder,
 )
 from portal.fulfillment import orchestrator, steps
-from portal.fulfillment.audit import DUPLICATE_AUDITS, audit
+from portal.fulfillment.audit import AUDIT_CLAIM, DUPLICATE_AUDITS, audit
 from portal.fulfillment.orchestrator import Ended, fulfill
 from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.ledger import audits, decisions, fulfillments, installation, queueing, runs, workers
@@ -404,6 +404,30 @@ def test_the_audits_of_an_order_that_failed_end_with_the_last_that_a_late_addord
     assert audit(context, ORDER)
     row = row_of(context)
     assert (row.audits, row.audit_due_at) == (3, None)
+
+
+def test_a_mistake_of_ours_in_an_audit_ends_no_process_and_is_tried_again(
+    audited: tuple[RunContext, FakeWhmcs],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its process runs other orders, too, which would all be looked for in WHMCS if it ended."""
+    context, whmcs = audited
+
+    def mistake(_client_id: str) -> list[WhmcsOrder]:
+        raise KeyError("id")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whmcs, "orders_of", mistake)
+        assert audit(context, ORDER)
+    assert "Audit raised an unexpected error" in caplog.text
+    assert not audit(context, ORDER)
+    row = row_of(context)
+    assert (row.state, row.audits, row.audit_due_at) == (State.PROVISIONED, 0, clock.now + AUDIT_CLAIM)
+    clock.now += AUDIT_CLAIM
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Cancelled"
 
 
 def test_an_audit_gives_way_to_a_new_click(
