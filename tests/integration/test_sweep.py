@@ -1,4 +1,4 @@
-"""The sweep's rounds and chores in this process, over a real ledger and a real Valkey, where something comes between."""
+"""The sweep's rounds and chores in this process, over real ledger and Valkey, where something comes between."""
 
 from __future__ import annotations
 
