@@ -183,7 +183,7 @@ def test_a_subscription_that_fell_silent_is_made_anew(
     listener: Waiting, store: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A frozen host, or a network that swallows packets: meanwhile waiters look for themselves."""
-    server = int(store.info("server")["process_id"])  # type: ignore[index]
+    server = int(store.info("server")["process_id"])
     with listener.waiter(ORDER) as waiter:
         assert waiter is not None
         until(lambda: listener.listening)
