@@ -22,10 +22,13 @@ from tests.customers import application
 from tests.database import DATABASES, ON_POSTGRESQL, shared_server
 from tests.fakes import Clock
 from tests.operators import OPS_EMAILS
-from tests.postgres import Postgres, sqlalchemy_url
+from tests.postgres import Postgres, programs, sqlalchemy_url
 from tests.stack import Stack
 
 pytest_plugins = ["tests.parallel", "tests.measured"]
+
+if ON_POSTGRESQL:  # a host whose ledger is there has PostgreSQL's programs
+    os.environ["PATH"] = f"{programs()}{os.pathsep}{os.environ['PATH']}"
 
 # Cheap and telling ones first; those that kill processes last.
 ORDER = ("unit", "integration", "sandbox", "clients", "webhooks", "contract", "deploy", "browser", "crash")

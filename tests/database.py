@@ -44,3 +44,9 @@ def rows(url: str, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
         for row in found
     ]
+
+
+def change(url: str, sql: str, values: tuple[Any, ...]) -> None:
+    """Carry out a statement with `?` for values."""
+    with psycopg.connect(url) as connection:
+        connection.execute(sql.replace("%", "%%").replace("?", "%s"), values)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,11 +35,10 @@ def visitor() -> Iterator[Visitor]:
 def tables_that_hold(stack: Stack, *texts: str) -> set[str]:
     """The ledger's tables in which one of these texts stands anywhere."""
     found = set()
-    with closing(sqlite3.connect(f"file:{stack.ledger_path}?mode=ro", uri=True, timeout=30)) as ledger:
-        for (table,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            for row in ledger.execute(f"SELECT * FROM {table}"):  # noqa: S608
-                if any(text.lower() in str(value).lower() for text in texts for value in row):
-                    found.add(table)
+    for table in metadata.tables:
+        for row in stack.ledger(f"SELECT * FROM {table}"):
+            if any(text.lower() in str(value).lower() for text in texts for value in row.values()):
+                found.add(table)
     return found
 
 

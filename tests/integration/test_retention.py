@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -207,9 +205,8 @@ def test_the_sweep_does_it(own_stack: Stack) -> None:
     for name in ("web", "worker", "sweep"):
         own_stack.child(name).stop()
     two_days = 2 * DAY
-    with closing(sqlite3.connect(own_stack.ledger_path)) as ledger, ledger:
-        ledger.execute("UPDATE steps SET started_at = started_at - ?", (two_days,))
-        ledger.execute("UPDATE fulfillments SET finished_at = finished_at - ?", (two_days,))
+    own_stack.change("UPDATE steps SET started_at = started_at - ?", two_days)
+    own_stack.change("UPDATE fulfillments SET finished_at = finished_at - ?", two_days)
     for name in ("worker", "sweep", "web"):
         own_stack.restart(name)
     own_stack.wait_for(lambda: not own_stack.steps(order), "the sweep to delete the steps", 90)
