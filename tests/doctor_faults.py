@@ -186,7 +186,7 @@ def fact(key: str, value: Any) -> Plant:
 
     @contextmanager
     def planted(stack: Stack) -> Iterator[Mapping[str, str | None]]:
-        before = stack.ledger("SELECT CAST(value AS TEXT) AS value FROM installation WHERE key = ?", key)
+        before = stack.ledger("SELECT value FROM installation WHERE key = ?", key)
         stack.change("DELETE FROM installation WHERE key = ?", key)
         stack.change("INSERT INTO installation VALUES (?, ?, 0)", key, json.dumps(value))
         try:
