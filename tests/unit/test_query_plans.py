@@ -235,6 +235,8 @@ def _customers(c: Connection) -> None:
     placements.claim(c, "P-3", now=NOW)
     placements.postpone(c, "P-3", NOW)
     placements.settle_refused(c, "P-4", "REFUSED", now=NOW)
+    placements.waiting(c, until=NOW, limit=9)
+    placements.refused(c, since=0.0, limit=9)
     orders.withdraw(c, "P-3", now=NOW)
     orders.withdraw(c, "P-2", now=NOW)
     orders.withdrawn(c, ORDER)
