@@ -127,7 +127,13 @@ sa.Index("uq_fulfillments_elected", fulfillments.c.elected_whmcs_id, unique=True
 sa.Index("ix_fulfillments_waiting_code", fulfillments.c.waiting_code)
 # The operators' lists, newest first; most orders never have an error.
 sa.Index("ix_fulfillments_created", fulfillments.c.created_at, fulfillments.c.sf_order_id)
-sa.Index("ix_fulfillments_state_created", fulfillments.c.state, fulfillments.c.created_at, fulfillments.c.sf_order_id)
+sa.Index(
+    "ix_fulfillments_state_created",
+    fulfillments.c.state,
+    fulfillments.c.created_at,
+    fulfillments.c.sf_order_id,
+    fulfillments.c.handled_at,  # a state's list is without handled ones, and counted from here alone
+)
 sa.Index(
     "ix_fulfillments_error_created",
     fulfillments.c.error_code,
