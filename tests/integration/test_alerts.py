@@ -34,6 +34,7 @@ from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import orders as orders_table
 from portal.ops.alerts import certificates, evaluate, rules
 from portal.ops.alerts.rules import RULES
+from portal.ops.metrics import FromLedger
 from portal.services import Services
 from portal.settings import Settings
 from tests.certificates import tls_server
@@ -346,6 +347,22 @@ def test_an_alert_says_what_to_do(portal: Portal) -> None:
     assert rules.UNDECIDED.cure in text
     assert f"1 of them; the oldest is {ORDER}." in text
     assert "docs/runbook.md#alert-undecided" in text
+
+
+def test_metrics_show_how_long_an_order_isnt_in_salesforce(portal: Portal) -> None:
+    def age() -> float:
+        (family,) = [
+            each
+            for each in FromLedger(portal.ledger, now=portal.clock).collect()
+            if each.name == "portal_orders_unplaced_age_seconds"
+        ]
+        return family.samples[0].value
+
+    assert age() == 0.0
+    placed(portal)
+    assert age() == 7200.0
+    taken_by_salesforce(portal)
+    assert age() == 0.0
 
 
 def test_handled_orders_wait_for_nobody(portal: Portal) -> None:
