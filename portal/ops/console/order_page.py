@@ -92,6 +92,7 @@ def _about(connection: Connection, name: str) -> dict[str, Any]:
 
 
 def _next(order: Order | None, row: Fulfillment | None, *, paused: bool, now: float) -> str:
+    """What becomes of it by itself; `now` in seconds since 1970."""
     if row is not None:
         return story.happens_next(row, paused=paused, now=now)
     assert order is not None
