@@ -129,23 +129,24 @@ def test_what_is_new_on_the_first_page_leaves_the_keyboard_where_it_is(
         tab.page.locator(f"#order-{orders['late']}:focus").wait_for()
 
 
-def test_a_page_says_when_it_is_out_of_date(ops: Flask, portal: str, orders: dict[str, str], visit: Visit) -> None:
+@pytest.mark.parametrize("cdn", ["file", "blocked"])
+def test_a_page_follows_with_and_without_htmx_and_says_when_it_is_out_of_date(
+    ops: Flask, portal: str, orders: dict[str, str], visit: Visit, cdn: str
+) -> None:
     cookie = {"name": "portal_operator", "value": session_of(ops, ACTS), "url": f"{portal}/ops"}
-    with visit(portal=portal, complaints=True) as tab:  # Chromium complains of what can't be reached
+    with visit(portal=portal, cdn=cdn, complaints=True) as tab:  # Chromium complains of what can't be reached
         tab.context.add_cookies([cookie])
         tab.go(f"/ops/orders/{orders['waiting']}")
+        fields = tab.page.locator("#fields")
+        tab.page.evaluate("document.getElementById('order').classList.add('old')")
+        fields.evaluate("(each) => { each.parentElement.open = true; each.focus(); }")
+        tab.page.locator("#order:not(.old)").wait_for()
+        assert fields.evaluate("(each) => each.parentElement.open && each === document.activeElement")
         assert not tab.page.locator("#stale").is_visible()
         tab.context.set_offline(True)
         tab.waits_for("it couldn’t be brought up to date since")
         tab.context.set_offline(False)
         tab.page.locator("#stale").wait_for(state="hidden")
-    with visit(portal=portal, cdn="blocked", complaints=True) as tab:
-        tab.context.add_cookies([cookie])
-        for path in ("/ops", f"/ops/orders/{orders['waiting']}"):
-            tab.go(path)
-            tab.waits_for("it couldn’t be brought up to date since")
-        tab.go(f"/ops/orders/{orders['provisioned']}")  # nothing more is to come: it is up to date
-        assert not tab.page.locator("#stale").is_visible()
 
 
 def test_the_order_s_page_follows_it_by_itself(
