@@ -301,13 +301,14 @@ def start_again(
 
 
 def failed_for_payment_method(connection: Connection, client_id: str, limit: int = 50) -> list[str]:
-    """Orders of a WHMCS client that Failed for the lack of a payment method."""
+    """Orders of a WHMCS client that Failed for the lack of a payment method, but for those marked as handled."""
     query = (
         sa.select(_F.sf_order_id)
         .where(
             _F.client_id == client_id,
             _F.state == State.FAILED,
             _F.error_code == ErrorCode.PAYMENT_METHOD_MISSING,
+            _F.handled_at.is_(None),
         )
         .limit(limit)
     )

@@ -5,6 +5,7 @@ Every function takes a connection of `Ledger.read()` or `Ledger.write()`; moment
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from portal.domain.model import CustomerStatus
 from portal.ledger.orders import PLACED, PLACING, REFUSED, Order, get, tell_salesforce_cancelled
-from portal.ledger.schema import orders
+from portal.ledger.schema import NOT_PLACED, orders
 
 #: How long one try at creating the order in Salesforce is left alone before another may begin, in seconds.
 PLACE_LEASE_SECONDS: Final = 90.0
@@ -24,6 +25,36 @@ def due(connection: Connection, *, now: float, limit: int) -> list[str]:
         sa.select(orders.c.reference).where(orders.c.place_due_at <= now).order_by(orders.c.place_due_at).limit(limit)
     )
     return list(connection.execute(query).scalars())
+
+
+@dataclass(frozen=True)
+class NotPlaced:
+    """An order that Salesforce doesn't have; moments are seconds since 1970."""
+
+    reference: str
+    created_at: float
+    tries: int
+    due_at: float | None  # when it is tried next; None: Salesforce refuses it
+    error_code: str | None  # Salesforce's
+
+
+_NOT_PLACED: Final = sa.select(
+    orders.c.reference, orders.c.created_at, orders.c.place_tries, orders.c.place_due_at, orders.c.error_code
+).where(NOT_PLACED)
+
+
+def waiting(connection: Connection, *, until: float, limit: int) -> list[NotPlaced]:
+    """Orders placed here until that moment that Salesforce hasn't got for certain, the longest first."""
+    query = _NOT_PLACED.where(orders.c.placing == PLACING, orders.c.created_at <= until)
+    return [NotPlaced(*row) for row in connection.execute(query.order_by(orders.c.created_at).limit(limit))]
+
+
+def refused(connection: Connection, *, since: float, limit: int) -> list[NotPlaced]:
+    """Orders placed here since that moment that Salesforce won't have, newest first, without withdrawn ones."""
+    query = _NOT_PLACED.where(
+        orders.c.placing == REFUSED, orders.c.created_at >= since, orders.c.status == CustomerStatus.FAILED.value
+    )
+    return [NotPlaced(*row) for row in connection.execute(query.order_by(orders.c.created_at.desc()).limit(limit))]
 
 
 def claim(connection: Connection, reference: str, *, now: float) -> Order | None:

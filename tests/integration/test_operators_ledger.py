@@ -19,6 +19,7 @@ from portal.ledger import (
     order_record,
     orders,
     outbox,
+    payment_hints,
     placements,
     search,
     statistics,
@@ -186,6 +187,16 @@ def test_handled_orders_are_counted_and_listed_apart(each_ledger: Ledger) -> Non
         assert bulk.advance(c, now=NOW) == [rows[3]]
         outcomes = dict(bulk.some_orders(c, frozen, limit=9))
         assert outcomes[rows[2]] == "left alone: it is marked as handled now"
+
+
+def test_a_handled_order_doesnt_go_on_because_its_customer_can_pay_now(each_ledger: Ledger) -> None:
+    unpaid = {"state": State.FAILED, "error_code": "PAYMENT_METHOD_MISSING", "client_id": "7"}
+    with each_ledger.write() as c:
+        waits, handled = make(c, 1, **unpaid), make(c, 2, **unpaid)
+        decisions.mark_handled(c, handled, now=NOW, actor="olga", why="set up by hand")
+        assert payment_hints.hear(c, "7", now=NOW) == [waits]
+        again = fulfillments.request_fulfillment(c, handled, now=NOW, requested_at=NOW)
+        assert (again.state, again.handled_at) == (State.QUEUED, None), "a click in Salesforce takes it up again"
 
 
 def test_figures_sessions_and_mails(each_ledger: Ledger) -> None:
