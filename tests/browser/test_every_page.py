@@ -5,6 +5,7 @@ Both colour schemes, on a phone and on a desk; no rule of axe is disabled. A scr
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -301,9 +302,10 @@ BROKEN_REFERENCES = """() => {
 
 #: Words of a usual length that stand in two lines: something squeezes them. Scripts without spaces break anywhere.
 BROKEN_WORDS = r"""() => {
+  const word = /(?<![\p{L}\p{N}])[\p{Script=Latin}\p{Script=Arabic}\p{M}\p{N}]{2,20}(?![\p{L}\p{N}])/gu;
   const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
-    for (const match of walker.currentNode.data.matchAll(/(?<!\w)[\p{Script=Latin}\p{Script=Arabic}\p{M}\p{N}]{2,20}(?!\w)/gu)) {
+    for (const match of walker.currentNode.data.matchAll(word)) {
       const range = document.createRange();
       range.setStart(walker.currentNode, match.index);
       range.setEnd(walker.currentNode, match.index + match[0].length);
@@ -354,6 +356,33 @@ def test_prices_stand_at_the_right_edge_on_a_phone(visit: Visit, site: Site) -> 
                 assert at["y"] - around["y"] < 16, f"{cards}: the price stands below its line"
 
 
+def test_the_cards_of_a_row_are_aligned(visit: Visit, site: Site) -> None:
+    """However long a description is: prices, boxes and buttons of neighbours stand at one height each."""
+    with visit(session=site.session, width=1280) as tab:
+        tab.go("/")
+        rows = [row for row in tab.page.locator(".products").all() if row.locator(".product").count() > 1]
+        assert rows
+        for row in rows:
+            row.locator("p.item").first.evaluate("(each) => { each.textContent = 'Long words. '.repeat(30); }")
+            for part in (".product-price", "input.text", "button"):
+                tops = [round(box["y"]) for each in row.locator(part).all() if (box := each.bounding_box())]
+                assert len(tops) > 1
+                assert len(set(tops)) == 1, f"{part}: {tops}"
+
+
+def test_a_product_asks_for_what_makes_sense(visit: Visit, site: Site) -> None:
+    """One service for each domain: a product that needs a name has no quantity."""
+    with visit(session=site.session) as tab:
+        tab.go("/")
+        asked = {
+            card.locator("h3").inner_text(): [box.get_attribute("name") for box in card.locator("input.text").all()]
+            for card in tab.page.locator(".product").all()
+        }
+        assert asked["Starter Hosting"] == ["domain"]
+        assert asked["Cloud Server S"] == ["hostname"]
+        assert asked["Priority Support"] == ["quantity"]
+
+
 def test_the_sign_in_button_has_room_below_it(visit: Visit, site: Site) -> None:
     url = site.links.sign_in(
         email="ada@every-page.example", contact_id=None, account_id=site.stack.ids["account:ada"], now=site.now()
@@ -399,6 +428,8 @@ def test_an_order_on_paper_has_the_address_and_each_item_once(visit: Visit, stac
         text = tab.text()
         assert "1 Example Street, Springfield" in text
         assert text.count(made.domain) == 1, text
+        assert "2 × US$120.00 a year" in text
+        assert re.search(r"First payment\s+US\$255\.00\s+then US\$15\.00 a month and US\$240\.00 a year", text), text
         assert "Order again" not in text
         assert "English" not in text
 

@@ -88,6 +88,17 @@ def test_times_have_12_or_24_hours_as_the_reader_is_used_to(visit: Visit, site: 
             assert "UTC" not in time, "it is in the reader's own zone"
 
 
+@pytest.mark.parametrize(("locale", "clock"), [("en-US", r"\d:\d\d\s[AP]M"), ("de-DE", r"\d\d:\d\d;")])
+def test_so_does_the_clock_of_a_page_that_is_out_of_date(visit: Visit, site: Site, locale: str, clock: str) -> None:
+    for path in (f"/orders/{site.orders['activating'].reference}", "/orders"):
+        with visit(session=site.session, locale=locale, complaints=True) as tab:
+            tab.context.route(re.compile(r"/(status|rows)\?"), lambda route: route.fulfill(status=503))
+            tab.go(path)
+            stale = tab.page.locator("#stale")
+            stale.wait_for(state="visible")
+            assert re.search(clock, stale.inner_text()), stale.inner_text()
+
+
 def test_the_tab_says_the_status_in_the_readers_language(visit: Visit, site: Site) -> None:
     with visit(session=site.session, locale="de-DE") as tab:
         waiting = make_order(site.app, site.stack, SITUATIONS["payment-method-missing"])
