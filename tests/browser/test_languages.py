@@ -20,6 +20,13 @@ pytestmark = pytest.mark.browser
 BROWSERS = {"de": "de-DE", "fr": "fr-FR", "es": "es-ES", "ja": "ja-JP", "ar": "ar-EG"}
 
 
+#: WCAG 2.2, 2.5.3: whose spoken name lacks the words that are seen; who says what they see to a computer isn't heard.
+UNSPOKEN = """() => [...document.querySelectorAll("a[aria-label], button[aria-label], input[aria-label]")].filter((each) => {
+  const seen = each.labels && each.labels.length ? each.labels[0].innerText : each.innerText;
+  return !each.ariaLabel.toLowerCase().includes(seen.trim().toLowerCase());
+}).map((each) => each.outerHTML.slice(0, 200))"""
+
+
 @pytest.fixture(scope="module")
 def site(app: Flask, stack: Stack) -> Site:
     made = {name: make_order(app, stack, situation) for name, situation in SITUATIONS.items()}
@@ -47,6 +54,15 @@ def test_a_page_fits_a_phone_in_every_language(visit: Visit, site: Site, name: s
         results = Axe().run(tab.page, options={"resultTypes": ["violations"]})
         assert results.violations_count == 0, results.generate_report()
         assert mirrored(tab) is (language == "ar")
+        assert tab.page.evaluate(UNSPOKEN) == []
+
+
+def test_a_name_that_lacks_what_is_seen_would_be_found(visit: Visit, site: Site) -> None:
+    with visit() as tab:
+        tab.go("/")
+        assert tab.page.evaluate(UNSPOKEN) == []
+        tab.page.locator(".product button").first.evaluate("(each) => { each.ariaLabel = 'Buy'; }")
+        assert len(tab.page.evaluate(UNSPOKEN)) == 1
 
 
 def mirrored(tab: Tab) -> bool:
