@@ -21,7 +21,7 @@ BROWSERS = {"de": "de-DE", "fr": "fr-FR", "es": "es-ES", "ja": "ja-JP", "ar": "a
 
 
 #: WCAG 2.2, 2.5.3: whose spoken name lacks the words that are seen; who says what they see to a computer isn't heard.
-UNSPOKEN = """() => [...document.querySelectorAll("a[aria-label], button[aria-label], input[aria-label]")].filter((each) => {
+UNSPOKEN = """() => [...document.querySelectorAll(":is(a, button, input)[aria-label]")].filter((each) => {
   const seen = each.labels && each.labels.length ? each.labels[0].innerText : each.innerText;
   return !each.ariaLabel.toLowerCase().includes(seen.trim().toLowerCase());
 }).map((each) => each.outerHTML.slice(0, 200))"""
