@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -335,6 +336,43 @@ def look(tab: Tab, name: str) -> None:
         words = tab.page.evaluate(BROKEN_WORDS)
         assert not words, f"{scheme} {width}: words stand in two lines: {words}"
         assert tab.page.get_by_role("link", name=CONTACT).count() <= 1, "where to ask stands there twice"
+
+
+@contextmanager
+def switched_on(stack: Stack) -> Iterator[tuple[Site, str, dict[str, str]]]:
+    """A shop whose merchant has switched everything on: its site, its address, and what there is to look at."""
+    with application(stack, **EVERYTHING) as app, served(app) as portal:
+        made = {name: make_order(app, stack, SITUATIONS[name]) for name in ("pending-review", "provisioned")}
+        waiting, ready = (f"/orders/{each.reference}" for each in made.values())
+        pages = {
+            "accessibility": "/accessibility",
+            "order-with-notes": waiting,
+            "withdraw-in-review": f"{waiting}/withdraw",
+            "placed-with-notes": f"{waiting}/placed",
+            "contract": ready,
+            "withdraw-from-contract": f"{ready}/withdraw",
+        }
+        yield Site(app, stack, make_session(app, stack), made), portal, pages
+
+
+EVERYTHING = {
+    "WITHDRAWAL": "1",
+    "ACCESSIBILITY_NOTE": "This shop conforms to WCAG 2.2, level AA.\nTell us what keeps you from using it.",
+    "TAX_NOTE": "Prices include 19 % VAT.",
+    "REVIEW_TIME_NOTE": "We review on working days, 9 to 17 CET.",
+    "BRAND_ADDRESS": "1 Example Street, Springfield",
+}
+
+
+def test_what_a_merchant_switches_on_is_looked_at_too(visit: Visit, stack: Stack) -> None:
+    with switched_on(stack) as (site, portal, pages), visit(session=site.session, portal=portal) as tab:
+        for name, path in pages.items():
+            tab.go(path)
+            look(tab, name)
+        tab.page.get_by_label("Your name (optional)").fill("Ada Lovelace")
+        tab.page.get_by_role("button", name="Confirm withdrawal").click()
+        tab.waits_for("You withdrew from the contract on")
+        look(tab, "contract-withdrawn")
 
 
 def test_prices_stand_at_the_right_edge_on_a_phone(visit: Visit, site: Site) -> None:

@@ -10,7 +10,7 @@ from flask import Flask
 
 from portal.web.languages import ENGLISH, LANGUAGES
 from tests.browser.conftest import Tab, Visit
-from tests.browser.test_every_page import BROKEN_WORDS, PAGES, REFUSALS, Go, Site
+from tests.browser.test_every_page import BROKEN_WORDS, PAGES, REFUSALS, Go, Site, switched_on
 from tests.customers import SITUATIONS, make_order, make_session
 from tests.stack import Stack
 
@@ -46,15 +46,31 @@ def test_there_is_a_browser_of_each_language() -> None:
 def test_a_page_fits_a_phone_in_every_language(visit: Visit, site: Site, name: str, go: Go, language: str) -> None:
     with visit(session=site.session, width=390, locale=BROWSERS[language], complaints=name in REFUSALS) as tab:
         go(tab, site)
-        tab.shot(f"{name}-{language}-390")
-        assert tab.page.evaluate("document.documentElement.lang") == language
-        wide = tab.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
-        assert wide <= 0, f"{wide} pixels wider than the window"
-        assert tab.page.evaluate(BROKEN_WORDS) == [], "words stand in two lines"
-        results = Axe().run(tab.page, options={"resultTypes": ["violations"]})
-        assert results.violations_count == 0, results.generate_report()
-        assert mirrored(tab) is (language == "ar")
-        assert tab.page.evaluate(UNSPOKEN) == []
+        fits(tab, name, language)
+
+
+@pytest.mark.parametrize("language", BROWSERS)
+def test_what_a_merchant_switches_on_fits_too(visit: Visit, stack: Stack, language: str) -> None:
+    with (
+        switched_on(stack) as (site, portal, pages),
+        visit(session=site.session, portal=portal, width=390, locale=BROWSERS[language]) as tab,
+    ):
+        for name, path in pages.items():
+            tab.go(path)
+            fits(tab, name, language)
+
+
+def fits(tab: Tab, name: str, language: str) -> None:
+    """A screenshot; the page is in that language, as wide as the phone, and axe finds nothing."""
+    tab.shot(f"{name}-{language}-390")
+    assert tab.page.evaluate("document.documentElement.lang") == language
+    wide = tab.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+    assert wide <= 0, f"{wide} pixels wider than the window"
+    assert tab.page.evaluate(BROKEN_WORDS) == [], "words stand in two lines"
+    results = Axe().run(tab.page, options={"resultTypes": ["violations"]})
+    assert results.violations_count == 0, results.generate_report()
+    assert mirrored(tab) is (language == "ar")
+    assert tab.page.evaluate(UNSPOKEN) == []
 
 
 def test_a_name_that_lacks_what_is_seen_would_be_found(visit: Visit, site: Site) -> None:
