@@ -18,6 +18,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from portal.customers.catalogue import CatalogueCache, CatalogueUnavailable
+from portal.ledger.schema import orders as orders_table
 from portal.services import Services
 from portal.web.context import portal_of
 from portal.web.signing import Links
@@ -44,13 +45,16 @@ class Site:
     orders: dict[str, Made] = field(default_factory=dict)
 
     @property
+    def services(self) -> Services:
+        found: Services = self.app.extensions["portal"].services
+        return found
+
+    @property
     def links(self) -> Links:
-        services: Services = self.app.extensions["portal"].services
-        return Links(services.settings)
+        return Links(self.services.settings)
 
     def now(self) -> float:
-        services: Services = self.app.extensions["portal"].services
-        return services.now()
+        return self.services.now()
 
 
 @pytest.fixture(scope="module")
@@ -419,6 +423,19 @@ def test_a_product_asks_for_what_makes_sense(visit: Visit, site: Site) -> None:
         assert asked["Starter Hosting"] == ["domain"]
         assert asked["Cloud Server S"] == ["hostname"]
         assert asked["Priority Support"] == ["quantity"]
+
+
+def test_a_rows_day_is_the_readers_own(visit: Visit, site: Site) -> None:
+    """Half past eleven in the evening by UTC is the next day in Berlin; who has no JavaScript reads UTC's."""
+    made = make_order(site.app, site.stack)
+    with site.services.ledger.write() as connection:
+        connection.execute(
+            orders_table.update().where(orders_table.c.reference == made.reference).values(created_at=1_700_004_600.0)
+        )
+    for script, day in ((True, "15 November 2023"), (False, "14 November 2023")):
+        with visit(session=site.session, java_script_enabled=script) as tab:
+            tab.go(f"/orders?q={made.domain}")
+            assert tab.page.locator(".order-when time").all_inner_texts() == [day]
 
 
 def test_the_sign_in_button_has_room_below_it(visit: Visit, site: Site) -> None:
