@@ -89,7 +89,7 @@ def test_what_another_version_left_in_redis_is_read_anew(app: Flask) -> None:
 
 
 def placed_here(ledger: Ledger, number: int, at: float) -> None:
-    """The checkout of the order that `provisioned` takes up."""
+    """The checkout of the order that `provisioned` takes up, at that moment (seconds since 1970)."""
     with ledger.write() as connection:
         orders.insert_placed_here(
             connection,
