@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from cryptography.hazmat.primitives import serialization
@@ -24,6 +25,10 @@ from tests.fakes import Clock
 from tests.operators import OPS_EMAILS
 from tests.postgres import Postgres, programs, sqlalchemy_url
 from tests.stack import Stack
+
+# How long an example takes says something of the machine, which may be busy.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 pytest_plugins = ["tests.parallel", "tests.measured"]
 
