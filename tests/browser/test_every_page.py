@@ -214,7 +214,7 @@ def fragment(tab: Tab, site: Site) -> None:
             htmx.process(part);
             htmx.trigger(part, 'refresh');
         }""")
-    tab.page.wait_for_function("!document.getElementById('progress').getAttribute('hx-get').endsWith('v=old')")
+    tab.page.locator("#progress[hx-get]:not([hx-get$='v=old'])").wait_for()  # a string of script would need eval
 
 
 #: What to look at for each route; the name is its screenshot's.
