@@ -227,17 +227,19 @@ class PatientWorker(ToldWorker):
                 self._parse(conn, conn.sent)
                 self.enqueue_req(conn)
             else:
-                done: Future[Any] = Future()
-                done.set_result(result is True)  # else an exception: gunicorn has closed or answered it
-                self.finish_request(conn, done)
+                self._finished(conn, again=result is True)  # else an exception: gunicorn has closed or answered it
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """A thread is done with a connection's request."""
         try:
-            again = bool(not fs.cancelled() and fs.result()) and conn.incoming.whole
+            again = bool(not fs.cancelled() and fs.result())
         except Exception:
             again = False
-        if not again:
+        self._finished(conn, again=again)
+
+    def _finished(self, conn: Connection, *, again: bool) -> None:
+        """again: the connection may have another request."""
+        if not again or not conn.incoming.whole:
             self._linger(conn)
             return
         conn.answered = True
