@@ -15,7 +15,7 @@ from portal.clients.salesforce.records import ChangedOrders, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of, sync_changes
 from portal.domain.model import CustomerStatus, ErrorCode, SalesforceOrder, State, UpstreamError
-from portal.ledger import fulfillments, order_sync, orders, placements
+from portal.ledger import fulfillments, order_sync, orders, placements, withdrawals
 from portal.ledger.engine import Ledger
 from portal.ledger.orders import Order
 from portal.ledger.placements import PLACE_LEASE_SECONDS
@@ -275,6 +275,28 @@ def test_one_that_is_being_fulfilled_cannot_be_withdrawn_whatever_its_customer_w
         orders.set_status(connection, SF, CustomerStatus.PENDING_REVIEW, now=NOW)
     assert not withdraw(ledger)
     assert (row(ledger).status, told_salesforce(ledger)) == (CustomerStatus.PENDING_REVIEW, [])
+
+
+def test_a_contract_is_withdrawn_from_once(ledger: Ledger) -> None:
+    insert(ledger)
+    for moment, done in ((NOW + 1, True), (NOW + 2, False)):
+        with ledger.write() as connection:
+            assert (
+                withdrawals.ask_withdrawal(
+                    connection, REF, merchant="shop@example.com", email="b@example.com", now=moment
+                )
+                is done
+            )
+            assert not withdrawals.ask_withdrawal(
+                connection, "PO-NONE-NONE", merchant="shop@example.com", email="", now=moment
+            )
+    assert row(ledger).withdrawal_asked_at == NOW + 1
+    with ledger.read() as connection:
+        sent = connection.execute(sa.select(outbox.c.payload).where(outbox.c.kind == "mail")).scalars().all()
+    assert [(each["to"], each["template"]) for each in sent] == [
+        ("ada@lovelace.example", "withdrawal_received"),
+        ("shop@example.com", "withdrawal_asked"),
+    ]
 
 
 def fulfilled(ledger: Ledger, state: State, error_code: ErrorCode | None = None) -> None:
