@@ -116,12 +116,10 @@ class Ledger:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """SQLite: no transaction of any process writes meanwhile. PostgreSQL: nothing."""
-        if self._gate is None:
+        """No transaction of any process writes meanwhile; of SQLite only, PostgreSQL has no need of it."""
+        assert self._gate is not None
+        with self._gate.passed():
             yield
-        else:
-            with self._gate.passed():
-                yield
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

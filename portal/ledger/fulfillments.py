@@ -240,9 +240,7 @@ def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
     return Fulfillment(**{**dict.fromkeys(_NAMES), **row})
 
 
-def show(
-    connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: ErrorCode | None = None
-) -> None:
+def show(connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: str | None = None) -> None:
     """Let the customer see the state a fulfillment has come to, in the transaction that brought it there.
 
     `orders.status` follows `fulfillments.state` here and, for many at once, in portal.ledger.acceptor.

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import CustomerStatus
+from portal.ledger import fulfillments
 from portal.ledger.orders import PLACED, PLACING, REFUSED, Order, get, tell_salesforce_cancelled
 from portal.ledger.schema import NOT_PLACED, orders
 
@@ -75,13 +76,21 @@ def postpone(connection: Connection, reference: str, until: float) -> None:
 
 
 def settle_placed(connection: Connection, reference: str, sf_order_id: str, *, now: float) -> None:
-    """Salesforce has the order, perhaps later than anybody thought. One withdrawn meanwhile is cancelled there, too."""
+    """Salesforce has the order, perhaps later than anybody thought. One withdrawn meanwhile is cancelled there, too.
+
+    It may be fulfilled already, when the click came before Salesforce's answer did: its customer sees that now.
+    """
     settled = connection.execute(
         orders.update()
         .where(orders.c.reference == reference, orders.c.sf_order_id.is_(None))
         .values(placing=PLACED, place_due_at=None, sf_order_id=sf_order_id, updated_at=now)
     ).rowcount
-    order = get(connection, reference) if settled else None
+    if not settled:
+        return
+    fulfillment = fulfillments.get(connection, sf_order_id)
+    if fulfillment is not None:
+        fulfillments.show(connection, sf_order_id, fulfillment.state, now=now, error_code=fulfillment.error_code)
+    order = get(connection, reference)
     if order is not None and order.status is CustomerStatus.CANCELLED:
         tell_salesforce_cancelled(connection, sf_order_id, now=now)
 

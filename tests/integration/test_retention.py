@@ -10,13 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from portal.domain.model import State
-from portal.ledger import deliveries, events, housekeeping, outbox
+from portal.ledger import deliveries, events, housekeeping, outbox, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import new_row
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import events as events_table
 from portal.ledger.schema import fulfillments, idempotency_keys, steps
 from portal.ledger.schema import outbox as outbox_table
+from portal.ledger.schema import workers as workers_table
 from tests.stack import Stack
 
 DAY = 86_400.0
@@ -95,6 +96,21 @@ def test_messages_go_when_sent_and_never_before(each_ledger: Ledger) -> None:
         outbox.again(connection, refused, now=long_ago, due_at=NOW + DAY, error="try later")
     assert tidy(each_ledger) == 2
     assert values(each_ledger, outbox_table.c.id) == sorted((sent_lately, pending, refused))
+
+
+def test_processes_that_died_are_kept_for_a_day(each_ledger: Ledger) -> None:
+    old, young = NOW - housekeeping.DEAD_WORKERS_KEPT - 1, NOW - housekeeping.DEAD_WORKERS_KEPT + 1
+    with each_ledger.write() as connection:
+        for kind in ("fulfill", "relay", "sweep"):
+            for name, at in (("dead", old), ("young", young), ("living", old)):
+                workers.register(connection, f"{kind}-{name}", kind, "host", 1, now=at)
+        connection.execute(
+            sa.update(workers_table).where(workers_table.c.worker_id.not_like("%living")).values(dead=True)
+        )
+    assert tidy(each_ledger) == 3
+    assert values(each_ledger, workers_table.c.worker_id) == [
+        f"{kind}-{name}" for kind in ("fulfill", "relay", "sweep") for name in ("living", "young")
+    ]
 
 
 def test_what_a_person_did_stays(each_ledger: Ledger) -> None:

@@ -200,8 +200,6 @@ def _workers_and_messages(c: Connection) -> None:
     outbox.claim_held(c, [message], "ada", now=NOW)
     outbox.revive(c, "salesforce", ["INVALID_FIELD"], now=NOW)
     outbox.claim(c, [message], "ada", now=NOW, until=NOW + 9)
-    outbox.release(c, "ada", "salesforce", [message])
-    outbox.claim(c, [message], "ada", now=NOW, until=NOW + 9)
     outbox.release_all(c, "ada")
     outbox.put_off(c, message, due_at=NOW)
     outbox.drop(c, message, now=NOW)
