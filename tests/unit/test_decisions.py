@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,3 +110,56 @@ def test_what_was_asked_for_again_while_it_was_audited_isnt_doubted(ledger: Ledg
         assert fulfillments.get(connection, ORDER) == again
         assert totals.states(connection) == before
         assert outbox.longest_overdue(connection, "salesforce") is None
+
+
+def test_whmcs_numbers_a_new_order_as_one_it_had_before(ledger: Ledger, clock: Clock) -> None:
+    """So it is after WHMCS' database was restored: what this order's AddOrder made isn't taken for the other's."""
+    asked_for(ledger, clock, OTHER, **ended(State.PROVISIONED, clock, elected_whmcs_id="1"))
+    asked_for(ledger, clock)
+    with ledger.write() as connection:
+        workers.register(connection, ADA, "fulfill", "host", 1, now=clock.now)
+    whmcs = FakeWhmcs()
+    fulfill(run_context(ledger, clock, FakeSalesforce(), whmcs), ORDER)
+    assert decision(ledger).error_message == f"WHMCS order 1 is already Salesforce order {OTHER}"
+    assert whmcs.sent == ["AddOrder"]
+
+
+class ByHand(FakeWhmcs):
+    """Its services are set up by staff: AcceptOrder leaves them Pending, and so does ModuleCreate."""
+
+    def accept_order(self, order_id: str, *, before_send: Callable[[], None] | None = None) -> None:
+        """The order, and nothing of it."""
+        super().accept_order(order_id, before_send=before_send)
+        self.set_services("Pending")
+
+    def set_services(self, status: str) -> None:
+        """What staff did."""
+        self.rows = [replace(row, status=status) for row in self.rows]
+
+
+def test_a_service_that_staff_have_set_up_since_leaves_nothing_to_decide(ledger: Ledger, clock: Clock) -> None:
+    whmcs = ByHand()
+    asked_for(ledger, clock)
+    with ledger.write() as connection:
+        workers.register(connection, ADA, "fulfill", "host", 1, now=clock.now)
+    context = run_context(ledger, clock, FakeSalesforce(), whmcs)
+    fulfill(context, ORDER)
+    assert decision(ledger).error_code == ErrorCode.WHMCS_SERVICE_NOT_ACTIVE
+
+    def look() -> Fulfillment:
+        with ledger.write() as connection:
+            audits.hint(connection, ORDER, now=clock.now)
+        assert audit(context, ORDER)
+        with ledger.read() as connection:
+            row = fulfillments.get(connection, ORDER)
+        assert row is not None
+        return row
+
+    assert (look().state, look().attempt) == (State.NEEDS_DECISION, 1)  # not before
+    whmcs.set_services("Active")
+    row = look()
+    assert (row.state, row.attempt, row.requested_by) == (State.QUEUED, 2, "whmcs")
+    ran = fulfill(context, ORDER)
+    assert ran is not None
+    assert ran.state is State.PROVISIONED
+    assert whmcs.sent == ["AddOrder", "AcceptOrder"]  # each once, by the first attempt

@@ -25,10 +25,10 @@ from portal.domain.model import (
     WhmcsOrder,
 )
 from portal.fulfillment import orchestrator, steps
-from portal.fulfillment.audit import audit
+from portal.fulfillment.audit import AUDIT_CLAIM, DUPLICATE_AUDITS, audit
 from portal.fulfillment.orchestrator import Ended, fulfill
 from portal.fulfillment.run import Run, RunContext, WaitUntil
-from portal.ledger import decisions, fulfillments, installation, queueing, runs, workers
+from portal.ledger import audits, decisions, fulfillments, installation, queueing, runs, workers
 from portal.ledger.engine import Ledger
 from tests.fakes import ADA, ORDER, Clock, FakeSalesforce, FakeWhmcs, run_context
 
@@ -363,6 +363,71 @@ def test_an_audit_that_whmcs_cant_serve_is_put_off(audited: tuple[RunContext, Fa
     row = row_of(context)
     assert row.audits == 0
     assert row.audit_due_at == clock.now + 40.0
+
+
+def test_an_audit_that_another_process_takes_at_this_moment_isnt_done_twice(
+    audited: tuple[RunContext, FakeWhmcs], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the row and its claim, as PostgreSQL allows it."""
+    context, whmcs = audited
+    claim = audits.claim_audit
+
+    def second(connection: sa.Connection, row: fulfillments.Fulfillment, *, due_again_at: float) -> bool:
+        assert claim(connection, row, due_again_at=clock.now + 77.0)
+        return claim(connection, row, due_again_at=due_again_at)
+
+    monkeypatch.setattr(audits, "claim_audit", second)
+    assert not audit(context, ORDER)
+    assert whmcs.status_of("2") == "Pending"
+    assert row_of(context).audit_due_at == clock.now + 77.0  # the other's, who comes again if that one dies
+
+
+def test_the_audits_of_an_order_that_failed_end_with_the_last_that_a_late_addorder_asks_for(
+    audited: tuple[RunContext, FakeWhmcs], clock: Clock
+) -> None:
+    context, whmcs = audited
+    whmcs.placed = whmcs.rows = []
+    begin = clock.now - 1000.0 + context.settings.whmcs_max_request_seconds
+    with context.ledger.write() as connection:
+        connection.execute(sa.text("UPDATE fulfillments SET state = 'failed', elected_whmcs_id = NULL"))
+    for done, pause in enumerate(DUPLICATE_AUDITS[1:], 1):
+        assert audit(context, ORDER)
+        row = row_of(context)
+        assert row.audits == done
+        assert row.audit_due_at == begin + pause
+        clock.now = begin + pause
+    assert audit(context, ORDER)
+    row = row_of(context)
+    assert (row.audits, row.audit_due_at) == (3, None)
+    with context.ledger.write() as connection:
+        audits.hint(connection, ORDER, now=clock.now)  # and one that nobody has planned brings on no others
+    assert audit(context, ORDER)
+    row = row_of(context)
+    assert (row.audits, row.audit_due_at) == (3, None)
+
+
+def test_a_mistake_of_ours_in_an_audit_ends_no_process_and_is_tried_again(
+    audited: tuple[RunContext, FakeWhmcs],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its process runs other orders, too, which would all be looked for in WHMCS if it ended."""
+    context, whmcs = audited
+
+    def mistake(_client_id: str) -> list[WhmcsOrder]:
+        raise KeyError("id")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whmcs, "orders_of", mistake)
+        assert audit(context, ORDER)
+    assert "Audit raised an unexpected error" in caplog.text
+    assert not audit(context, ORDER)
+    row = row_of(context)
+    assert (row.state, row.audits, row.audit_due_at) == (State.PROVISIONED, 0, clock.now + AUDIT_CLAIM)
+    clock.now += AUDIT_CLAIM
+    assert audit(context, ORDER)
+    assert whmcs.status_of("2") == "Cancelled"
 
 
 def test_an_audit_gives_way_to_a_new_click(

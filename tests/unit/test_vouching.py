@@ -5,12 +5,12 @@ The orchestrator, the steps and the ledger are real; both other sides are a few 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from portal.domain.ids import external_reference
-from portal.domain.model import (
-    State,
-)
+from portal.domain.model import AddedOrder, State
 from portal.fulfillment.orchestrator import fulfill
 from portal.ledger import fulfillments, installation, workers
 from portal.ledger.engine import Ledger
@@ -95,6 +95,29 @@ def test_where_the_mark_was_read_back_is_remembered(world: World, notes: bool, f
     with world.ledger.read() as connection:
         assert installation.references_readable(connection) is notes
         assert installation.references_in_field_readable(connection) is (True if field else None)
+
+
+@pytest.mark.parametrize(("kept", "warned"), [(True, False), (False, True)])
+def test_who_gives_no_mark_back_in_notes_or_field_is_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture, kept: bool, warned: bool
+) -> None:
+    """The product has the field; an AddOrder's answer that gets lost is found only if WHMCS keeps what is in it."""
+
+    class Whmcs(FakeWhmcs):
+        """Drops notes, and perhaps the field's value, too."""
+
+        def add(self, status: str, mark: str) -> AddedOrder:
+            """As WHMCS' AddOrder, which ignores what it doesn't know."""
+            added = super().add(status, mark)
+            if not kept:
+                self.rows = [replace(row, custom_fields={"Mark": ""}) for row in self.rows]
+            return added
+
+    world.whmcs = Whmcs(notes=False, field=True)
+    assert world.run() is State.PROVISIONED
+    with world.ledger.read() as connection:
+        assert installation.references_in_field_readable(connection) is kept
+    assert ("WHMCS doesn't give an order's mark back" in caplog.text) is warned
 
 
 def test_a_call_that_connected_too_slowly_is_not_sent_and_tried_again(world: World) -> None:
