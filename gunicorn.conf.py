@@ -22,7 +22,14 @@ def _count(name: str, default: int) -> int:
 bind = os.environ.get("WEB_BIND", "127.0.0.1:8000").split(",")
 workers = _count("WEB_CONCURRENCY", 2)
 threads = _count("WEB_THREADS", 16)
-worker_class = "portal.web.server.PatientWorker"  # gthread that slow senders can't starve
+_SERVERS = {
+    "patient": "portal.web.server.PatientWorker",  # gthread that slow senders can't starve
+    "gthread": "portal.web.threads.ToldWorker",  # behind a proxy that hands on whole requests
+}
+_server = os.environ.get("WEB_SERVER") or "patient"
+if _server not in _SERVERS:
+    raise SystemExit(f"WEB_SERVER must be one of: {', '.join(_SERVERS)}")
+worker_class = _SERVERS[_server]
 keepalive = 15
 worker_connections = 1000
 # Every connection is a file: a soft limit of 1024 would be met before worker_connections is.

@@ -65,6 +65,7 @@ FILL: Final[dict[str, dict[str, str]]] = {
         "client_id": "'' || (i / 3)",
         "service_ids": "'[]'",
         "error_code": _CODE,
+        "handled_at": "CASE WHEN i = 1000 OR i % 20000 = 0 THEN :now END",  # those need a decision
     },
     "orders": {
         "reference": "'PO-' || i",
@@ -181,6 +182,7 @@ PAGES: Final = {
     "now": "/ops",
     "find": "/ops/find",
     "find failed": "/ops/find?state=failed",
+    "find handled": "/ops/find?state=handled",
     "find code": "/ops/find?code=CLIENT_NOT_MAPPED&age=last-day",
     "order": f"/ops/orders/{SF_ORDER_ID}",
     "metrics": "/metrics",

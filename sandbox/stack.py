@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sandbox.processes import Child, ProcessFailed, port_or_free, stop_all
+from sandbox.processes import ROOT, Child, ProcessFailed, port_or_free, stop_all
 from sandbox.seeds import PRICEBOOK, seed
 
 USUAL_PORTS = {"portal": 8000, "salesforce": 8001, "whmcs": 8002, "mailbox": 8003}
@@ -65,6 +65,7 @@ class Stack:
         self.urls: dict[str, str] = {}
         self.smtp_url = ""
         self.host = "127.0.0.1"  # where whoever uses the stack finds all sides
+        self.product = ROOT  # the folder of the version whose processes and commands are run
         self.valkey_port = 0  # Valkey listens there, too, and the portal is told so; 0: on its socket alone
         self.children: dict[str, Child] = {}
         self.environ: dict[str, str] = {}
@@ -118,7 +119,7 @@ class Stack:
         self._accept_moved_sides(deadline)
         self.wait_for_valkey(deadline)
         for name, argv in self._product_argv(ports["portal"]).items():
-            self._add(name, argv, self.environ).start()
+            self._add(name, argv, self.environ, self.product).start()
         for name in SANDBOXES:
             self.children[name].ready_line(deadline)
         self.ids = seed(self.urls["salesforce"], self.urls["whmcs"])
@@ -134,7 +135,8 @@ class Stack:
 
     def run(self, name: str, command: list[str], deadline: float | None = None) -> str:
         """Run a command of the product (`["flask", …]`) to its end; returns what it printed. Raises ProcessFailed."""
-        child = Child(name, [sys.executable, "-m", *command], self.environ, self.logs / f"{name}.log").start()
+        argv = [sys.executable, "-m", *command]
+        child = Child(name, argv, self.environ, self.logs / f"{name}.log", self.product).start()
         deadline = time.monotonic() + 60 if deadline is None else deadline
         assert child.process is not None
         with contextlib.suppress(Exception):
@@ -148,8 +150,8 @@ class Stack:
 
     # --- the parts -----------------------------------------------------------------------------------------------
 
-    def _add(self, name: str, argv: list[str], env: Mapping[str, str]) -> Child:
-        self.children[name] = Child(name, argv, env, self.logs / f"{name}.log")
+    def _add(self, name: str, argv: list[str], env: Mapping[str, str], folder: Path = ROOT) -> Child:
+        self.children[name] = Child(name, argv, env, self.logs / f"{name}.log", folder)
         return self.children[name]
 
     def _start_valkey(self) -> None:

@@ -10,6 +10,9 @@
     for (const time of document.querySelectorAll("time[data-moment]")) {
       time.textContent = new Date(time.dateTime).toLocaleString(LOCALE, MOMENT);
     }
+    for (const day of document.querySelectorAll("time[data-day]")) {
+      day.textContent = new Date(day.dateTime).toLocaleDateString(LOCALE, { dateStyle: "long" });
+    }
   }
 
   inOwnZone();

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from cryptography.hazmat.primitives import serialization
@@ -24,10 +25,17 @@ from tests.customers import application
 from tests.database import DATABASES, ON_POSTGRESQL, shared_server
 from tests.fakes import Clock
 from tests.operators import OPS_EMAILS
-from tests.postgres import Postgres, sqlalchemy_url
+from tests.postgres import Postgres, programs, sqlalchemy_url
 from tests.stack import Stack
 
+# How long an example takes says something of the machine, which may be busy.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
+
 pytest_plugins = ["tests.parallel", "tests.measured"]
+
+if ON_POSTGRESQL:  # a host whose ledger is there has PostgreSQL's programs
+    os.environ["PATH"] = f"{programs()}{os.pathsep}{os.environ['PATH']}"
 
 # Cheap and telling ones first; those that kill processes last.
 ORDER = ("unit", "integration", "sandbox", "clients", "webhooks", "contract", "deploy", "browser", "crash")

@@ -145,12 +145,17 @@ def application(stack: Stack, **settings: str) -> Iterator[Flask]:
     from app import create_app
     from portal.services import build_services
     from portal.settings import Settings
+    from portal.web.context import portal_of
 
     services = build_services(Settings.from_environ({**stack.environ, **settings}))
     try:
         app = create_app(services=services)
         app.testing = True
-        yield app
+        try:
+            yield app
+        finally:  # what it does in the background would open the ledger again
+            portal_of(app).lifecycle.stop()
+            portal_of(app).lifecycle.end()
     finally:
         services.salesforce.close()
         services.whmcs.close()

@@ -7,7 +7,6 @@ A test or fixture that names its DATABASE_URL keeps it; one marked `sqlite` is a
 from __future__ import annotations
 
 import atexit
-import json
 import os
 from contextlib import ExitStack
 from functools import cache
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
@@ -39,8 +39,11 @@ def shared_server() -> Postgres:
 def rows(url: str, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
     """Rows of a query with `?` for values, JSON columns as text: as SQLite gives them."""
     with psycopg.connect(url, row_factory=dict_row) as connection:
-        found = connection.execute(sql.replace("%", "%%").replace("?", "%s"), values).fetchall()
-    return [
-        {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
-        for row in found
-    ]
+        connection.adapters.register_loader("json", TextLoader)
+        return connection.execute(sql.replace("%", "%%").replace("?", "%s"), values).fetchall()
+
+
+def change(url: str, sql: str, values: tuple[Any, ...]) -> None:
+    """Carry out a statement with `?` for values."""
+    with psycopg.connect(url) as connection:
+        connection.execute(sql.replace("%", "%%").replace("?", "%s"), values)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import secrets
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -183,29 +182,21 @@ def entry(name: str, **fields: Any) -> Plant:
 
 
 def fact(key: str, value: Any) -> Plant:
-    """A fact about the installation in the ledger's file."""
+    """A fact about the installation in the ledger."""
 
     @contextmanager
     def planted(stack: Stack) -> Iterator[Mapping[str, str | None]]:
-        with _file(stack) as connection:
-            before = connection.execute("SELECT value FROM installation WHERE key = ?", (key,)).fetchone()
-            connection.execute("INSERT OR REPLACE INTO installation VALUES (?, ?, 0)", (key, json.dumps(value)))
+        before = stack.ledger("SELECT value FROM installation WHERE key = ?", key)
+        stack.change("DELETE FROM installation WHERE key = ?", key)
+        stack.change("INSERT INTO installation VALUES (?, ?, 0)", key, json.dumps(value))
         try:
             yield {}
         finally:
-            with _file(stack) as connection:
-                if before is None:
-                    connection.execute("DELETE FROM installation WHERE key = ?", (key,))
-                else:
-                    connection.execute("UPDATE installation SET value = ? WHERE key = ?", (before[0], key))
+            stack.change("DELETE FROM installation WHERE key = ?", key)
+            for row in before:
+                stack.change("INSERT INTO installation VALUES (?, ?, 0)", key, row["value"])
 
     return planted
-
-
-@contextmanager
-def _file(stack: Stack) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(stack.ledger_path, timeout=30)) as connection, connection:
-        yield connection
 
 
 @contextmanager

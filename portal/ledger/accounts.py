@@ -132,8 +132,6 @@ def nameless(item: orders.Item) -> orders.Item:
 def _unindex_domains(connection: Connection, reference: str, items: Sequence[orders.Item]) -> None:
     """The order isn't found by its domains any more (portal.ledger.orders.index_domains)."""
     names = {(item[kind] or "").lower()[:255] for item in items for kind in _NAMES if item.get(kind)}
-    if not names:
-        return
     connection.execute(
         sa.delete(s.order_domains).where(
             s.order_domains.c.domain.in_(sorted(names)), s.order_domains.c.reference == reference

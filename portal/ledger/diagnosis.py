@@ -47,8 +47,8 @@ def why_read_only(ledger: Ledger) -> str | None:
             return "this server is a standby"
         if connection.execute(sa.text("SHOW default_transaction_read_only")).scalar_one() == "on":
             return "transactions are read-only by default"
-        insert = sa.text("SELECT has_table_privilege('installation', 'INSERT, UPDATE')")
-        return None if connection.execute(insert).scalar_one() else "this user may not write the ledger's tables"
+        may = "SELECT has_table_privilege('installation', 'INSERT') AND has_table_privilege('installation', 'UPDATE')"
+        return None if connection.execute(sa.text(may)).scalar_one() else "this user may not write the ledger's tables"
 
 
 def try_write(ledger: Ledger, *, now: float) -> None:

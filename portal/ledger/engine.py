@@ -116,12 +116,10 @@ class Ledger:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """SQLite: no transaction of any process writes meanwhile. PostgreSQL: nothing."""
-        if self._gate is None:
+        """No transaction of any process writes meanwhile; of SQLite only, PostgreSQL has no need of it."""
+        assert self._gate is not None
+        with self._gate.passed():
             yield
-        else:
-            with self._gate.passed():
-                yield
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -250,17 +248,19 @@ def _where(url: sa.URL) -> str:
     """The database for people: its file, or where its server is; never the user's password."""
     if url.get_backend_name() == "sqlite":
         return url.database or "SQLite"
-    hosts = str(url.host or url.query.get("host") or "the local socket")
-    ports = url.port or url.query.get("port")
-    return f"{hosts}:{ports}" if ports else hosts
+    hosts = str(url.host or url.query.get("host") or "the local socket").split(",")
+    ports = str(url.port or url.query.get("port") or "").split(",")
+    ports *= len(hosts) if len(ports) == 1 else 1
+    return ", ".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False))
 
 
 def _reason(error: BaseException | None, url: sa.URL) -> str:
     """The database's own words, its first sentence: what follows may repeat a row's values."""
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
     lines = [line.strip() for line in (primary or str(error)).splitlines() if line.strip()]
-    # One line for each address that was tried, after "connection failed" or the like.
-    told = lines[0].rpartition("failed: ")[2] if lines else type(error).__name__
+    # One line for each address that was tried, after "connection failed" or the like: of several hosts these.
+    tried = [line for line in lines if line.startswith("- host: ")] or lines[:1] or [type(error).__name__]
+    told = "; ".join(dict.fromkeys(line.rpartition("failed: ")[2] for line in tried))
     if url.password:
         told = told.replace(str(url.password), "…")
     return told[:300]

@@ -240,9 +240,7 @@ def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
     return Fulfillment(**{**dict.fromkeys(_NAMES), **row})
 
 
-def show(
-    connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: ErrorCode | None = None
-) -> None:
+def show(connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: str | None = None) -> None:
     """Let the customer see the state a fulfillment has come to, in the transaction that brought it there.
 
     `orders.status` follows `fulfillments.state` here and, for many at once, in portal.ledger.acceptor.
@@ -301,13 +299,14 @@ def start_again(
 
 
 def failed_for_payment_method(connection: Connection, client_id: str, limit: int = 50) -> list[str]:
-    """Orders of a WHMCS client that Failed for the lack of a payment method."""
+    """Orders of a WHMCS client that Failed for the lack of a payment method, but for those marked as handled."""
     query = (
         sa.select(_F.sf_order_id)
         .where(
             _F.client_id == client_id,
             _F.state == State.FAILED,
             _F.error_code == ErrorCode.PAYMENT_METHOD_MISSING,
+            _F.handled_at.is_(None),
         )
         .limit(limit)
     )

@@ -39,6 +39,7 @@ def sync(
         if known is not None and known.sf_order_id is None and known.account_id == snapshot.account_id:
             # Salesforce's answer to our creating it was lost, or is still on its way: the reference says it is ours.
             placements.settle_placed(connection, known.reference, snapshot.id, now=now)
+            known = orders.get(connection, reference)
         elif known is not None:
             known, reference = None, None  # somebody else's reference: this order goes by its Salesforce id
     seen: dict[str, Any] = {"order_number": snapshot.order_number, "sf_status": snapshot.status}

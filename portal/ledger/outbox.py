@@ -276,15 +276,6 @@ def release_all(connection: Connection, worker_id: str) -> list[tuple[str, str]]
     return [(kind, subject) for _id, kind, subject in rows]
 
 
-def release(connection: Connection, worker_id: str, kind: str, message_ids: list[int]) -> None:
-    """Give messages back unsent."""
-    connection.execute(
-        sa.update(outbox)
-        .where(_O.id.in_(message_ids), _O.claimed_by == worker_id, _O.kind == kind)
-        .values(claimed_by=None, claimed_until=None)
-    )
-
-
 def forget(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
     """Delete messages, unsent ones, too; returns how many."""
     gone = connection.execute(sa.delete(outbox).where(*which).returning(_O.kind, _O.state)).all()

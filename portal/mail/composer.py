@@ -82,6 +82,7 @@ class Composer:
             "accent": (self._accent, theme.ink_on(self._accent)),
             "base_url": settings.portal_base_url,
             "tax_note": settings.tax_note,
+            "review_note": settings.review_time_note,
             "name": "",  # of who withdraws, where they gave one
             **payload.get("context", {}),
         }

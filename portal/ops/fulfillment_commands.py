@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from portal.domain.ids import salesforce_id_18
 from portal.domain.model import ErrorCode, State, Step
 from portal.errors import PortalError
-from portal.ledger import audits, decisions, events, fulfillments, installation, order_record, runs, search
+from portal.ledger import audits, decisions, events, fulfillments, installation, order_record, orders, runs, search
 from portal.ledger.statistics import HANDLED
 from portal.ops import acts
 from portal.ops.console import story
@@ -125,6 +125,12 @@ def show(order_id: str, as_json: bool) -> None:
             f"  {utc(step['started_at'])} attempt {step['attempt']} {step['name']}: {step['state']}{took} "
             f"{step['detail'] or ''}".rstrip()
         )
+    for message in record["writeBacks"] + record["mails"]:
+        sent = f" {utc(message['sent_at'])}" if message["sent_at"] else ""
+        click.echo(
+            f"  {utc(message['created_at'])} {message['what']} {message['id']}: {message['state']}{sent} "
+            f"{message['error'] or ''}".rstrip()
+        )
     for event in record["events"]:
         actor = event["actor"] or "the portal"
         click.echo(f"  {utc(event['at'])} event {event['kind']} by {actor} {event['detail'] or ''}".rstrip())
@@ -132,12 +138,23 @@ def show(order_id: str, as_json: bool) -> None:
 
 def _record(connection: Connection, sf_order_id: str) -> dict[str, Any]:
     """What the ledger has beside the fulfillment's own row, ready for JSON."""
+    known = orders.by_sf_order_id(connection, sf_order_id)
+    subjects = [sf_order_id, *([known.reference] if known else [])]
     return {
         "deliveries": [asdict(each) for each in order_record.clicks(connection, sf_order_id)],
         "steps": [asdict(each) for each in runs.steps_of(connection, sf_order_id)],
-        "events": [asdict(each) for each in events.of_subject(connection, sf_order_id)],
+        "writeBacks": [_message(each) for each in order_record.messages(connection, "salesforce", subjects)],
+        "mails": [_message(each) for each in order_record.messages(connection, "mail", subjects)],
+        "events": [asdict(each) for subject in subjects for each in events.of_subject(connection, subject)],
         "services": audits.services_of(connection, sf_order_id),
     }
+
+
+def _message(row: order_record.MessageRow) -> dict[str, Any]:
+    """A message without its payload, which may hold the customer's address."""
+    told = (row.payload.get("told") or {}).get("Provisioning_Status__c")
+    what = f"mail {row.payload.get('template', '')}" if row.kind == "mail" else f"write-back {told or ''}"
+    return {**asdict(row), "payload": None, "what": what.rstrip()}
 
 
 @fulfillment_commands.command("pause")
@@ -206,7 +223,8 @@ def _perform(name: str, order_id: str, why: str, fields: Mapping[str, str]) -> s
 @fulfillment_commands.command("adopt")
 @click.argument("order_id")
 @click.argument("whmcs_order_id")
-def adopt(order_id: str, whmcs_order_id: str) -> None:
+@click.option("--why", default="adopted by command", help="Kept in the ledger.")
+def adopt(order_id: str, whmcs_order_id: str, why: str) -> None:
     """Say which WHMCS order this Salesforce order is; the fulfillment goes on with it."""
     here = services()
     if not whmcs_order_id.isascii() or not whmcs_order_id.isdigit():
@@ -214,7 +232,7 @@ def adopt(order_id: str, whmcs_order_id: str) -> None:
     sf_order_id = _order_id(order_id)
     try:
         with here.ledger.write() as connection:
-            decisions.adopt(connection, sf_order_id, whmcs_order_id, now=here.now(), actor=getpass.getuser())
+            decisions.adopt(connection, sf_order_id, whmcs_order_id, now=here.now(), actor=getpass.getuser(), why=why)
     except (PortalError, ValueError) as error:
         refuse(error)
     click.echo(f"Adopted WHMCS order {whmcs_order_id}; queued.")
@@ -223,12 +241,13 @@ def adopt(order_id: str, whmcs_order_id: str) -> None:
 @fulfillment_commands.command("create")
 @click.argument("order_id")
 @click.option("--i-looked-in-whmcs", "looked", is_flag=True, required=True, help="You saw that WHMCS has no order.")
-def create(order_id: str, looked: bool) -> None:
+@click.option("--why", default="ordered by command", help="Kept in the ledger.")
+def create(order_id: str, looked: bool, why: str) -> None:
     """Order a new AddOrder for an order in doubt. Look in WHMCS first: this is how a customer gets billed twice."""
     here, sf_order_id = services(), _order_id(order_id)
     try:
         with here.ledger.write() as connection:
-            decisions.create_afresh(connection, sf_order_id, now=here.now(), actor=getpass.getuser())
+            decisions.create_afresh(connection, sf_order_id, now=here.now(), actor=getpass.getuser(), why=why)
     except (PortalError, ValueError) as error:
         refuse(error)
     click.echo("Queued for a new AddOrder.")
@@ -237,10 +256,11 @@ def create(order_id: str, looked: bool) -> None:
 @fulfillment_commands.command("module-create")
 @click.argument("order_id")
 @click.argument("service_id")
-def module_create(order_id: str, service_id: str) -> None:
+@click.option("--why", default="module-create by command", help="Kept in the ledger.")
+def module_create(order_id: str, service_id: str, why: str) -> None:
     """Have WHMCS set up one service of an order again (ModuleCreate), then go on."""
     sf_order_id = _order_id(order_id)
     with services().ledger.read() as connection:
         if fulfillments.get(connection, sf_order_id) is None:
             refuse(ValueError("only for an order with a WHMCS order that Failed or needs a decision"))
-    click.echo(_perform("service", sf_order_id, "module-create by command", {"service_id": service_id}))
+    click.echo(_perform("service", sf_order_id, why, {"service_id": service_id}))

@@ -21,7 +21,18 @@ from sqlalchemy.engine import Connection
 import portal
 from portal.clients.http import EXPIRED, OK
 from portal.domain.model import Step
-from portal.ledger import circuits, counters, installation, migrate, outbox, queueing, statistics, totals, workers
+from portal.ledger import (
+    circuits,
+    counters,
+    installation,
+    migrate,
+    outbox,
+    placements,
+    queueing,
+    statistics,
+    totals,
+    workers,
+)
 from portal.ledger.engine import Ledger
 from portal.ops.alerts import certificates
 from portal.web.client_address import inside
@@ -141,6 +152,11 @@ def _fulfillments(connection: Connection, *, now: float) -> Iterator[Metric]:
     ages = dict.fromkeys(map(str, statistics.UNSETTLED), 0.0)
     ages |= {state: max(0.0, now - since) for state, (_id, since) in statistics.oldest(connection).items()}
     yield _gauge("portal_fulfillments_oldest_age_seconds", "Age of the oldest request in each state", "state", ages)
+    unplaced = placements.waiting(connection, until=now, limit=1)
+    age = now - unplaced[0].created_at if unplaced else 0.0
+    yield _gauge(
+        "portal_orders_unplaced_age_seconds", "How long the order placed first waits to be in Salesforce", "", {"": age}
+    )
     paused = installation.paused(connection) is not None
     yield _gauge("portal_paused", "Whether an operator has paused fulfillments", "", {"": paused})
     since = None if paused else queueing.longest_overdue(connection)

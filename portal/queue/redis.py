@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
@@ -92,7 +94,7 @@ def _reason(error: BaseException, client: Redis, url: str) -> str:
     elif isinstance(error, ResponseError):
         told = str(error)
     else:
-        told = _system_reason(error)
+        told = _unreadable(url) or _system_reason(error) + _about_tls(error, url)
     for secret in _secrets(url):
         told = told.replace(secret, "…")
     return told
@@ -120,13 +122,32 @@ def _system_reason(error: BaseException) -> str:
     found: BaseException | None = error
     while found is not None:
         below, found = found, found.__cause__ or found.__context__
+        if isinstance(below, ssl.SSLEOFError):
+            return "TLS: it hangs up, as on a certificate of ours (ssl_certfile) that it misses or doesn't trust"
         if isinstance(below, ssl.SSLError):
-            return f"TLS: {below.reason or ''} {getattr(below, 'verify_message', '')}".strip().lower()
+            words = f"{below.reason or ''} {getattr(below, 'verify_message', '')}"
+            return f"TLS: {words.strip().lower()}"
         if isinstance(below, OSError) and below.strerror:
             told = below.strerror.lower()
         elif isinstance(below, TimeoutError):
             told = "no answer in time"
     return told
+
+
+def _unreadable(url: str) -> str:
+    """Which file of a certificate can't be read: OpenSSL's own complaint names none."""
+    for name, path in parse_qsl(urlsplit(url).query):
+        if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(path, os.R_OK):
+            return f"{name} can't be read: {path}"
+    return ""
+
+
+def _about_tls(error: BaseException, url: str) -> str:
+    """What TLS may have to do with a server that hangs up on the first word, or says nothing to it."""
+    if not urlsplit(url).scheme.startswith("rediss"):
+        reset = isinstance(error.__cause__ or error.__context__, ConnectionResetError)
+        return " (if it speaks TLS, the address begins with rediss)" if reset else ""
+    return " (does it speak TLS?)" if isinstance(error, RedisTimeoutError) else ""
 
 
 def _secrets(url: str) -> list[str]:

@@ -19,7 +19,14 @@ from portal.settings.kinds import IpNetwork
 from portal.settings.reading import almost, read, setting
 
 #: What gunicorn.conf.py reads besides: how the web server listens.
-SERVER_VARIABLES: Final = ("WEB_BIND", "WEB_CONCURRENCY", "WEB_THREADS", "WEB_ACCESS_LOG", "WEB_LOG_LEVEL")
+SERVER_VARIABLES: Final = (
+    "WEB_BIND",
+    "WEB_CONCURRENCY",
+    "WEB_THREADS",
+    "WEB_SERVER",
+    "WEB_ACCESS_LOG",
+    "WEB_LOG_LEVEL",
+)
 
 
 class SettingsError(Exception):

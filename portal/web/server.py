@@ -22,17 +22,15 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
-from flask import Flask
 from gunicorn import util
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn
 
 from portal.web import batch
-from portal.web.context import portal_of
 from portal.web.incoming import Incoming
-from portal.web.lifecycle import Lifecycle
+from portal.web.threads import ToldWorker
 
 #: From a request's first byte (or the connection's start) to its last, head and body together.
 REQUEST_SECONDS: Final = 10.0
@@ -83,7 +81,7 @@ class Kept(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
         return b""
 
 
-class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class PatientWorker(ToldWorker):
     """gthread, with patience for slow senders in the event loop instead of in the threads."""
 
     @classmethod
@@ -95,36 +93,15 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lifecycle = Lifecycle()  # the application's own once it is loaded
         self.incomplete: dict[int, Connection] = {}  # by file descriptor; who has waited longest comes first
         self.batches: list[batch.BatchThread] = []  # one for each kind of Lifecycle.batched
         self.together: list[list[Connection]] = []  # for each of these, what has come in this round of the loop
 
     def load_wsgi(self) -> None:
-        """The application learns how many threads answer its requests, and will be told when they end."""
+        """The application says which of its requests may be run together."""
         super().load_wsgi()
-        if isinstance(self.wsgi, Flask):  # with --reload, a page about a SyntaxError may stand in for it
-            self.lifecycle = portal_of(self.wsgi).lifecycle
-            self.lifecycle.request_threads = self.cfg.threads
-            self.batches = [batch.BatchThread(self._handle_together) for _kind in self.lifecycle.batched]
-            self.together = [[] for _kind in self.batches]
-
-    def run(self) -> None:
-        """Serve until told to stop."""
-        try:
-            super().run()
-        finally:
-            self.lifecycle.end()
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: waiting requests get their answer, then everything ends."""
-        super().handle_exit(sig, frame)
-        self.method_queue.defer(self.lifecycle.stop)
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        """SIGQUIT, SIGINT: at once; but Python waits for its threads, and so for waiting requests."""
-        self.lifecycle.stop()
-        super().handle_quit(sig, frame)
+        self.batches = [batch.BatchThread(self._handle_together) for _kind in self.lifecycle.batched]
+        self.together = [[] for _kind in self.batches]
 
     # --- the event loop's side -----------------------------------------------------------------------------
 
@@ -250,17 +227,19 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
                 self._parse(conn, conn.sent)
                 self.enqueue_req(conn)
             else:
-                done: Future[Any] = Future()
-                done.set_result(result is True)  # else an exception: gunicorn has closed or answered it
-                self.finish_request(conn, done)
+                self._finished(conn, again=result is True)  # else an exception: gunicorn has closed or answered it
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """A thread is done with a connection's request."""
         try:
-            again = bool(not fs.cancelled() and fs.result()) and conn.incoming.whole
+            again = bool(not fs.cancelled() and fs.result())
         except Exception:
             again = False
-        if not again:
+        self._finished(conn, again=again)
+
+    def _finished(self, conn: Connection, *, again: bool) -> None:
+        """again: the connection may have another request."""
+        if not again or not conn.incoming.whole:
             self._linger(conn)
             return
         conn.answered = True

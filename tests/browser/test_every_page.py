@@ -5,8 +5,10 @@ Both colour schemes, on a phone and on a desk; no rule of axe is disabled. A scr
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from portal.customers.catalogue import CatalogueCache, CatalogueUnavailable
+from portal.ledger.schema import orders as orders_table
 from portal.services import Services
 from portal.web.context import portal_of
 from portal.web.signing import Links
@@ -42,13 +45,16 @@ class Site:
     orders: dict[str, Made] = field(default_factory=dict)
 
     @property
+    def services(self) -> Services:
+        found: Services = self.app.extensions["portal"].services
+        return found
+
+    @property
     def links(self) -> Links:
-        services: Services = self.app.extensions["portal"].services
-        return Links(services.settings)
+        return Links(self.services.settings)
 
     def now(self) -> float:
-        services: Services = self.app.extensions["portal"].services
-        return services.now()
+        return self.services.now()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +214,7 @@ def fragment(tab: Tab, site: Site) -> None:
             htmx.process(part);
             htmx.trigger(part, 'refresh');
         }""")
-    tab.page.wait_for_function("!document.getElementById('progress').getAttribute('hx-get').endsWith('v=old')")
+    tab.page.locator("#progress[hx-get]:not([hx-get$='v=old'])").wait_for()  # a string of script would need eval
 
 
 #: What to look at for each route; the name is its screenshot's.
@@ -301,9 +307,10 @@ BROKEN_REFERENCES = """() => {
 
 #: Words of a usual length that stand in two lines: something squeezes them. Scripts without spaces break anywhere.
 BROKEN_WORDS = r"""() => {
+  const word = /(?<![\p{L}\p{N}])[\p{Script=Latin}\p{Script=Arabic}\p{M}\p{N}]{2,20}(?![\p{L}\p{N}])/gu;
   const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
-    for (const match of walker.currentNode.data.matchAll(/(?<!\w)[\p{Script=Latin}\p{Script=Arabic}\p{M}\p{N}]{2,20}(?!\w)/gu)) {
+    for (const match of walker.currentNode.data.matchAll(word)) {
       const range = document.createRange();
       range.setStart(walker.currentNode, match.index);
       range.setEnd(walker.currentNode, match.index + match[0].length);
@@ -335,6 +342,43 @@ def look(tab: Tab, name: str) -> None:
         assert tab.page.get_by_role("link", name=CONTACT).count() <= 1, "where to ask stands there twice"
 
 
+@contextmanager
+def switched_on(stack: Stack) -> Iterator[tuple[Site, str, dict[str, str]]]:
+    """A shop whose merchant has switched everything on: its site, its address, and what there is to look at."""
+    with application(stack, **EVERYTHING) as app, served(app) as portal:
+        made = {name: make_order(app, stack, SITUATIONS[name]) for name in ("pending-review", "provisioned")}
+        waiting, ready = (f"/orders/{each.reference}" for each in made.values())
+        pages = {
+            "accessibility": "/accessibility",
+            "order-with-notes": waiting,
+            "withdraw-in-review": f"{waiting}/withdraw",
+            "placed-with-notes": f"{waiting}/placed",
+            "contract": ready,
+            "withdraw-from-contract": f"{ready}/withdraw",
+        }
+        yield Site(app, stack, make_session(app, stack), made), portal, pages
+
+
+EVERYTHING = {
+    "WITHDRAWAL": "1",
+    "ACCESSIBILITY_NOTE": "This shop conforms to WCAG 2.2, level AA.\nTell us what keeps you from using it.",
+    "TAX_NOTE": "Prices include 19 % VAT.",
+    "REVIEW_TIME_NOTE": "We review on working days, 9 to 17 CET.",
+    "BRAND_ADDRESS": "1 Example Street, Springfield",
+}
+
+
+def test_what_a_merchant_switches_on_is_looked_at_too(visit: Visit, stack: Stack) -> None:
+    with switched_on(stack) as (site, portal, pages), visit(session=site.session, portal=portal) as tab:
+        for name, path in pages.items():
+            tab.go(path)
+            look(tab, name)
+        tab.page.get_by_label("Your name (optional)").fill("Ada Lovelace")
+        tab.page.get_by_role("button", name="Confirm withdrawal").click()
+        tab.waits_for("You withdrew from the contract on")
+        look(tab, "contract-withdrawn")
+
+
 def test_prices_stand_at_the_right_edge_on_a_phone(visit: Visit, site: Site) -> None:
     """However long a line’s name and domain are: no price jumps below its line and to the left."""
     with visit(session=site.session, width=390) as tab:
@@ -352,6 +396,46 @@ def test_prices_stand_at_the_right_edge_on_a_phone(visit: Visit, site: Site) -> 
                 assert around
                 assert at["x"] + at["width"] == pytest.approx(around["x"] + around["width"], abs=1.5), cards
                 assert at["y"] - around["y"] < 16, f"{cards}: the price stands below its line"
+
+
+def test_the_cards_of_a_row_are_aligned(visit: Visit, site: Site) -> None:
+    """However long a description is: prices, boxes and buttons of neighbours stand at one height each."""
+    with visit(session=site.session, width=1280) as tab:
+        tab.go("/")
+        rows = [row for row in tab.page.locator(".products").all() if row.locator(".product").count() > 1]
+        assert rows
+        for row in rows:
+            row.locator("p.item").first.evaluate("(each) => { each.textContent = 'Long words. '.repeat(30); }")
+            for part in (".product-price", "input.text", "button"):
+                tops = [round(box["y"]) for each in row.locator(part).all() if (box := each.bounding_box())]
+                assert len(tops) > 1
+                assert len(set(tops)) == 1, f"{part}: {tops}"
+
+
+def test_a_product_asks_for_what_makes_sense(visit: Visit, site: Site) -> None:
+    """One service for each domain: a product that needs a name has no quantity."""
+    with visit(session=site.session) as tab:
+        tab.go("/")
+        asked = {
+            card.locator("h3").inner_text(): [box.get_attribute("name") for box in card.locator("input.text").all()]
+            for card in tab.page.locator(".product").all()
+        }
+        assert asked["Starter Hosting"] == ["domain"]
+        assert asked["Cloud Server S"] == ["hostname"]
+        assert asked["Priority Support"] == ["quantity"]
+
+
+def test_a_rows_day_is_the_readers_own(visit: Visit, site: Site) -> None:
+    """Half past eleven in the evening by UTC is the next day in Berlin; who has no JavaScript reads UTC's."""
+    made = make_order(site.app, site.stack)
+    with site.services.ledger.write() as connection:
+        connection.execute(
+            orders_table.update().where(orders_table.c.reference == made.reference).values(created_at=1_700_004_600.0)
+        )
+    for script, day in ((True, "15 November 2023"), (False, "14 November 2023")):
+        with visit(session=site.session, java_script_enabled=script) as tab:
+            tab.go(f"/orders?q={made.domain}")
+            assert tab.page.locator(".order-when time").all_inner_texts() == [day]
 
 
 def test_the_sign_in_button_has_room_below_it(visit: Visit, site: Site) -> None:
@@ -399,6 +483,8 @@ def test_an_order_on_paper_has_the_address_and_each_item_once(visit: Visit, stac
         text = tab.text()
         assert "1 Example Street, Springfield" in text
         assert text.count(made.domain) == 1, text
+        assert "2 × US$120.00 a year" in text
+        assert re.search(r"First payment\s+US\$255\.00\s+then US\$15\.00 a month and US\$240\.00 a year", text), text
         assert "Order again" not in text
         assert "English" not in text
 

@@ -10,7 +10,7 @@ from flask import Flask
 
 from portal.web.languages import ENGLISH, LANGUAGES
 from tests.browser.conftest import Tab, Visit
-from tests.browser.test_every_page import BROKEN_WORDS, PAGES, REFUSALS, Go, Site
+from tests.browser.test_every_page import BROKEN_WORDS, PAGES, REFUSALS, Go, Site, switched_on
 from tests.customers import SITUATIONS, make_order, make_session
 from tests.stack import Stack
 
@@ -18,6 +18,13 @@ pytestmark = pytest.mark.browser
 
 #: A browser of each language; English is what all other tests of pages are in.
 BROWSERS = {"de": "de-DE", "fr": "fr-FR", "es": "es-ES", "ja": "ja-JP", "ar": "ar-EG"}
+
+
+#: WCAG 2.2, 2.5.3: whose spoken name lacks the words that are seen; who says what they see to a computer isn't heard.
+UNSPOKEN = """() => [...document.querySelectorAll(":is(a, button, input)[aria-label]")].filter((each) => {
+  const seen = each.labels && each.labels.length ? each.labels[0].innerText : each.innerText;
+  return !each.ariaLabel.toLowerCase().includes(seen.trim().toLowerCase());
+}).map((each) => each.outerHTML.slice(0, 200))"""
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +46,39 @@ def test_there_is_a_browser_of_each_language() -> None:
 def test_a_page_fits_a_phone_in_every_language(visit: Visit, site: Site, name: str, go: Go, language: str) -> None:
     with visit(session=site.session, width=390, locale=BROWSERS[language], complaints=name in REFUSALS) as tab:
         go(tab, site)
-        tab.shot(f"{name}-{language}-390")
-        assert tab.page.evaluate("document.documentElement.lang") == language
-        wide = tab.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
-        assert wide <= 0, f"{wide} pixels wider than the window"
-        assert tab.page.evaluate(BROKEN_WORDS) == [], "words stand in two lines"
-        results = Axe().run(tab.page, options={"resultTypes": ["violations"]})
-        assert results.violations_count == 0, results.generate_report()
-        assert mirrored(tab) is (language == "ar")
+        fits(tab, name, language)
+
+
+@pytest.mark.parametrize("language", BROWSERS)
+def test_what_a_merchant_switches_on_fits_too(visit: Visit, stack: Stack, language: str) -> None:
+    with (
+        switched_on(stack) as (site, portal, pages),
+        visit(session=site.session, portal=portal, width=390, locale=BROWSERS[language]) as tab,
+    ):
+        for name, path in pages.items():
+            tab.go(path)
+            fits(tab, name, language)
+
+
+def fits(tab: Tab, name: str, language: str) -> None:
+    """A screenshot; the page is in that language, as wide as the phone, and axe finds nothing."""
+    tab.shot(f"{name}-{language}-390")
+    assert tab.page.evaluate("document.documentElement.lang") == language
+    wide = tab.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+    assert wide <= 0, f"{wide} pixels wider than the window"
+    assert tab.page.evaluate(BROKEN_WORDS) == [], "words stand in two lines"
+    results = Axe().run(tab.page, options={"resultTypes": ["violations"]})
+    assert results.violations_count == 0, results.generate_report()
+    assert mirrored(tab) is (language == "ar")
+    assert tab.page.evaluate(UNSPOKEN) == []
+
+
+def test_a_name_that_lacks_what_is_seen_would_be_found(visit: Visit, site: Site) -> None:
+    with visit() as tab:
+        tab.go("/")
+        assert tab.page.evaluate(UNSPOKEN) == []
+        tab.page.locator(".product button").first.evaluate("(each) => { each.ariaLabel = 'Buy'; }")
+        assert len(tab.page.evaluate(UNSPOKEN)) == 1
 
 
 def mirrored(tab: Tab) -> bool:
@@ -86,6 +118,17 @@ def test_times_have_12_or_24_hours_as_the_reader_is_used_to(visit: Visit, site: 
             assert re.search(clock, time), time
             assert ("AM" in time or "PM" in time) is (locale == "en-US"), time
             assert "UTC" not in time, "it is in the reader's own zone"
+
+
+@pytest.mark.parametrize(("locale", "clock"), [("en-US", r"\d:\d\d\s[AP]M"), ("de-DE", r"\d\d:\d\d;")])
+def test_so_does_the_clock_of_a_page_that_is_out_of_date(visit: Visit, site: Site, locale: str, clock: str) -> None:
+    for path in (f"/orders/{site.orders['activating'].reference}", "/orders"):
+        with visit(session=site.session, locale=locale, complaints=True) as tab:
+            tab.context.route(re.compile(r"/(status|rows)\?"), lambda route: route.fulfill(status=503))
+            tab.go(path)
+            stale = tab.page.locator("#stale")
+            stale.wait_for(state="visible")
+            assert re.search(clock, stale.inner_text()), stale.inner_text()
 
 
 def test_the_tab_says_the_status_in_the_readers_language(visit: Visit, site: Site) -> None:

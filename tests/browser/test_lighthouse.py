@@ -22,6 +22,7 @@ from flask import Flask
 from portal.customers.visitor import ACCOUNT_COOKIE
 from portal.web.security_headers import HTMX_URL
 from tests.browser.conftest import HTMX
+from tests.browser.test_every_page import switched_on
 from tests.certificates import tls_server
 from tests.customers import SITUATIONS, make_order, make_session
 from tests.customers_in_process import base_url, browser, call
@@ -172,6 +173,9 @@ def pages_of(app: Flask, stack: Stack) -> dict[str, str]:
 def test_html_validate_finds_nothing(node: str, packages: Path, app: Flask, stack: Stack, tmp_path: Path) -> None:
     pages = pages_of(app, stack)
     del pages["added-303"]  # a redirect's own few words are Werkzeug's
+    with switched_on(stack) as (site, _, paths):
+        ada = browser(site.app, **{ACCOUNT_COOKIE: site.session})
+        pages |= {f"switched-on-{name}": call(ada, "GET", path).text for name, path in paths.items()}
     for name, text in pages.items():
         (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
     found = validate(node, packages, tmp_path)

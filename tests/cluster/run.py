@@ -1,4 +1,5 @@
-"""`make cluster-test`: orders over several hosts while hosts, database and Redis fail, and during rolling restarts.
+"""`make cluster-test`: orders over several hosts while the version before is replaced by this one, hosts, database and
+Redis fail, and everything is restarted in turn.
 
 Ends with one JSON line; 0 when nothing was lost, doubled or stuck and no request failed, 77 when this machine can't
 have the hosts (the reason is the last line), else 1.
@@ -22,6 +23,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sandbox.processes import ROOT
+from tests.cluster import previous
 from tests.cluster.hosts import Hosts, why_not
 from tests.cluster.stack import HOSTS, ClusterStack, Database
 from tests.crash.harness import Wanted, seed_orders, wait_until_settled
@@ -58,6 +61,7 @@ class Load:
         self.calm = threading.Event()
         self.stopped = threading.Event()
         self.sent = 0
+        self.accepted = 0
         self.failed: list[str] = []
         self.answers: Counter[int | str] = Counter()
         self._stack = stack
@@ -69,6 +73,15 @@ class Load:
         """Begin to send."""
         for thread in self._threads:
             thread.start()
+
+    def wait_for(self, count: int) -> None:
+        """Until so many orders more were accepted."""
+        with self._lock:
+            wanted = self.accepted + count
+        deadline = time.monotonic() + PATIENCE
+        while self.accepted < wanted:
+            assert time.monotonic() < deadline, f"waited {PATIENCE} s for {count} orders to be accepted"
+            time.sleep(0.05)
 
     def join(self) -> None:
         """Until every order was accepted."""
@@ -100,6 +113,7 @@ class Load:
                 told, good, allowed = type(error).__name__, False, False
             with self._lock:
                 self.answers[told] += 1
+                self.accepted += good
                 if not allowed:
                     self.failed.append(f"{time.strftime('%H:%M:%S')} order {each.number}, try {number}: {told}")
             if good:
@@ -112,6 +126,19 @@ class Trouble:
 
     def __init__(self, stack: ClusterStack, database: Database, redis: SentinelHouse, figures: Figures) -> None:
         self.stack, self.database, self.redis, self.figures = stack, database, redis, figures
+
+    def upgrade(self, load: Load) -> None:
+        """From the version that runs to this one: the ledger first, then one process after the other."""
+        self._say(self.upgrade)
+        load.calm.set()
+        load.wait_for(10)  # the version before serves
+        self.stack.product = ROOT
+        said = self.stack.run("upgrade", ["flask", "db", "upgrade", "--before-restart"])
+        assert "Migrated the ledger to" in said, said
+        load.wait_for(10)  # on this version's ledger
+        self._roll()
+        load.calm.clear()
+        self.stack.run("upgrade", ["flask", "db", "upgrade"])
 
     def all(self, load: Load, only: Sequence[str] = (), rolls: int = 2) -> None:
         """All of it, or `only` some, by their names here."""
@@ -140,7 +167,7 @@ class Trouble:
         self.stack.wait_for(lambda: all(map(self.stack.answers, ("web", "web2"))), "both web servers", PATIENCE)
         time.sleep(2)
 
-    def _say(self, do: Callable[[], None]) -> None:
+    def _say(self, do: Callable[..., None]) -> None:
         print(f"{time.strftime('%H:%M:%S')} {do.__name__.strip('_')}", file=sys.stderr, flush=True)
 
     def _cut_off(self) -> None:
@@ -184,13 +211,17 @@ class Trouble:
     def _roll(self) -> None:
         """One process after the other, as docs/deployment/upgrade.md has it."""
         for name in ("web", "web2"):
-            self.stack.child(name).stop(60)
-            self.stack.child(name).start()
+            self._replace(name)
             self.stack.wait_for(lambda name=name: self.stack.answers(name), f"{name} to accept orders", PATIENCE)  # type: ignore[misc]
         for name in ("worker", "worker2", "sweep", "sweep2"):
-            self.stack.child(name).stop(60)
-            self.stack.child(name).start()
+            self._replace(name)
         self.figures.rollingRestarts += 1
+
+    def _replace(self, name: str) -> None:
+        child = self.stack.child(name)
+        child.stop(60)
+        child.cwd = self.stack.product
+        child.start()
 
 
 def run(orders: int, folder: Path, only: Sequence[str], rolls: int) -> tuple[Figures, list[str]]:
@@ -206,12 +237,21 @@ def run(orders: int, folder: Path, only: Sequence[str], rolls: int) -> tuple[Fig
         redis = things.enter_context(SentinelHouse(folder / "valkey", hosts=places))
         stack = ClusterStack(folder / "stack", hosts, database, redis)
         things.callback(stack.stop)
+        older, why = previous.find()
+        if older:
+            stack.product = previous.unpack(older, folder / "previous")
+            print(f"begins with the version of {older[:10]}", file=sys.stderr, flush=True)
+        else:
+            print(f"no version before this one is replaced: {why}", file=sys.stderr, flush=True)
         stack.start()
         wanted = [Wanted(number, 7000 + number, [("starter", 1)]) for number in range(1, orders + 1)]
         seed_orders(stack, wanted)
         load = Load(stack, wanted)
         load.start()
-        Trouble(stack, database, redis, figures).all(load, only, rolls)
+        trouble = Trouble(stack, database, redis, figures)
+        if older:
+            trouble.upgrade(load)
+        trouble.all(load, only, rolls)
         load.stopped.set()
         load.join()
         wanted = wanted[: load.sent]

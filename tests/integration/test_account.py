@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.domain.model import CustomerStatus, SalesforceItem
-from portal.ledger import accounts, order_sync, orders
+from portal.ledger import accounts, order_sync, orders, outbox, search
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import metadata
 from sandbox.visitor import Visitor
@@ -37,11 +35,10 @@ def visitor() -> Iterator[Visitor]:
 def tables_that_hold(stack: Stack, *texts: str) -> set[str]:
     """The ledger's tables in which one of these texts stands anywhere."""
     found = set()
-    with closing(sqlite3.connect(f"file:{stack.ledger_path}?mode=ro", uri=True, timeout=30)) as ledger:
-        for (table,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            for row in ledger.execute(f"SELECT * FROM {table}"):  # noqa: S608
-                if any(text.lower() in str(value).lower() for text in texts for value in row):
-                    found.add(table)
+    for table in metadata.tables:
+        for row in stack.ledger(f"SELECT * FROM {table}"):
+            if any(text.lower() in str(value).lower() for text in texts for value in row.values()):
+                found.add(table)
     return found
 
 
@@ -140,6 +137,38 @@ def synced(ledger: Ledger, sf_order_id: str, *, created_at: float, now: float) -
         row = orders.by_sf_order_id(connection, sf_order_id)
     assert row is not None
     return {"email": row.email, "domain": row.items[0]["domain"]}
+
+
+def test_an_account_is_kept_until_salesforce_knows_how_its_orders_ended(each_ledger: Ledger) -> None:
+    """What is told afterwards would be about a customer whom nobody remembers."""
+    synced(each_ledger, ORDER, created_at=NOW, now=NOW)
+    with each_ledger.write() as connection:
+        message = outbox.put(connection, "salesforce", ORDER, {}, now=NOW)
+        assert message is not None
+        with pytest.raises(
+            accounts.AccountBusy, match=f"Salesforce hasn't been told yet how {ORDER} ended.*nothing was deleted"
+        ):
+            accounts.forget(connection, ACCOUNT, now=NOW, actor="ada", why="asked")
+        row = orders.by_sf_order_id(connection, ORDER)
+        assert row is not None
+        assert row.email == "me@example.com"
+        outbox.sent(connection, message, now=NOW)
+        assert accounts.forget(connection, ACCOUNT, now=NOW, actor="ada", why="asked")["orders"] == 1
+
+
+def test_an_order_is_not_found_by_what_was_forgotten(each_ledger: Ledger) -> None:
+    other = "801000000000002AAA"
+    synced(each_ledger, ORDER, created_at=NOW, now=NOW)
+    with each_ledger.write() as connection:
+        # One without a name of its own, and one of somebody else's with the same.
+        order_sync.sync(connection, salesforce_order("801000000000003AAA"), now=NOW, created_at=NOW)
+        item = SalesforceItem("802000000000001AAA", "Starter", 1, "5.00", "7", "Monthly", domain="mine.example")
+        theirs = salesforce_order(other, account_id="001000000000002AAA", items=(item,))
+        order_sync.sync(connection, theirs, now=NOW, created_at=NOW, status=CustomerStatus.PROVISIONED)
+        connection.execute(sa.text("UPDATE orders SET status = 'Provisioned'"))
+        assert {each.name for each in search.find(connection, "mine.example")} == {ORDER, other}
+        assert accounts.forget(connection, ACCOUNT, now=NOW, actor="ada", why="asked")["orders"] == 2
+        assert {each.name for each in search.find(connection, "mine.example")} == {other}
 
 
 def test_the_sync_doesnt_learn_again_what_was_forgotten(each_ledger: Ledger) -> None:

@@ -17,11 +17,24 @@ from cryptography import x509
 from jobs.relay import Relay
 from portal.clients.smtp import SmtpTransport
 from portal.domain.model import State
-from portal.ledger import circuits, counters, decisions, fulfillments, installation, outbox, totals, workers
+from portal.ledger import (
+    circuits,
+    counters,
+    decisions,
+    fulfillments,
+    installation,
+    orders,
+    outbox,
+    placements,
+    totals,
+    workers,
+)
 from portal.ledger.engine import Ledger
 from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.schema import orders as orders_table
 from portal.ops.alerts import certificates, evaluate, rules
 from portal.ops.alerts.rules import RULES
+from portal.ops.metrics import FromLedger
 from portal.services import Services
 from portal.settings import Settings
 from tests.certificates import tls_server
@@ -188,9 +201,46 @@ def expiry(days: float) -> Callable[[Portal], object]:
     return put
 
 
+def placed(portal: Portal, reference: str = "PO-1") -> None:
+    def add(connection: Any) -> None:
+        orders.insert_placed_here(
+            connection,
+            reference=reference,
+            checkout_key=reference,
+            account_id="001000000000001AAA",
+            email="ada@example.com",
+            items=[],
+            currency="USD",
+            total="5.00",
+            now=portal.clock() - 7200.0,
+        )
+
+    portal.write(add)
+
+
+def taken_by_salesforce(portal: Portal) -> None:
+    portal.write(lambda c: placements.settle_placed(c, "PO-1", ORDER, now=portal.clock()))
+
+
+def refused_by_salesforce(portal: Portal) -> None:
+    placed(portal)
+
+    def refuse(connection: Any) -> None:
+        placements.settle_refused(connection, "PO-1", "FIELD_CUSTOM_VALIDATION_EXCEPTION", now=portal.clock())
+        connection.execute(sa.update(orders_table).values(created_at=portal.clock()))
+
+    portal.write(refuse)
+
+
+def long_ago(portal: Portal) -> None:
+    portal.write(lambda c: c.execute(sa.update(orders_table).values(created_at=portal.clock() - 86_400.0)))
+
+
 CASES = [
     (rules.UNDECIDED, "", order(State.NEEDS_DECISION), settled),
     (rules.STUCK, "", order(State.RUNNING, age=7200.0), settled),
+    (rules.NOT_PLACED, "waiting", placed, taken_by_salesforce),
+    (rules.NOT_PLACED, "refused", refused_by_salesforce, long_ago),
     (rules.QUEUE_GROWING, "", order(State.QUEUED, age=90.0), settled),
     (rules.UPSTREAM_DOWN, "whmcs", circuit("whmcs"), circuit("whmcs", closed=True)),
     (rules.SETUP_FAULT, "salesforce", circuit("sa:fetch_order"), circuit("sa:fetch_order", closed=True)),
@@ -201,7 +251,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "about", "begin", "end"), CASES, ids=[case[0].id for case in CASES])
+@pytest.mark.parametrize(("rule", "about", "begin", "end"), CASES, ids=[f"{case[0].id} {case[1]}" for case in CASES])
 def test_it_is_told_once_and_its_end_once(
     portal: Portal,
     rule: rules.Rule,
@@ -297,6 +347,22 @@ def test_an_alert_says_what_to_do(portal: Portal) -> None:
     assert rules.UNDECIDED.cure in text
     assert f"1 of them; the oldest is {ORDER}." in text
     assert "docs/runbook.md#alert-undecided" in text
+
+
+def test_metrics_show_how_long_an_order_isnt_in_salesforce(portal: Portal) -> None:
+    def age() -> float:
+        (family,) = [
+            each
+            for each in FromLedger(portal.ledger, now=portal.clock).collect()
+            if each.name == "portal_orders_unplaced_age_seconds"
+        ]
+        return family.samples[0].value
+
+    assert age() == 0.0
+    placed(portal)
+    assert age() == 7200.0
+    taken_by_salesforce(portal)
+    assert age() == 0.0
 
 
 def test_handled_orders_wait_for_nobody(portal: Portal) -> None:

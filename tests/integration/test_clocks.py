@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,28 @@ def test_the_difference_is_measured_and_allowed_for(database: Ledger, ahead: flo
     clock = LedgerClock(database, own=lambda: time.time() + ahead)
     assert clock.measure() == pytest.approx(-ahead, abs=0.5)
     assert clock() == pytest.approx(time.time(), abs=0.5)
+
+
+def test_a_clock_whose_database_is_away_goes_on_with_what_it_knew(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.ledger()
+    ledger = Ledger(sqlalchemy_url(url))
+    monkeypatch.setattr("portal.ledger.clock.EVERY_SECONDS", 0.0)  # each look measures anew
+    clock = LedgerClock(ledger, own=lambda: time.time() + AHEAD)
+    clock.measure()
+    postgres.drop(url)
+    with caplog.at_level("DEBUG", "portal.ledger.clock"):
+        assert clock() == pytest.approx(time.time(), abs=0.5)
+        for thread in threading.enumerate():
+            if thread.name == "clock":
+                thread.join(60)
+        assert clock() == pytest.approx(time.time(), abs=0.5)
+    assert "The clock couldn't be compared" in caplog.text
+    for thread in threading.enumerate():
+        if thread.name == "clock":
+            thread.join(60)
+    ledger.dispose()
 
 
 def test_one_host_has_one_clock(tmp_path: Path) -> None:

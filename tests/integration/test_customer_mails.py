@@ -105,6 +105,16 @@ def test_a_mail_says_what_is_paid_and_what_recurs(app: Flask, template: str) -> 
         assert "Prices don't include VAT" in part
 
 
+def test_the_merchants_review_time_stands_in_the_mail_of_a_new_order(app: Flask) -> None:
+    note = "We review on working days, 9 to 17."
+    settings = replace(services_of(app).settings, review_time_note=note)
+    for template in ("received", "provisioned"):
+        message = Composer(settings).compose(payload(template), now=services_of(app).now())
+        for kind in ("plain", "html"):
+            part = message.get_body((kind,)).get_content()  # type: ignore[union-attr]
+            assert (note in part) is (template == "received"), kind
+
+
 def test_what_people_typed_stays_text(app: Flask) -> None:
     services = services_of(app)
     hostile = payload("received", name="<b>Bold</b> & Söhne", domain='"><img src=x>')

@@ -6,13 +6,20 @@ All faults are `make doctor-faults`; here are one or two of each kind.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
+from portal.ledger import diagnosis
+from portal.ledger.engine import Ledger
 from portal.ops.doctor.checks import CHECKS
 from tests import doctor_faults
 from tests.doctor_faults import FAULTS, Fault, examine, named
+from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import Stack
 
 #: Those that leave nothing behind for other tests of the shared stack, and are quick.
@@ -102,3 +109,50 @@ def test_only_what_was_asked_for_and_what_it_needs(stack: Stack) -> None:
 def test_dependents_are_found_all_the_way_down() -> None:
     assert {"products.whmcs", "salesforce.pricebook"} <= doctor_faults.dependents("salesforce.sign-in")
     assert "whmcs.gateways" not in doctor_faults.dependents("salesforce.sign-in")
+
+
+# --- a PostgreSQL that can't be written ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_server() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+def why_read_only(url: str) -> str | None:
+    """What the doctor says of the ledger at this address."""
+    ledger = Ledger(sqlalchemy_url(url))
+    try:
+        return diagnosis.why_read_only(ledger)
+    finally:
+        ledger.dispose()
+
+
+def test_why_a_postgresql_cant_be_written_is_seen_without_writing(own_server: Postgres) -> None:
+    url = own_server.ledger()
+    database = urlsplit(url).path.removeprefix("/")
+    assert why_read_only(url) is None
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        as_reader = url.replace("postgres@", "reader@")
+        for rights in ("SELECT", "INSERT"):  # one of the two isn't enough
+            connection.execute(f"GRANT {rights} ON installation TO reader")
+            assert why_read_only(as_reader) == "this user may not write the ledger's tables"
+        connection.execute("GRANT UPDATE ON installation TO reader")
+        assert why_read_only(as_reader) is None
+        connection.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    assert why_read_only(url) == "transactions are read-only by default"
+
+
+def test_a_standby_is_seen(own_server: Postgres) -> None:
+    url = own_server.ledger()
+    own_server.server.stop()
+    signal = Path(str(own_server.server.pgdata)) / "standby.signal"
+    signal.touch()
+    signal.chmod(0o666)  # the server runs as another user
+    own_server.server.start()
+    assert why_read_only(url) == "this server is a standby"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_promote()")
+    assert why_read_only(url) is None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,7 +163,7 @@ class Crowd:
         self.batches: list[list[int]] = []
         self.held = threading.Event()
         self.go_on = threading.Event()
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
         self.group: GroupCommit[int, int] = GroupCommit(ledger, self.work, **options)
 
     def work(self, _connection: Connection, numbers: Any) -> list[int | None]:
@@ -174,10 +175,10 @@ class Crowd:
             raise self.fails
         return [None if number == 13 else number * 10 for number in numbers]
 
-    def commit(self, number: int) -> int | None | Exception:
+    def commit(self, number: int) -> int | None | BaseException:
         try:
             return self.group.commit(number)
-        except Exception as error:
+        except BaseException as error:
             return error
 
     def run(self, numbers: list[int], *, patient: bool = True) -> dict[int, Any]:
@@ -224,6 +225,81 @@ def test_nobody_waits_for_ever(ledger: Ledger) -> None:
     assert isinstance(found[1], LedgerUnavailable)
     assert crowd.commit(2) == 20
     assert crowd.batches == [[0], [2]]  # who gave up isn't written behind its back
+
+
+class Signal:
+    """A thread's lock while it waits for its turn or its outcome: how such a wait ends is the test's to say."""
+
+    def __init__(self, wait: Callable[[Any], bool]) -> None:
+        self._lock = threading.Lock()
+        self._wait = wait
+        self.locked, self.release = self._lock.locked, self._lock.release
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """As a lock's; with a time-out, as the test has it."""
+        return self._lock.acquire() if timeout is None else self._wait(self._lock)
+
+
+def test_who_gives_up_as_the_turn_or_the_outcome_comes_has_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def a_moment_too_late(lock: Any) -> bool:
+        assert lock.acquire(timeout=60)
+        lock.release()
+        return False
+
+    crowd = Crowd(ledger)
+    monkeypatch.setattr(group_commit, "threading", SimpleNamespace(Lock=lambda: Signal(a_moment_too_late)))
+    assert crowd.run([1, 2, 3]) == {0: 0, 1: 10, 2: 20, 3: 30}
+    assert crowd.commit(5) == 50
+
+
+def test_whose_transaction_takes_too_long_doesnt_know_its_outcome(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, gave_up = threading.Event(), threading.Event()
+
+    class Slow(Crowd):
+        """Its second transaction lasts until one of those in it has given up."""
+
+        def work(self, connection: Connection, numbers: Any) -> list[int | None]:
+            outcomes = super().work(connection, numbers)
+            if len(self.batches) == 2:
+                writing.set()
+                assert gave_up.wait(60)
+            return outcomes
+
+        def commit(self, number: int) -> int | None | BaseException:
+            outcome = super().commit(number)
+            if isinstance(outcome, CommitUnknown):
+                gave_up.set()
+            return outcome
+
+    def until_it_is_written(lock: Any) -> bool:
+        while not writing.is_set():
+            if lock.acquire(timeout=0.01):
+                return True
+        return False
+
+    crowd = Slow(ledger)
+    monkeypatch.setattr(group_commit, "threading", SimpleNamespace(Lock=lambda: Signal(until_it_is_written)))
+    found = crowd.run([1, 2])
+    (unknown,) = [each for each in found.values() if isinstance(each, CommitUnknown)]
+    assert str(unknown) == "the ledger's transaction takes too long"
+    (led,) = [number for number in (1, 2) if found[number] == number * 10]
+    assert [len(batch) for batch in crowd.batches] == [1, 2], f"{led} wrote for both"
+    assert crowd.commit(5) == 50
+
+
+def test_a_thread_that_ends_while_it_writes_tells_who_waits_for_it(ledger: Ledger) -> None:
+    crowd = Crowd(ledger)
+    crowd.fails = SystemExit("the process ends")
+    found = crowd.run([1, 2, 3])
+    assert found.pop(0) == 0
+    (own,) = [each for each in found.values() if isinstance(each, SystemExit)]
+    assert own is crowd.fails
+    told = [each for each in found.values() if isinstance(each, CommitUnknown)]
+    assert [str(each) for each in told] == ["the writing thread ended: SystemExit"] * 2
+    crowd.fails = None
+    assert crowd.commit(5) == 50
 
 
 def test_a_batch_has_a_limit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

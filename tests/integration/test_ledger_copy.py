@@ -96,6 +96,28 @@ def test_a_target_with_anything_in_it_is_refused_and_left_alone(filled: Ledger, 
         assert installation.paused(connection) is None
 
 
+def test_a_target_that_loses_a_row_keeps_nothing(filled: Ledger, empty: Ledger) -> None:
+    """Counted on both sides: here a trigger of somebody's swallows one of the rows."""
+    order = content(filled)["fulfillments"][0]["sf_order_id"]
+    upgrade(empty)
+    with empty.write() as connection:
+        connection.execute(
+            sa.text(
+                "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF NEW.sf_order_id = '{order}' THEN RETURN NULL; END IF; RETURN NEW; END $$"
+            )
+        )
+        connection.execute(
+            sa.text("CREATE TRIGGER swallows BEFORE INSERT ON fulfillments FOR EACH ROW EXECUTE FUNCTION swallow()")
+        )
+    rows = len(content(filled)["fulfillments"])
+    with pytest.raises(CopyRefused, match=f"fulfillments has {rows} rows, and {rows - 1} arrived: nothing was kept"):
+        copy(filled, empty, now=NOW, actor="ada")
+    assert {name for name, rows in content(empty).items() if rows} <= {"installation"}
+    with filled.read() as connection:
+        assert installation.paused(connection) is None
+
+
 def test_one_that_breaks_off_leaves_nothing(filled: Ledger, empty: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stopped(Exception):
         """Somebody pressed Ctrl-C, say."""

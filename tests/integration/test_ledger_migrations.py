@@ -170,6 +170,7 @@ def test_a_command_on_an_unmigrated_ledger_says_what_to_do(environ: dict[str, st
         ("FULFILLMENT_WAIT_SECONDS", "nan"),
         ("WEB_THREADS", "many"),
         ("WEB_CONCURRENCY", "0"),
+        ("WEB_SERVER", "sync"),
     ],
 )
 def test_what_gunicorn_reads_is_refused_in_a_sentence_too(environ: dict[str, str], name: str, value: str) -> None:

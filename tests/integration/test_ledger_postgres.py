@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.ledger import postgresql
-from portal.ledger.engine import Ledger, LedgerUnavailable
+from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
 from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
 from tests.postgres import Postgres, sqlalchemy_url
 from tests.stack import PRODUCTION, Stack, http
@@ -125,4 +125,32 @@ def test_a_server_that_is_frozen_is_no_hang(postgres: Postgres, monkeypatch: pyt
             assert connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != pid
     finally:
         os.kill(pid, signal.SIGCONT)
+        ledger.dispose()
+
+
+def test_a_connection_lost_while_committing_leaves_the_outcome_unknown(postgres: Postgres) -> None:
+    """One lost before has written nothing, and says so."""
+    url = postgres.database()
+    with psycopg.connect(url, autocommit=True) as setup:
+        setup.execute("CREATE TABLE t (a int)")
+        setup.execute(
+            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        )
+        setup.execute(
+            "CREATE CONSTRAINT TRIGGER dies AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW WHEN (NEW.a = 1) EXECUTE FUNCTION die()"
+        )
+    ledger = Ledger(sqlalchemy_url(url))
+    try:
+        with pytest.raises(CommitUnknown, match="went away while committing"), ledger.write() as connection:
+            connection.execute(sa.text("INSERT INTO t VALUES (1)"))
+        with pytest.raises(LedgerUnavailable), ledger.write() as connection:
+            connection.execute(sa.text("INSERT INTO t VALUES (2)"))
+            connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        with ledger.write() as connection:
+            connection.execute(sa.text("INSERT INTO t VALUES (3)"))
+        with ledger.read() as connection:
+            assert list(connection.execute(sa.text("SELECT a FROM t")).scalars()) == [3]
+    finally:
         ledger.dispose()

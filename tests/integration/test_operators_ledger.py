@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import Connection
 
-from portal.domain.model import State, Step
+from portal.domain.model import NotFound, State, Step
 from portal.domain.names import to_ascii
 from portal.ledger import (
     bulk,
@@ -19,6 +19,7 @@ from portal.ledger import (
     order_record,
     orders,
     outbox,
+    payment_hints,
     placements,
     search,
     statistics,
@@ -84,6 +85,9 @@ def test_lists_are_paged_by_key(each_ledger: Ledger) -> None:
             assert seen == search.ids(c, wanted, limit=100)
             assert len(set(seen)) == search.count(c, wanted, most=100) == most
         assert search.count(c, search.Filter(State.FAILED), most=4) == 5
+        waiting = search.Filter(State.WAITING, code="CLIENT_NOT_MAPPED")
+        assert search.ids(c, waiting, limit=9) == [order_id(number) for number in (13, 12, 11, 10)]
+        assert search.ids(c, search.Filter(State.WAITING, code="OUTCOME_UNCERTAIN"), limit=9) == []
         assert search.count(c, search.Filter(since=NOW + 4), most=100) == 3
         assert search.count(c, search.Filter(until=NOW), most=100) == 3
         assert [each.sf_order_id for each in search.oldest(c, State.WAITING, limit=1)] == [order_id(10)]
@@ -133,6 +137,47 @@ def test_a_bulk_act_takes_what_was_frozen_and_leaves_alone_what_changed(each_led
         assert (act.state, act.total, act.done, act.refused) == ("done", 5, 5, 1)
         states = {each: fulfillments.get(c, each) for each in [*failed, order_id(9)]}
         assert [row.state.value for row in states.values() if row] == ["needs_decision", *["queued"] * 4, "failed"]
+
+
+def test_a_bulk_act_has_a_most_and_needs_an_order(each_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "MOST_ORDERS", 2)
+    about: dict[str, Any] = {"shown": {}, "actor": "olga", "why": "mended", "now": NOW}
+    with each_ledger.write() as c:
+        with pytest.raises(ValueError, match="the filter has no order"):
+            bulk.freeze(c, "retry", search.Filter(State.FAILED), **about)
+        for number in range(3):
+            make(c, number, state=State.FAILED)
+        with pytest.raises(bulk.TooMany, match="more than 2 orders: narrow the filter"):
+            bulk.freeze(c, "retry", search.Filter(State.FAILED), **about)
+        assert bulk.newest(c, limit=9) == []
+        last = make(c, 3, state=State.FAILED)
+        number = bulk.freeze(c, "retry", search.Filter(State.FAILED, since=NOW + 1), **about)
+        assert [each for each, _ in bulk.some_orders(c, number, limit=9)] == [last]
+
+
+def test_where_an_order_may_be_retried_from(each_ledger: Ledger) -> None:
+    begin = "an attempt begins with validation: what is created is what Salesforce has approved now"
+    with each_ledger.write() as c:
+        rows = [
+            make(c, 1, state=State.FAILED),
+            make(c, 2, state=State.FAILED, elected_whmcs_id="7", plan={"clientId": "9"}),
+            make(c, 3, state=State.FAILED, elected_whmcs_id="8", plan={"lines": [{"pid": "7"}]}),
+        ]
+        points = [decisions.restart_points(row) for each in rows if (row := fulfillments.get(c, each))]
+        assert [each[Step.WHMCS_ACCEPT] for each in points] == [
+            "no WHMCS order is elected yet: there is nothing to accept",
+            "what was ordered isn't known to the ledger: begin with validation",
+            "",
+        ]
+        assert [each[Step.WHMCS_CREATE] for each in points] == [
+            begin,
+            begin,
+            "WHMCS order 8 is elected: a second one is never made",
+        ]
+        assert {each[Step.VALIDATION] for each in points} == {""}
+        with pytest.raises(NotFound, match=f"no fulfillment of {order_id(9)} in the ledger"):
+            decisions.retry_from(c, order_id(9), Step.VALIDATION, now=NOW, actor="olga", why="x")
+        assert decisions.retry_from(c, rows[2], Step.WHMCS_ACCEPT, now=NOW, actor="olga", why="x").attempt == 2
 
 
 def test_handled_orders_leave_the_list_until_something_new_happens(each_ledger: Ledger) -> None:
@@ -188,6 +233,16 @@ def test_handled_orders_are_counted_and_listed_apart(each_ledger: Ledger) -> Non
         assert outcomes[rows[2]] == "left alone: it is marked as handled now"
 
 
+def test_a_handled_order_doesnt_go_on_because_its_customer_can_pay_now(each_ledger: Ledger) -> None:
+    unpaid = {"state": State.FAILED, "error_code": "PAYMENT_METHOD_MISSING", "client_id": "7"}
+    with each_ledger.write() as c:
+        waits, handled = make(c, 1, **unpaid), make(c, 2, **unpaid)
+        decisions.mark_handled(c, handled, now=NOW, actor="olga", why="set up by hand")
+        assert payment_hints.hear(c, "7", now=NOW) == [waits]
+        again = fulfillments.request_fulfillment(c, handled, now=NOW, requested_at=NOW)
+        assert (again.state, again.handled_at) == (State.QUEUED, None), "a click in Salesforce takes it up again"
+
+
 def test_figures_sessions_and_mails(each_ledger: Ledger) -> None:
     with each_ledger.write() as c:
         for number in range(10):
@@ -205,6 +260,8 @@ def test_figures_sessions_and_mails(each_ledger: Ledger) -> None:
         assert most is not None
         assert 5 <= most <= 10
         assert before.percentile(0.5) is None
+        (earlier,) = hourly.last(c, 1, now=NOW - 3600)  # by a host whose clock is behind: it has no hour for the later
+        assert (earlier.start, earlier.ended) == (before.start, {"failed": 1})
         assert operator_sessions.email_of(c, "id", now=NOW) == "olga@ops.example"
         assert operator_sessions.email_of(c, "id", now=NOW + 9) is None
         assert order_record.mail_again(c, message, ["PO-1"], now=NOW, name="b")

@@ -15,7 +15,7 @@ from portal.ledger import bulk, fulfillments, installation, orders, outbox, sear
 from portal.ledger.schema import fulfillments as fulfillments_table
 from tests.customers import SITUATIONS, last_mail, mails_to, make_order
 from tests.fulfilling import customer, provisioned, sends, statuses, told, whmcs_orders, whmcs_services
-from tests.operators import ACTS, get, operator_browser, post, said, services_of
+from tests.operators import ACTS, force, get, operator_browser, post, said, services_of, unpaid
 from tests.stack import Stack
 
 WHY = "the customer called"
@@ -40,23 +40,6 @@ def recorded(stack: Stack, order: str, kind: str) -> dict[str, Any]:
     detail: dict[str, Any] = json.loads(event["detail"])
     assert detail["why"] == WHY
     return detail
-
-
-def unpaid(stack: Stack) -> tuple[str, str]:
-    """An order that Failed for want of a payment method, and its client, who has one now."""
-    who, number = customer(stack, card=False)
-    order = stack.order("starter", customer=who)
-    assert stack.fulfill(order).status == 409
-    stack.whmcs.post("seed", {"paymethods": [{"userid": int(number)}]})
-    return order, number
-
-
-def force(app: Flask, order: str, **values: Any) -> None:
-    """Bring an order's row into a state that takes long to come about by itself."""
-    with services_of(app).ledger.write() as connection:
-        connection.execute(
-            fulfillments_table.update().where(fulfillments_table.c.sf_order_id == order).values(**values)
-        )
 
 
 def test_retry(client: FlaskClient, stack: Stack, silent: None) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 
 from portal.domain.model import State, Step, StepState
-from portal.ledger import fulfillments, runs, search
+from portal.ledger import fulfillments, orders, placements, runs, search
 from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.schema import orders as orders_table
 from portal.web.signing import Links
 from tests.customers import make_order
 from tests.customers_in_process import browser
@@ -164,6 +167,40 @@ def test_a_lists_pages_miss_nothing_and_repeat_nothing(ops: Flask, stack: Stack)
     with services.ledger.read() as connection:
         assert search.count(connection, search.Filter(code="ORDER_HAS_NO_ITEMS"), most=1000) == len(seen)
     assert get(client, "/ops/find?state=nonsense&before=%00nonsense&age=x").status_code in (200, 404)
+
+
+def test_an_order_that_salesforce_doesnt_have_is_found_and_explained(ops: Flask, stack: Stack) -> None:
+    services, client = services_of(ops), operator_browser(ops)
+    now = services.now()
+    waits, refused = (f"PO-{secrets.token_hex(4)}".upper() for _ in range(2))
+    for reference in (waits, refused):
+        order: dict[str, Any] = {
+            "reference": reference,
+            "checkout_key": reference,
+            "account_id": "001000000000001AAA",
+            "email": f"{reference}@placed.example".lower(),
+            "items": [],
+            "currency": "USD",
+            "total": "5.00",
+        }
+        with services.ledger.write() as connection:
+            orders.insert_placed_here(connection, **order, now=now - 3600)
+            row = orders_table.c.reference == reference  # far off, so that the stack's sweep leaves it alone
+            connection.execute(orders_table.update().where(row).values(place_due_at=now + 9000, place_tries=3))
+    with services.ledger.write() as connection:
+        placements.settle_refused(connection, refused, "FIELD_CUSTOM_VALIDATION_EXCEPTION", now=now)
+    page = get(client, "/ops").text.split('id="not-placed"')[1].split("</section>")[0]
+    assert page.index(waits) < page.index(refused)
+    assert "Salesforce refused it: <code>FIELD_CUSTOM_VALIDATION_EXCEPTION</code>" in page
+    for reference, said in (
+        (waits, "Salesforce doesn&#39;t have it yet (3 tries so far); it is tried again by itself at"),
+        (refused, "Salesforce refuses it: the log has its words."),
+    ):
+        answer = post(client, "/ops/find", "/ops", q=f"{reference}@placed.example")
+        assert answer.headers["Location"].endswith(f"/ops/orders/{reference}")
+        assert said in get(client, f"/ops/orders/{reference}").text
+    with services.ledger.write() as connection:
+        connection.execute(orders_table.delete().where(orders_table.c.reference.in_([waits, refused])))
 
 
 def test_the_first_page_says_what_is_the_matter(ops: Flask, stack: Stack) -> None:

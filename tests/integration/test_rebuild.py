@@ -24,6 +24,9 @@ def shows(stack: Stack, order: str, status: str) -> None:
 def lose_everything(stack: Stack) -> None:
     for name in OURS:
         stack.child(name).stop()
+    if "DATABASE_URL" in stack.settings:
+        stack.change("DROP SCHEMA public CASCADE")
+        stack.change("CREATE SCHEMA public")
     for path in stack.var.glob("ledger.sqlite3*"):
         path.unlink()
     for path in (stack.var / "valkey").glob("**/*"):

@@ -129,7 +129,7 @@ def test_a_database_that_takes_no_writes(environ: dict[str, str], guarded: str) 
 def test_nothing_listens_where_the_database_should_be(environ: dict[str, str]) -> None:
     port = free_port()
     address = f"postgres://portal:{PASSWORD}@127.0.0.1:{port},127.0.0.1:{port}/portal?sslmode=disable"
-    check(environ | {"DATABASE_URL": address}, f"127.0.0.1,127.0.0.1:{port}", "Connection refused")
+    check(environ | {"DATABASE_URL": address}, f"127.0.0.1:{port}, 127.0.0.1:{port}: Connection refused")
 
 
 def test_a_ledger_in_a_folder_that_can_not_be_used(environ: dict[str, str], tmp_path: Path) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from portal.domain.model import State
-from portal.ledger import deliveries, events, housekeeping, outbox
+from portal.ledger import deliveries, events, housekeeping, outbox, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import new_row
 from portal.ledger.schema import deliveries as deliveries_table
 from portal.ledger.schema import events as events_table
 from portal.ledger.schema import fulfillments, idempotency_keys, steps
 from portal.ledger.schema import outbox as outbox_table
+from portal.ledger.schema import workers as workers_table
 from tests.stack import Stack
 
 DAY = 86_400.0
@@ -97,6 +96,21 @@ def test_messages_go_when_sent_and_never_before(each_ledger: Ledger) -> None:
         outbox.again(connection, refused, now=long_ago, due_at=NOW + DAY, error="try later")
     assert tidy(each_ledger) == 2
     assert values(each_ledger, outbox_table.c.id) == sorted((sent_lately, pending, refused))
+
+
+def test_processes_that_died_are_kept_for_a_day(each_ledger: Ledger) -> None:
+    old, young = NOW - housekeeping.DEAD_WORKERS_KEPT - 1, NOW - housekeeping.DEAD_WORKERS_KEPT + 1
+    with each_ledger.write() as connection:
+        for kind in ("fulfill", "relay", "sweep"):
+            for name, at in (("dead", old), ("young", young), ("living", old)):
+                workers.register(connection, f"{kind}-{name}", kind, "host", 1, now=at)
+        connection.execute(
+            sa.update(workers_table).where(workers_table.c.worker_id.not_like("%living")).values(dead=True)
+        )
+    assert tidy(each_ledger) == 3
+    assert values(each_ledger, workers_table.c.worker_id) == [
+        f"{kind}-{name}" for kind in ("fulfill", "relay", "sweep") for name in ("living", "young")
+    ]
 
 
 def test_what_a_person_did_stays(each_ledger: Ledger) -> None:
@@ -207,9 +221,8 @@ def test_the_sweep_does_it(own_stack: Stack) -> None:
     for name in ("web", "worker", "sweep"):
         own_stack.child(name).stop()
     two_days = 2 * DAY
-    with closing(sqlite3.connect(own_stack.ledger_path)) as ledger, ledger:
-        ledger.execute("UPDATE steps SET started_at = started_at - ?", (two_days,))
-        ledger.execute("UPDATE fulfillments SET finished_at = finished_at - ?", (two_days,))
+    own_stack.change("UPDATE steps SET started_at = started_at - ?", two_days)
+    own_stack.change("UPDATE fulfillments SET finished_at = finished_at - ?", two_days)
     for name in ("worker", "sweep", "web"):
         own_stack.restart(name)
     own_stack.wait_for(lambda: not own_stack.steps(order), "the sweep to delete the steps", 90)

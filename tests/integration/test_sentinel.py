@@ -44,13 +44,22 @@ def accepted(shop: Stack, order: str) -> Answer:
         body, headers = shop.signed(order, key=f"click-{order}")
 
 
+def replay(shop: Stack, order: str, recorded: tuple[bytes, dict[str, str]]) -> Answer:
+    """Send these very bytes."""
+    body, headers = recorded
+    headers = {**headers, "Prefer": "respond-async"}
+    return http("POST", f"{shop.urls['portal']}/orders/{order}/fulfill", body, headers)
+
+
 def test_a_failover_loses_and_doubles_nothing(shop: Stack, house: SentinelHouse) -> None:
     orders = [shop.order("starter") for _ in range(24)]
     for order in orders[:8]:
         accepted(shop, order)
     house.part_replica()
-    for order in orders[8:16]:  # their nonces and jobs are lost
+    for order in orders[8:15]:  # their nonces and jobs are lost
         accepted(shop, order)
+    recorded = shop.signed(orders[15])
+    assert replay(shop, orders[15], recorded).status == 202
     old = house.kill_master()
     died = time.monotonic()
     senders = [threading.Thread(target=accepted, args=(shop, order)) for order in orders[16:]]
@@ -63,6 +72,8 @@ def test_a_failover_loses_and_doubles_nothing(shop: Stack, house: SentinelHouse)
     assert took_orders <= FAILOVER_SECONDS
     shop.finished(orders[-1], 30)
     assert time.monotonic() - died <= FAILOVER_SECONDS + 10
+    refused = replay(shop, orders[15], recorded)  # the ledger has its nonce
+    assert (refused.status, refused.json()["code"]) == (401, "nonce_already_used")
     for order in orders:
         assert shop.finished(order, 60)["state"] == "provisioned"
         assert len(whmcs_orders(shop, order)) == 1

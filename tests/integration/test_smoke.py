@@ -16,6 +16,7 @@ def demo_of(stack: Stack) -> smoke.Demo:
     return smoke.Demo({**stack.urls, "pid": os.getpid(), "var": str(stack.var)})
 
 
+@pytest.mark.sqlite  # the demo's ledger
 def test_an_order_goes_through_and_every_side_agrees(own_stack: Stack) -> None:
     own_stack.start()
     figures = smoke.run(demo_of(own_stack), orders=2)
@@ -24,6 +25,7 @@ def test_an_order_goes_through_and_every_side_agrees(own_stack: Stack) -> None:
     assert figures["whmcsCalls"] <= 8
 
 
+@pytest.mark.sqlite
 def test_it_says_so_when_a_side_disagrees(stack: Stack) -> None:
     """The check itself can fail: WHMCS loses the order behind everybody's back."""
     demo = demo_of(stack)

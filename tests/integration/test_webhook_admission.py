@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 
+from portal.queue.redis import connect_redis
 from portal.webhooks.nonces import nonce_id, redis_key
 from tests.webhooks.callout import Call
 from tests.webhooks.in_process import Portal, application, code, post
@@ -108,3 +113,54 @@ def test_a_claim_whose_answer_was_lost_burns_no_nonce(portal: Portal) -> None:
     client = application(portal).test_client()
     assert post(client, call).status_code == 202
     assert code(post(client, call)) == (401, "nonce_already_used")
+
+
+@contextmanager
+def hanging_up(path: str, times: int) -> Iterator[str]:
+    """The address of a way to the Valkey at `path` on which so many claims of nonces are carried out, but not answered:
+    the connection ends instead, as where a master dies."""
+    left = times
+
+    def carry(ours: socket.socket) -> None:
+        nonlocal left
+        with closing(ours), socket.socket(socket.AF_UNIX) as theirs:
+            theirs.connect(path)
+            while asked := ours.recv(65_536):
+                theirs.sendall(asked)
+                answer = theirs.recv(65_536)
+                if b"portal:nonce:" in asked and left:
+                    left -= 1
+                    return
+                ours.sendall(answer)
+
+    def serve() -> None:
+        while True:
+            try:
+                ours, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=carry, args=(ours,), daemon=True).start()
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+            assert left == 0
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            server.join()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_first_delivery_is_no_replay_where_the_answers_to_its_claim_are_lost(portal: Portal, times: int) -> None:
+    """Once, and the client asks again; twice, and the portal claims another time: whose claim it finds is its own."""
+    assert post(application(portal).test_client(), Call()).status_code == 202  # the script is known from now on
+    path = portal.redis.connection_pool.connection_kwargs["path"]
+    with hanging_up(path, times) as address:
+        settings = replace(portal.settings, portal_env="production", redis_url=address)
+        with connect_redis(settings) as client:
+            lossy = application(replace(portal, settings=settings, redis=client)).test_client()
+            call = Call()
+            assert post(lossy, call).status_code == 202
+            assert code(post(lossy, call)) == (401, "nonce_already_used")

@@ -148,9 +148,12 @@ def test_an_end_of_the_other_side_costs_nothing(portal: RunningPortal) -> None:
     assert statuses(b"") == []
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopping_server_answers_everybody_who_waits(tmp_path: Path, ending: signal.Signals) -> None:
-    with RunningPortal(tmp_path / "p", WEB_CONCURRENCY="1", WEB_THREADS="8", FULFILLMENT_WAIT_SECONDS="100") as portal:
+@pytest.mark.parametrize(
+    ("server", "ending"), [("patient", signal.SIGTERM), ("patient", signal.SIGINT), ("gthread", signal.SIGTERM)]
+)
+def test_a_stopping_server_answers_everybody_who_waits(tmp_path: Path, server: str, ending: signal.Signals) -> None:
+    settings = {"WEB_SERVER": server, "WEB_CONCURRENCY": "1", "WEB_THREADS": "8", "FULFILLMENT_WAIT_SECONDS": "100"}
+    with RunningPortal(tmp_path / "p", **settings) as portal:
         answers: list[list[int]] = []
 
         def wait() -> None:

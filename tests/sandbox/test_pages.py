@@ -8,6 +8,7 @@ import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ import requests
 from simple_salesforce.exceptions import SalesforceMalformedRequest
 
 from sandbox.control import Mailbox, SalesforceSandbox, WhmcsSandbox
+from sandbox.demo import banner, personas
+from sandbox.seeds import CUSTOMERS
+from sandbox.stack import USUAL_PORTS, Stack
 from tests.sandbox.conftest import Sides
 
 EVIL = "<script>alert(1)</script>\"'&"
@@ -216,3 +220,15 @@ def test_seeding(sides: Sides, sf: Any, new_order: Callable[..., str]) -> None:
     sides.whmcs.set("clients", 1, status="Inactive")
     assert sides.whmcs.state("clients")["clients"][0]["status"] == "Inactive"
     sides.whmcs.set("clients", 1, status="Active")
+
+
+def test_the_demo_names_every_customer_where_it_tells_its_story(tmp_path: Path) -> None:
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in USUAL_PORTS.items()}
+    stack = Stack(tmp_path)
+    stack.urls = urls
+    told = banner(stack, tmp_path)
+    for address in (*urls.values(), *(each.email for each in CUSTOMERS.values())):
+        assert address in told, address
+    for each, line in zip(CUSTOMERS.values(), personas().splitlines(), strict=True):
+        assert line.split()[:2] == [each.email, each.first]
+        assert len(line.split()) > 5, f"what becomes of {each.first}'s first order"

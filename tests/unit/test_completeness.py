@@ -59,6 +59,7 @@ def test_an_order_found_in_whmcs_lacks_its_invoice_as_well_as_its_services() -> 
     assert is_complete(order(), whole, [HOSTING])
     assert not is_complete(replace(order(), invoice_id=None), whole, [HOSTING])
     assert is_complete(replace(order(), invoice_id=None, amount="0.00"), whole, [HOSTING])
+    assert not is_complete(replace(order(), invoice_id=None, amount="1,234.00"), whole, [HOSTING]), "it isn't free"
     assert not is_complete(order(), [], [HOSTING])
 
 

@@ -14,8 +14,8 @@ from portal.clients.salesforce import errors
 from portal.clients.salesforce.records import ChangedOrders, OrderChange
 from portal.customers.placing import SCHEDULE, place
 from portal.customers.salesforce_sync import customer_status_of, sync_changes
-from portal.domain.model import CustomerStatus, SalesforceOrder, State, UpstreamError
-from portal.ledger import fulfillments, order_sync, orders, placements
+from portal.domain.model import CustomerStatus, ErrorCode, SalesforceOrder, State, UpstreamError
+from portal.ledger import fulfillments, order_sync, orders, placements, withdrawals
 from portal.ledger.engine import Ledger
 from portal.ledger.orders import Order
 from portal.ledger.placements import PLACE_LEASE_SECONDS
@@ -264,6 +264,92 @@ def test_once_it_is_asked_for_it_cannot_be_withdrawn(ledger: Ledger) -> None:
         fulfillments.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
     assert not withdraw(ledger)
     assert told_salesforce(ledger) == []
+
+
+def test_one_that_is_being_fulfilled_cannot_be_withdrawn_whatever_its_customer_was_told(ledger: Ledger) -> None:
+    """Asked for while Salesforce's answer was on its way, by a transaction that the settling didn't see."""
+    insert(ledger)
+    place(portal(ledger, SF), REF)
+    with ledger.write() as connection:
+        fulfillments.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
+        orders.set_status(connection, SF, CustomerStatus.PENDING_REVIEW, now=NOW)
+    assert not withdraw(ledger)
+    assert (row(ledger).status, told_salesforce(ledger)) == (CustomerStatus.PENDING_REVIEW, [])
+
+
+def test_a_contract_is_withdrawn_from_once(ledger: Ledger) -> None:
+    insert(ledger)
+    for moment, done in ((NOW + 1, True), (NOW + 2, False)):
+        with ledger.write() as connection:
+            assert (
+                withdrawals.ask_withdrawal(
+                    connection, REF, merchant="shop@example.com", email="b@example.com", now=moment
+                )
+                is done
+            )
+            assert not withdrawals.ask_withdrawal(
+                connection, "PO-NONE-NONE", merchant="shop@example.com", email="", now=moment
+            )
+    assert row(ledger).withdrawal_asked_at == NOW + 1
+    with ledger.read() as connection:
+        sent = connection.execute(sa.select(outbox.c.payload).where(outbox.c.kind == "mail")).scalars().all()
+    assert [(each["to"], each["template"]) for each in sent] == [
+        ("ada@lovelace.example", "withdrawal_received"),
+        ("shop@example.com", "withdrawal_asked"),
+    ]
+
+
+def fulfilled(ledger: Ledger, state: State, error_code: ErrorCode | None = None) -> None:
+    """A fulfillment of an order whose Salesforce id this ledger hasn't got yet."""
+    with ledger.write() as connection:
+        fulfillments.request_fulfillment(connection, SF, now=NOW, requested_at=NOW)
+        connection.execute(fulfillments_table.update().values(state=state, error_code=error_code))
+
+
+@pytest.mark.parametrize(
+    ("state", "error_code", "status", "mails"),
+    [
+        (State.RUNNING, None, CustomerStatus.ACTIVATING, []),
+        (State.PROVISIONED, None, CustomerStatus.PROVISIONED, ["provisioned"]),
+        (State.FAILED, ErrorCode.CLIENT_NOT_MAPPED, CustomerStatus.FAILED, []),
+        (State.FAILED, ErrorCode.PAYMENT_METHOD_MISSING, CustomerStatus.FAILED, ["needs_you"]),
+    ],
+)
+@pytest.mark.parametrize("learnt", ["by asking", "by a sync"])
+def test_an_order_fulfilled_before_salesforces_answer_came_is_told_as_it_stands(
+    ledger: Ledger,
+    state: State,
+    error_code: ErrorCode | None,
+    status: CustomerStatus,
+    mails: list[str],
+    learnt: str,
+) -> None:
+    """2026: its customer saw it in review for ever, and got no mail."""
+    insert(ledger)
+    services = portal(ledger, failure(unknown=True), known={REF: SF})
+    place(services, REF)
+    fulfilled(ledger, state, error_code)
+    services.now.now += 100
+    if learnt == "by asking":
+        place(services, REF)
+    else:
+        learn(ledger, replace(SNAPSHOT, portal_reference=REF), status=CustomerStatus.PENDING_REVIEW)
+        assert row(ledger).order_number == SNAPSHOT.order_number
+    assert (row(ledger).sf_order_id, row(ledger).status, row(ledger).error_code) == (SF, status, error_code)
+    with ledger.read() as connection:
+        sent = connection.execute(sa.select(outbox.c.payload).where(outbox.c.kind == "mail")).scalars()
+        assert [each["template"] for each in sent] == mails
+
+
+def test_one_withdrawn_that_was_provisioned_all_the_same_is_not_cancelled_in_salesforce(ledger: Ledger) -> None:
+    insert(ledger)
+    services = portal(ledger, failure(unknown=True), known={REF: SF})
+    place(services, REF)
+    assert withdraw(ledger)
+    fulfilled(ledger, State.PROVISIONED)
+    services.now.now += 100
+    place(services, REF)
+    assert (row(ledger).status, told_salesforce(ledger)) == (CustomerStatus.PROVISIONED, [])
 
 
 # --- learning -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from portal.domain.ids import external_reference
 from portal.domain.model import ErrorCode, State, UpstreamError
 from portal.fulfillment.audit import audit
 from portal.fulfillment.orchestrator import fulfill
-from portal.ledger import audits, decisions, fulfillments, workers
+from portal.ledger import audits, decisions, fulfillments, outbox, totals, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.schema import fulfillments as table
@@ -94,6 +94,22 @@ def test_adopting_what_is_another_orders(ledger: Ledger, clock: Clock) -> None:
         pytest.raises(ValueError, match=f"WHMCS order 12 is already Salesforce order {OTHER}"),
     ):
         decisions.adopt(connection, ORDER, "012", now=clock.now, actor="ada")
+
+
+def test_what_was_asked_for_again_while_it_was_audited_isnt_doubted(ledger: Ledger, clock: Clock) -> None:
+    """The audit looked at an attempt that is over: the new one looks for itself."""
+    asked_for(ledger, clock, **ended(State.FAILED, clock))
+    with ledger.write() as connection:
+        seen = fulfillments.get(connection, ORDER)
+        assert seen is not None
+        again = fulfillments.request_fulfillment(connection, ORDER, now=clock.now, requested_at=clock.now)
+    with ledger.write() as connection:
+        before = totals.states(connection)
+        assert not audits.doubt(connection, seen, ErrorCode.OUTCOME_UNCERTAIN, "two are live", now=clock.now)
+    with ledger.read() as connection:
+        assert fulfillments.get(connection, ORDER) == again
+        assert totals.states(connection) == before
+        assert outbox.longest_overdue(connection, "salesforce") is None
 
 
 def test_whmcs_numbers_a_new_order_as_one_it_had_before(ledger: Ledger, clock: Clock) -> None:

@@ -51,7 +51,7 @@ def kept(content: dict[str, Any]) -> dict[str, Any]:
 words = st.text(st.characters(codec="utf-8"), max_size=5000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words, st.text(st.characters(min_codepoint=0x10000, max_codepoint=0x1FFFF), max_size=254))
 def test_the_token_survives_whatever_else_is_kept(place: str, address: str) -> None:
     found = kept({"csrf_token": TOKEN, "next": f"/orders?{place}", "asked_for": address})

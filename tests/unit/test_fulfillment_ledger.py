@@ -14,6 +14,7 @@ from portal.domain.protocol import Facts, taken_over
 from portal.ledger import decisions, fulfillments, installation, outbox, queueing, runs, unheard, workers
 from portal.ledger.engine import Ledger
 from portal.ledger.migrate import LedgerNotMigrated, require_migrated
+from portal.ledger.schema import events as events_table
 from portal.ledger.schema import fulfillments as fulfillments_table
 from portal.ledger.schema import metadata
 
@@ -196,6 +197,52 @@ def test_an_order_found_requested_without_a_call_is_looked_for_before_it_is_made
     with ledger.write() as connection:
         found = unheard.request_unheard(connection, "801000000000002AAA", now=9.0)
     assert (found.state, found.history_complete) == (State.QUEUED, False)
+
+
+def test_a_waiting_order_found_requested_is_tried_now(ledger: Ledger) -> None:
+    change(ledger, state=State.WAITING, due_at=9_999.0, tries=7)
+    with ledger.write() as connection:
+        unheard.request_unheard(connection, ORDER, now=9.0)
+    row = row_of(ledger)
+    assert (row.state, row.attempt, row.due_at, row.tries) == (State.WAITING, 1, 9.0, 0)
+
+
+def told_at(ledger: Ledger) -> float | None:
+    """The moment at which Salesforce is to be told how the order stands, if it is."""
+    with ledger.read() as connection:
+        return outbox.longest_overdue(connection, "salesforce")
+
+
+@pytest.mark.parametrize("state", [State.PROVISIONED, State.NEEDS_DECISION])
+def test_of_an_ended_order_found_requested_salesforce_is_told_once_more(ledger: Ledger, state: State) -> None:
+    change(ledger, state=state, add_attempts=1)
+    with ledger.write() as connection:
+        unheard.request_unheard(connection, ORDER, now=9.0)
+    assert told_at(ledger) is None, "Salesforce hasn't taken how it ended: that is under way"
+    change(ledger, salesforce_status="Activating")
+    with ledger.write() as connection:
+        unheard.request_unheard(connection, ORDER, now=9.0)
+    assert (told_at(ledger), row_of(ledger).state) == (9.0, state)
+
+
+def test_an_order_whose_attempt_was_forgotten_is_looked_for_and_run_again(ledger: Ledger) -> None:
+    """Salesforce shows a later attempt than this ledger, which was restored, knows of."""
+    with ledger.write() as connection:
+        assert unheard.request_forgotten(connection, ORDER, now=9.0, provisioned=True) is None, "it goes on by itself"
+        assert unheard.request_forgotten(connection, "801000000000002AAA", now=9.0, provisioned=True) is None
+        new = unheard.request_forgotten(connection, "801000000000003AAA", now=9.0, provisioned=False)
+    assert new is not None
+    assert (new.state, new.history_complete) == (State.QUEUED, False)
+    for attempt, state in enumerate((State.FAILED, State.NEEDS_DECISION), 2):
+        change(ledger, state=state, history_complete=True)
+        with ledger.write() as connection:
+            again = unheard.request_forgotten(connection, ORDER, now=9.0, provisioned=True)
+            told = connection.execute(
+                sa.select(events_table.c.subject).where(events_table.c.kind == "attempt_forgotten")
+            )
+        assert again is not None
+        assert (again.state, again.attempt, again.history_complete) == (State.QUEUED, attempt, False)
+        assert list(told.scalars()) == [ORDER] * (attempt - 1)
 
 
 def test_a_message_is_written_once_and_sent_by_one(ledger: Ledger) -> None:

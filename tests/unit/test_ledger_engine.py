@@ -59,3 +59,36 @@ def test_no_connection_left_is_a_ledger_that_is_unavailable(
     with ledger.write() as connection:  # given back: usable again
         connection.execute(sa.text("CREATE TABLE t (a int)"))
     ledger.dispose()
+
+
+def test_a_folder_that_cant_be_used_is_a_ledger_that_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "ledger.sqlite3"
+    ledger = Ledger(f"sqlite:///{path}")
+    with pytest.raises(LedgerUnavailable, match=f"{path}.lock: No such file or directory"), ledger.write():
+        raise AssertionError
+    path.parent.mkdir()
+    with ledger.write() as connection:  # put right: usable without a restart
+        connection.execute(sa.text("CREATE TABLE t (a int)"))
+    ledger.dispose()
+
+
+def test_nobody_writes_while_one_is_alone(ledger: Ledger) -> None:
+    with ledger.write() as connection:
+        connection.execute(sa.text("CREATE TABLE t (a int)"))
+    other = Ledger(str(ledger.url))  # its own gate, as another process has
+    began, wrote = threading.Event(), threading.Event()
+
+    def write() -> None:
+        began.set()
+        with other.write() as connection:
+            connection.execute(sa.text("INSERT INTO t VALUES (1)"))
+        wrote.set()
+
+    writing = threading.Thread(target=write)
+    with ledger.alone():
+        writing.start()
+        assert began.wait(60)
+        assert not wrote.wait(0.2)
+    assert wrote.wait(60)
+    writing.join(60)
+    other.dispose()

@@ -70,6 +70,7 @@ PROVOKED_BY = {
     "High order provisioning failure rate": f"{_ALERTS}::test_a_high_failure_rate",
     "Orders need a decision": _RULES,
     "An order is stuck": _RULES,
+    "Orders not in Salesforce": _RULES,
     "Nobody works on orders": f"{_ALERTS}::test_nobody_working_is_told_of_each_kind",
     "The other side doesn't answer": _RULES,
     "The other side's set-up is at fault": _RULES,

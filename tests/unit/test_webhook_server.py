@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from portal.web.incoming import MAX_BODY, MAX_HEAD, Incoming
@@ -39,7 +39,6 @@ def test_a_request_is_whole_with_its_last_byte_and_not_before(request_bytes: byt
     assert incoming.whole
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(st.sampled_from(WHOLE), st.lists(st.integers(1, 40), min_size=1, max_size=30), st.binary(max_size=50))
 def test_in_whatever_pieces_it_comes_and_whatever_follows(request_bytes: bytes, sizes: list[int], next_: bytes) -> None:
     incoming, at = Incoming(), 0
@@ -78,7 +77,6 @@ def test_what_is_doubtful_or_too_much_is_handed_on_at_once_and_never_as_whole(do
     assert not incoming.whole
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(st.binary(max_size=400))
 def test_no_bytes_raise(data: bytes) -> None:
     for start in (b"", HEAD, CHUNKED):

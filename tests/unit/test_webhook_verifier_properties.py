@@ -119,7 +119,7 @@ def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, str], str]:
     return body, headers, draw(ids)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(requests())
 def test_accepted_means_the_reference_accepts_it_too(request: tuple[bytes, dict[str, str], str]) -> None:
     body, headers, path_id = request
@@ -135,7 +135,7 @@ def test_accepted_means_the_reference_accepts_it_too(request: tuple[bytes, dict[
         assert verdict.authentic == right == (verdict.reason != "invalid_signature")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.binary(max_size=300),
     st.dictionaries(st.sampled_from(["x-sf-signature", "x-sf-timestamp", "x-sf-nonce", "idempotency-key"]), st.text()),
@@ -165,7 +165,7 @@ json_values = st.recursive(
 EVENT_FIELDS = st.sampled_from(["id", "event", "occurredAt", "data", "timestamp", "nonce", "orderId"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.dictionaries(EVENT_FIELDS, json_values))
 def test_no_signed_json_raises(told: dict[str, Any]) -> None:
     body = json.dumps(told).encode()
@@ -174,7 +174,7 @@ def test_no_signed_json_raises(told: dict[str, Any]) -> None:
     assert isinstance(verify_event(body, headers, secrets=SECRETS, now=NOW, tolerance=TOLERANCE), WhmcsEvent | Refused)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.text(max_size=35) | st.from_regex(r"[0-9+\-_.TZ:e ]{0,30}", fullmatch=True))
 def test_timestamps_that_are_read_are_read_as_the_reference_reads_them(text: str) -> None:
     moment = parse_timestamp(text)

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
-from portal.ledger import circuits, counters, installation, outbox, queueing, statistics, totals, workers
+from portal.ledger import circuits, counters, installation, outbox, placements, queueing, statistics, totals, workers
 from portal.ops.alerts import certificates, rules
 from portal.ops.alerts.rules import Rule
 from portal.settings import Settings
@@ -98,9 +98,20 @@ def _orders(connection: Connection, settings: Settings, *, now: float) -> Iterat
         if now - since > settings.alert_stuck_seconds:
             why = " Fulfillments are paused." if paused else ""
             yield Condition(rules.STUCK, "", f"{sf_order_id} was asked for {_span(now - since)} ago.{why}")
+    yield from _not_placed(connection, settings, now=now)
     due = queueing.longest_overdue(connection)
     if due is not None and not paused and now - due > QUEUE_SECONDS:
         yield Condition(rules.QUEUE_GROWING, "", f"The order that was due first waits {_span(now - due)} for a worker.")
+
+
+def _not_placed(connection: Connection, settings: Settings, *, now: float) -> Iterator[Condition]:
+    waiting = placements.waiting(connection, until=now - settings.alert_stuck_seconds, limit=1)
+    if waiting:
+        since = _span(now - waiting[0].created_at)
+        yield Condition(rules.NOT_PLACED, "waiting", f"{waiting[0].reference} was placed {since} ago.")
+    refused = placements.refused(connection, since=now - settings.alert_window_seconds, limit=1)
+    if refused:
+        yield Condition(rules.NOT_PLACED, "refused", f"The newest is {refused[0].reference}.")
 
 
 def _processes(connection: Connection, *, now: float) -> Iterator[Condition]:

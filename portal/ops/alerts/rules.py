@@ -45,6 +45,13 @@ STUCK: Final = Rule(
     "`flask fulfillments retry` has it tried now.",
     patient=False,
 )
+NOT_PLACED: Final = Rule(
+    "not-placed",
+    "Orders not in Salesforce",
+    "`/ops` lists them. One that waits is tried until Salesforce takes it. One that it refused isn't: the log has its "
+    'words at "Salesforce refused an order"; mend what they name, and ask the customer to order again.',
+    patient=False,
+)
 NOBODY_WORKING: Final = Rule(
     "nobody-working",
     "Nobody works on orders",
@@ -100,6 +107,7 @@ RULES: Final = (
     FAILURE_RATE,
     UNDECIDED,
     STUCK,
+    NOT_PLACED,
     NOBODY_WORKING,
     UPSTREAM_DOWN,
     SETUP_FAULT,

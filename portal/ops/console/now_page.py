@@ -19,6 +19,7 @@ from portal.ledger import (
     hourly,
     installation,
     order_record,
+    placements,
     queueing,
     search,
     statistics,
@@ -34,6 +35,10 @@ pages = Blueprint("ops_now", __name__)
 #: Beyond so many of a state or kind the page says "more than".
 MOST_COUNTED: Final = 1000
 POLL_SECONDS: Final = 10
+#: An order is in Salesforce within seconds; after so many it is worth a line.
+PLACED_SECONDS: Final = 60.0
+#: For so many seconds an order that Salesforce refused is shown.
+REFUSED_SECONDS: Final = 2 * 86_400.0
 #: Orders of each list on this page.
 SHOWN: Final = 8
 _KINDS: Final = {"fulfill": "Workers", "relay": "Mail and write-backs", "sweep": "Sweep"}
@@ -68,6 +73,8 @@ def _what() -> dict[str, Any]:
             "states": list(statistics.standings(connection).items()),
             "decisions": search.oldest(connection, State.NEEDS_DECISION, limit=SHOWN),
             "failed": search.page(connection, search.Filter(state=State.FAILED), limit=SHOWN),
+            "not_placed": placements.waiting(connection, until=now - PLACED_SECONDS, limit=SHOWN),
+            "refused": placements.refused(connection, since=now - REFUSED_SECONDS, limit=SHOWN),
             "waiting": search.oldest(connection, State.WAITING, limit=3),
             "bulk_acts": bulk.newest(connection, limit=3),
             "paused": installation.paused(connection),

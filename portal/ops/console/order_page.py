@@ -72,7 +72,7 @@ def _about(connection: Connection, name: str) -> dict[str, Any]:
         "order": order,
         "row": row,
         "paused": paused,
-        "next": story.happens_next(row, paused=bool(paused), now=now) if row else "Nobody asked to fulfil it yet.",
+        "next": _next(order, row, paused=bool(paused), now=now),
         "election": story.election(row, now=now) if row else [],
         "timeline": story.timeline(steps, row.requested_at) if row else [],
         "before": before,
@@ -89,6 +89,14 @@ def _about(connection: Connection, name: str) -> dict[str, Any]:
         "links": _links(sf_order_id, row),
         "now": now,
     }
+
+
+def _next(order: Order | None, row: Fulfillment | None, *, paused: bool, now: float) -> str:
+    """What becomes of it by itself; `now` in seconds since 1970."""
+    if row is not None:
+        return story.happens_next(row, paused=paused, now=now)
+    assert order is not None
+    return story.before_the_click(order)
 
 
 def _number(text: str) -> int | None:

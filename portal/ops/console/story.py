@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from portal.domain.model import ErrorCode, State
+from portal.domain.model import CustomerStatus, ErrorCode, State
 from portal.ledger.fulfillments import Fulfillment
+from portal.ledger.orders import PLACING, REFUSED, Order
 from portal.ledger.runs import StepRow
 from portal.ops.console.words import seconds, utc
 
@@ -30,6 +31,18 @@ def happens_next(row: Fulfillment, *, paused: bool, now: float) -> str:
     if row.state is State.WAITING and row.due_at > now:
         return f"It is tried again by itself {_at(row.due_at)}, in {seconds(row.due_at - now)}."
     return "It is run as soon as a worker is free."
+
+
+def before_the_click(order: Order) -> str:
+    """What becomes of an order that nobody asked to fulfil yet."""
+    times = f"{order.place_tries} tr{'ies' if order.place_tries != 1 else 'y'} so far"
+    if order.placing == PLACING:
+        return f"Salesforce doesn't have it yet ({times}); it is tried again by itself {_at(order.place_due_at)}."
+    if order.placing == REFUSED and order.status is CustomerStatus.FAILED:
+        return "Salesforce refuses it: the log has its words. Its customer was told, and has to order again."
+    if order.final:
+        return "Nothing is left to do."
+    return "It waits in Salesforce to be reviewed: nobody asked to fulfil it yet."
 
 
 def _ways_on(row: Fulfillment) -> str:
