@@ -137,9 +137,14 @@ def test_a_failing_fork_is_tried_again(environ: dict[str, str], tmp_path: Path) 
 
 
 def test_a_worker_that_can_start_nobody_ends_when_it_is_told_to(environ: dict[str, str], tmp_path: Path) -> None:
-    log = tmp_path / "worker.log"
+    log, socket = tmp_path / "worker.log", Path(environ["PORTAL_VAR_DIR"]) / "valkey" / "valkey.sock"
     with supervisor(environ, log, FAILING_FORK.format(failures=10**9)) as worker:
         wait_for(lambda: "Worker process couldn't be started" in log.read_text())
+        valkey = valkey_pid(socket)
+        assert valkey is not None
+        os.kill(valkey, signal.SIGKILL)  # its only child: nobody is left to be waited for
+        tries = log.read_text().count("Worker process couldn't be started")
+        wait_for(lambda: log.read_text().count("Worker process couldn't be started") > tries + 1)
         worker.terminate()
         assert worker.wait(30) == 0
     assert pids(environ) == set()
@@ -176,8 +181,9 @@ def test_a_child_that_is_no_worker_may_end(environ: dict[str, str], tmp_path: Pa
         wait_for(lambda: len(pids(environ)) == 3)
         children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
         valkey = valkey_pid(socket)
+        assert valkey is not None
         assert str(valkey) in children.read_text().split()
-        os.kill(int(valkey or 0), signal.SIGKILL)
+        os.kill(valkey, signal.SIGKILL)
         wait_for(lambda: str(valkey) not in children.read_text().split())  # it has been waited for
         worker.terminate()
         assert worker.wait(30) == 0
