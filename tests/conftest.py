@@ -201,8 +201,9 @@ def services(lonely: dict[str, str], ledger: Ledger, store: redis.Redis, tmp_pat
     address = ledger.url.render_as_string(hide_password=False)
     told = {**lonely, "PORTAL_VAR_DIR": str(tmp_path), "DATABASE_URL": address, "REDIS_URL": f"unix://{socket}"}
     made = build_services(Settings.from_environ(told))
+    own = made.ledger  # a test may put another in its place
     yield made
-    made.ledger.dispose()
+    own.dispose()
     made.redis.close()
 
 
