@@ -69,6 +69,23 @@ def var_dir() -> Iterator[Path]:
         yield Path(folder)
 
 
+def test_a_sweep_that_cant_start_it_goes_on_trying(var_dir: Path, tmp_path: Path, lonely: dict[str, str]) -> None:
+    environ = {**lonely, "PORTAL_VAR_DIR": str(var_dir)}
+    subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environ, check=True, timeout=120)
+    socket, lock, log = var_dir / "valkey" / "valkey.sock", var_dir / "valkey" / "start.lock", tmp_path / "sweep.log"
+    with process(environ, "jobs.sweep", log) as sweep:
+        wait_for(lambda: "Sweep started" in log.read_text())
+        lock.unlink()
+        lock.mkdir()  # as a disk that is full, or a folder that was taken away
+        first = valkey_pid(socket)
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: log.read_text().count("Couldn't start the embedded Valkey again") >= 2)
+        assert sweep.poll() is None
+        lock.rmdir()
+        wait_for(lambda: valkey_pid(socket) not in (None, first))
+
+
 def test_it_comes_back_and_a_worker_stops_without_it(var_dir: Path, tmp_path: Path, lonely: dict[str, str]) -> None:
     environ = {**lonely, "PORTAL_VAR_DIR": str(var_dir), "FULFILLMENT_SLOTS": "2"}
     subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=environ, check=True, timeout=120)

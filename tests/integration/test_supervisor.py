@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import sqlite3
@@ -12,11 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox.processes import ROOT
-from tests.integration.test_own_valkey import var_dir, wait_for
+from tests.integration.test_own_valkey import valkey_pid, var_dir, wait_for
 
 __all__ = ["var_dir"]  # a fixture
 
@@ -30,7 +32,7 @@ sys.exit(worker.main())
 """
 
 FAILING_FORK = """
-real, failures = os.fork, [5]
+real, failures = os.fork, [{failures}]
 def fork():
     if failures and failures[0]:
         failures[0] -= 1
@@ -48,6 +50,18 @@ def take_over(*args, **kwargs):
         raise RuntimeError("unheard of")
     return real(*args, **kwargs)
 queueing.take_over = take_over
+"""
+
+#: What a child begins with fails, until somebody has mended it.
+FAILING_CHILD = """
+from pathlib import Path
+from portal.errors import PortalError
+real = worker.slots.run_slots
+def run_slots(*args):
+    if not Path({mended!r}).exists():
+        raise {error}
+    real(*args)
+worker.slots.run_slots = run_slots
 """
 
 #: Somebody else in the process waits for a child, as a library might: SIGUSR1 has a thread of its own do it.
@@ -115,11 +129,72 @@ def pids(environ: dict[str, str], *, dead: bool = False) -> set[int]:
 
 def test_a_failing_fork_is_tried_again(environ: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
-    with supervisor(environ, log, FAILING_FORK) as worker:
+    with supervisor(environ, log, FAILING_FORK.format(failures=5)) as worker:
         wait_for(lambda: len(pids(environ)) == 3)
         assert "Worker process couldn't be started" in log.read_text()
         worker.terminate()
         assert worker.wait(30) == 0
+
+
+def test_a_worker_that_can_start_nobody_ends_when_it_is_told_to(environ: dict[str, str], tmp_path: Path) -> None:
+    log, socket = tmp_path / "worker.log", Path(environ["PORTAL_VAR_DIR"]) / "valkey" / "valkey.sock"
+    with supervisor(environ, log, FAILING_FORK.format(failures=10**9)) as worker:
+        wait_for(lambda: "Worker process couldn't be started" in log.read_text())
+        valkey = valkey_pid(socket)
+        assert valkey is not None
+        os.kill(valkey, signal.SIGKILL)  # its only child: nobody is left to be waited for
+        tries = log.read_text().count("Worker process couldn't be started")
+        wait_for(lambda: log.read_text().count("Worker process couldn't be started") > tries + 1)
+        worker.terminate()
+        assert worker.wait(30) == 0
+    assert pids(environ) == set()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("PortalError('no room')", "Worker process can't go on"), ("KeyError('id')", "Worker process failed")],
+)
+def test_a_child_that_fails_says_why_and_is_started_again_ever_more_slowly(
+    environ: dict[str, str], tmp_path: Path, error: str, said: str
+) -> None:
+    log, mended = tmp_path / "worker.log", tmp_path / "mended"
+
+    def lines(message: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{") and line[-1] == "}"]
+        return [line for line in found if line["message"] == message]
+
+    with supervisor(environ, log, FAILING_CHILD.format(mended=str(mended), error=error)) as worker:
+        wait_for(lambda: len(lines("Worker process ended")) >= 5)
+        assert {line["kind"] for line in lines(said)} == {"slots"}
+        ended = lines("Worker process ended")
+        assert {(line["kind"], line["exitCode"]) for line in ended} == {("slots", 1)}
+        mended.touch()
+        wait_for(lambda: len(pids(environ)) == 3)
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def test_a_child_that_is_no_worker_may_end(environ: dict[str, str], tmp_path: Path) -> None:
+    """Development's own Valkey is one, where no sweep has started it."""
+    log, socket = tmp_path / "worker.log", Path(environ["PORTAL_VAR_DIR"]) / "valkey" / "valkey.sock"
+    with supervisor(environ, log) as worker:
+        wait_for(lambda: len(pids(environ)) == 3)
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
+        valkey = valkey_pid(socket)
+        assert valkey is not None
+        assert str(valkey) in children.read_text().split()
+        os.kill(valkey, signal.SIGKILL)
+        wait_for(lambda: str(valkey) not in children.read_text().split())  # it has been waited for
+        worker.terminate()
+        assert worker.wait(30) == 0
+    assert pids(environ, dead=True) != set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody kills it later either")
+def test_a_child_whose_supervisor_died_before_it_could_ask_to_die_with_it_ends() -> None:
+    program = "import os; from jobs.worker import die_with_parent; die_with_parent({}); os._exit(0)"
+    for parent, code in (("-1", 1), ("os.getppid()", 0)):
+        assert subprocess.run([sys.executable, "-c", program.format(parent)], cwd=ROOT, timeout=60).returncode == code
 
 
 def test_an_unexpected_error_in_a_takeover_ends_nobody(environ: dict[str, str], tmp_path: Path) -> None:

@@ -97,6 +97,9 @@ def test_the_command_for_installers_signs_what_it_shows(portal: RunningPortal) -
     nobody = portal.flask("send-fulfillment", order_id, "--url", "http://127.0.0.1:9")
     assert nobody.returncode == 1
     assert "No answer" in nobody.stderr
+    elsewhere = portal.flask("send-fulfillment", order_id, "--url", "portal.example")
+    assert elsewhere.returncode == 1
+    assert "must start with http:// or https://" in elsewhere.stderr
 
 
 def test_what_the_page_says_of_numbers_is_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import logging
@@ -189,3 +190,28 @@ def test_chunked_bodies_are_limited_as_well(client: FlaskClient) -> None:
     chunked = {"input_stream": io.BytesIO(body), "environ_base": {"wsgi.input_terminated": True}}
     answer = client.post(call.path, headers=call.headers(body), **chunked)
     assert code(answer) == (413, "body_too_large")
+
+
+def test_a_body_in_another_coding_is_refused(client: FlaskClient) -> None:
+    """Its signature is over what the sender wrote, and so is what is read."""
+    call = Call()
+    packed = gzip.compress(call.body())
+    answer = post(client, call, body=packed, headers={"Content-Encoding": "gzip"})
+    assert code(answer) == (415, "unsupported_media_type")
+    assert post(client, call, headers={"Content-Encoding": "Identity"}).status_code == 202
+
+
+class Torn(io.BytesIO):
+    """A stream whose sender goes away, or breaks its chunks: what the server then raises is its own."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Nothing."""
+        raise RuntimeError("bad chunk")
+
+
+def test_a_body_that_cant_be_read_to_its_end_burns_nothing(client: FlaskClient) -> None:
+    call = Call()
+    torn = {"input_stream": Torn(), "environ_base": {"wsgi.input_terminated": True}}
+    answer = client.post(call.path, headers=call.headers(), **torn)
+    assert code(answer) == (400, "unreadable_body")
+    assert post(client, call).status_code == 202
