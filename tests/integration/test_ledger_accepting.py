@@ -236,7 +236,7 @@ class Signal:
         self.locked, self.release = self._lock.locked, self._lock.release
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """As a lock's; with a time-out (in seconds), as the test has it."""
+        """As a lock's; with a `timeout` (seconds), as the test has it."""
         return self._lock.acquire() if timeout is None else self._wait(self._lock)
 
 

@@ -149,7 +149,7 @@ class Stopping(threading.Event):
         self.rests = threading.Event()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it is set; nobody waits those seconds."""
+        """Whether it is set, at once; `timeout` (seconds) is noted."""
         self.waited.append(timeout)
         self.rests.set()
         return self.is_set()
@@ -169,7 +169,7 @@ def stopping() -> Iterator[Stopping]:
 def test_a_carrier_outlives_whatever_happens_to_it(
     stopping: Stopping, caplog: pytest.LogCaptureFixture, error: Exception, said: str, pause: float
 ) -> None:
-    """It rests for so many seconds, and goes on."""
+    """It rests for `pause` seconds."""
     carried, failures = threading.Event(), [error]
 
     def carry() -> int:
