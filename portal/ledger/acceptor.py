@@ -48,7 +48,7 @@ class Acceptor:
         Instead of it KeyReused or NonceUsed, where nothing was written, and LedgerUnavailable and CommitUnknown as
         `Ledger.write` raises them.
         """
-        outcomes = self._together.commit_all(batch)
+        outcomes = self._together.commit(batch)
         return [
             outcome or self._alone(delivery, now=now) for outcome, (delivery, now) in zip(outcomes, batch, strict=True)
         ]

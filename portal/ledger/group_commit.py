@@ -61,18 +61,11 @@ class GroupCommit(Generic[Item, Outcome]):
         self._waiting: list[_Entry[Item, Outcome]] = []
         self._led = False  # somebody writes, or has been told to
 
-    def commit(self, item: Item) -> Outcome | None:
-        """The item's outcome, committed; None: nothing of it was written, write it alone.
+    def commit(self, items: Sequence[Item]) -> list[Outcome | PortalError | None]:
+        """Each item's outcome, committed; None: nothing of it was written, write it alone.
 
-        Raises LedgerUnavailable when nothing was written, CommitUnknown when the commit's outcome is unknown.
+        Instead of an outcome LedgerUnavailable where nothing was written, CommitUnknown where that isn't known.
         """
-        (outcome,) = self.commit_all([item])
-        if isinstance(outcome, PortalError):
-            raise outcome
-        return outcome
-
-    def commit_all(self, items: Sequence[Item]) -> list[Outcome | PortalError | None]:
-        """What `commit` would give or raise for each, of one thread that has several."""
         entries: list[_Entry[Item, Outcome]] = [_Entry(item) for item in items]
         with self._lock:
             self._waiting.extend(entries)

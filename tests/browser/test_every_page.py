@@ -291,11 +291,11 @@ SMALL_TARGETS = """() => [...document.querySelectorAll("a, button, input:not([ty
   return box.width > 0 && !sentence && !each.matches(".skip") && (box.height < 43.9 || box.width < 43.9);
 }).map((each) => `${each.outerHTML.slice(0, 90)} ${JSON.stringify(each.getBoundingClientRect())}`)"""
 
-#: A reference of ours in the text, with what shows that it stands in two lines: boxes at different heights.
-BROKEN_REFERENCES = """() => {
+#: What of the text matches PATTERN and stands in two lines: it has boxes at different heights.
+_BROKEN = """() => {
   const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
-    for (const match of walker.currentNode.data.matchAll(/PO-[0-9A-Z]{4}-[0-9A-Z]{4}/g)) {
+    for (const match of walker.currentNode.data.matchAll(PATTERN)) {
       const range = document.createRange();
       range.setStart(walker.currentNode, match.index);
       range.setEnd(walker.currentNode, match.index + match[0].length);
@@ -305,20 +305,13 @@ BROKEN_REFERENCES = """() => {
   return found;
 }"""
 
-#: Words of a usual length that stand in two lines: something squeezes them. Scripts without spaces break anywhere.
-BROKEN_WORDS = r"""() => {
-  const word = /(?<![\p{L}\p{N}])[\p{Script=Latin}\p{Script=Arabic}\p{M}\p{N}]{2,20}(?![\p{L}\p{N}])/gu;
-  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    for (const match of walker.currentNode.data.matchAll(word)) {
-      const range = document.createRange();
-      range.setStart(walker.currentNode, match.index);
-      range.setEnd(walker.currentNode, match.index + match[0].length);
-      if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) found.push(match[0]);
-    }
-  }
-  return found;
-}"""
+#: References of ours.
+BROKEN_REFERENCES = _BROKEN.replace("PATTERN", "/PO-[0-9A-Z]{4}-[0-9A-Z]{4}/g")
+
+#: Words of a usual length: something squeezes them. Scripts without spaces break anywhere.
+BROKEN_WORDS = _BROKEN.replace(
+    "PATTERN", r"/(?<![\p{L}\p{N}])[\p{Script=Latin}\p{Script=Arabic}\p{M}\p{N}]{2,20}(?![\p{L}\p{N}])/gu"
+)
 
 CONTACT = "support@localhost"
 

@@ -177,7 +177,8 @@ class Crowd:
 
     def commit(self, number: int) -> int | None | BaseException:
         try:
-            return self.group.commit(number)
+            (outcome,) = self.group.commit([number])
+            return outcome
         except BaseException as error:
             return error
 
