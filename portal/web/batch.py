@@ -2,17 +2,18 @@
 
 Each runs by the same code as in a thread of its own, but in a greenlet: where it calls `together`, it stops until the
 others have come to the same point, and one call answers all. That saves what threads cost that wait for each other
-(Python's lock, the ledger's), and a round trip and a commit for each. Whatever would take its time alone, a refusal or
-a request that waits, calls `leave` first: it begins again in a thread of its own.
+(Python's lock, the ledger's), and a round trip and a commit for each. What would take its time alone calls `leave`
+first: it begins again in a thread of its own.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from greenlet import greenlet
 
@@ -20,6 +21,9 @@ log = logging.getLogger("portal.web.batch")
 
 #: Requests of one batch at most.
 MOST: Final = 64
+
+#: What a batch waits at most for as many as there were in the last one. One after another nobody waits.
+GATHER_SECONDS: Final = 0.001
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -49,13 +53,17 @@ def together(work: Work[Item, Outcome], item: Item) -> Outcome:
     return cast(Outcome, outcome)
 
 
-def leave() -> None:
-    """Before what may take its time: in a batch, the request ends here and begins again in a thread; else nothing.
+def inside() -> bool:
+    """Whether a batch's request runs here."""
+    return isinstance(greenlet.getcurrent(), _Member)
+
+
+def leave() -> NoReturn:
+    """Before what may take its time: a batch's request ends here, and begins again in a thread.
 
     Only before anything was done that may not be done twice.
     """
-    if isinstance(greenlet.getcurrent(), _Member):
-        raise Left
+    raise Left
 
 
 def run(calls: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -97,7 +105,7 @@ def _outcomes(work: Work[Any, Any], waiting: Sequence[tuple[int, Any]]) -> Seque
 
 
 class BatchThread:
-    """Runs batches one after the other: each takes what has come during the last one.
+    """Runs batches one after the other: each takes what has come during the last one, or will have in a moment.
 
     run: is given the items of a batch, at most MOST. It must not raise.
     """
@@ -115,14 +123,23 @@ class BatchThread:
         for each in items:
             self._items.put(each)
 
+    def _gather(self, usual: int) -> list[Any]:
+        """The next batch. usual: what the last one had; who sent it is reading the answer now, to send the next one."""
+        batch = [self._items.get()]
+        until = time.monotonic() + GATHER_SECONDS
+        while len(batch) < MOST:
+            try:
+                wait = until - time.monotonic() if len(batch) < usual else 0
+                batch.append(self._items.get(timeout=wait) if wait > 0 else self._items.get_nowait())
+            except Empty:
+                break
+        return batch
+
     def _loop(self) -> None:
+        usual = 1
         while True:
-            batch = [self._items.get()]
-            while len(batch) < MOST:
-                try:
-                    batch.append(self._items.get_nowait())
-                except Empty:
-                    break
+            batch = self._gather(usual)
+            usual = len(batch)
             try:
                 self._run(batch)
             except Exception:  # whatever it is, this thread must go on

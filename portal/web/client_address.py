@@ -75,6 +75,7 @@ def inside(address: IpAddress | None, networks: Sequence[IpNetwork]) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
 def network_of(address: IpAddress | None) -> str:
     """What one asker is counted by: an IPv4 address, an IPv6 address's /64, "unknown" for None."""
     if isinstance(address, ipaddress.IPv6Address):

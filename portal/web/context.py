@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, g, request
 
 from portal.errors import PortalError
 from portal.services import Services
+from portal.settings import Settings
 from portal.web.client_address import IpAddress, network_of, sender
 from portal.web.lifecycle import Lifecycle
 
@@ -63,14 +65,18 @@ def services() -> Services:
 def client_address() -> IpAddress | None:
     """Who is asking: the peer, or what a trusted proxy says it forwards for. None for an unknown one."""
     if "client_address" not in g:
-        environ = request.environ
-        g.client_address = sender(
-            environ.get("REMOTE_ADDR") or "",
-            environ.get("HTTP_X_FORWARDED_FOR"),
-            environ.get("HTTP_FORWARDED"),
-            services().settings.trusted_proxies,
-        )
+        g.client_address = address_of(request.environ, services().settings)
     return cast("IpAddress | None", g.client_address)
+
+
+def address_of(environ: Mapping[str, Any], settings: Settings) -> IpAddress | None:
+    """The same for a request of this WSGI environ."""
+    return sender(
+        environ.get("REMOTE_ADDR") or "",
+        environ.get("HTTP_X_FORWARDED_FOR"),
+        environ.get("HTTP_FORWARDED"),
+        settings.trusted_proxies,
+    )
 
 
 def client_key() -> str:
@@ -83,4 +89,9 @@ def client_key() -> str:
 
 def public_path(path: str) -> str:
     """A path of ours as the world sees it: behind PORTAL_BASE_URL's prefix, if it has one."""
-    return urlsplit(services().settings.portal_base_url).path.rstrip("/") + path
+    return path_of(services().settings, path)
+
+
+def path_of(settings: Settings, path: str) -> str:
+    """The same for a portal with these settings."""
+    return urlsplit(settings.portal_base_url).path.rstrip("/") + path

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any, Final
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from portal import logs
+
+#: Where a request's WSGI environ keeps it: no header comes under that name.
+_NUMBER: Final = "portal.request_id"
+
+
+def begin(environ: dict[str, Any]) -> str:
+    """Log lines from now on are of this request; gives its number, the same one when asked again."""
+    number: str = environ.setdefault(_NUMBER, uuid.uuid4().hex)
+    logs.begin()
+    logs.bind(requestId=number)
+    return number
 
 
 def register(app: Flask) -> None:
     """Give requests their numbers. What a caller says of its own number isn't believed: it may say anything."""
 
     @app.before_request
-    def begin() -> None:
-        logs.begin()
-        logs.bind(requestId=uuid.uuid4().hex)
+    def of_request() -> None:
+        begin(request.environ)
 
     @app.after_request
     def tell(response: Response) -> Response:

@@ -25,11 +25,11 @@ from typing import Any, Final
 from gunicorn import util
 from gunicorn.http.errors import InvalidHeader, InvalidRequestLine
 from gunicorn.http.parser import RequestParser
-from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn
 
 from portal.web import batch
 from portal.web.incoming import Incoming
+from portal.web.sockets import Caught, Gathered, Kept
 from portal.web.threads import ToldWorker
 
 #: From a request's first byte (or the connection's start) to its last, head and body together.
@@ -67,18 +67,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.requests_left = random.randint(*_REQUESTS_A_CONNECTION)
         # gunicorn's own first steps (waiting for data, TLS, protocol negotiation) don't apply.
         self.initialized = self.data_ready = True
-
-
-class Kept(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's source of bytes, with those that have come already and no others: reading never waits."""
-
-    def __init__(self, sock: socket.socket, data: bytes) -> None:
-        super().__init__(sock)
-        self.buf.write(data)
-
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        """No bytes: there are none but those that have come."""
-        return b""
 
 
 class PatientWorker(ToldWorker):
@@ -156,7 +144,8 @@ class PatientWorker(ToldWorker):
 
     def _expect(self, conn: Connection, seconds: float) -> None:
         """Wait for a connection's next bytes, in the loop."""
-        conn.sock.setblocking(False)
+        if conn.sock.gettimeout() != 0:
+            conn.sock.setblocking(False)
         conn.deadline = time.monotonic() + seconds
         self.incomplete[conn.sock.fileno()] = conn
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._readable, conn))
@@ -221,11 +210,14 @@ class PatientWorker(ToldWorker):
         conn.parser.unreader = Kept(conn.sock, sent)
 
     def _finish_together(self, conns: Sequence[Connection], results: Sequence[Any]) -> None:
-        """A batch is done; who has left it begins again in a thread."""
+        """A batch is done; who has left it begins again in a thread, and who reads slowly is waited for in one."""
         for conn, result in zip(conns, results, strict=True):
             if isinstance(result, batch.Left):
                 self._parse(conn, conn.sent)
                 self.enqueue_req(conn)
+            elif isinstance(result, bytes):
+                rest = self.tpool.submit(self._send_rest, conn, result)
+                rest.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
             else:
                 self._finished(conn, again=result is True)  # else an exception: gunicorn has closed or answered it
 
@@ -287,8 +279,22 @@ class PatientWorker(ToldWorker):
 
     def _handle_together(self, conns: Sequence[Connection]) -> None:
         """Answer the requests of a batch, in its thread."""
-        results = batch.run([partial(self.handle, conn) for conn in conns])
+        results = batch.run([partial(self._handle_gathered, conn) for conn in conns])
         self.method_queue.defer(self._finish_together, conns, results)
+
+    def _handle_gathered(self, conn: Connection) -> bool | bytes:
+        """As `handle`; bytes: so much of the answer is still to be sent, which may take its time."""
+        sock, conn.sock = conn.sock, Gathered(conn.sock)
+        try:
+            again = self.handle(conn)
+        finally:
+            gathered, conn.sock = conn.sock, sock
+        return gathered.flush() or (again is True and not gathered.ended)
+
+    def _send_rest(self, conn: Connection, rest: bytes) -> bool:
+        conn.sock.setblocking(True)
+        conn.sock.sendall(rest)  # as long as SO_SNDTIMEO has it
+        return False
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         """Answer; a request that wasn't whole ends its connection, and so does its last one."""
@@ -300,7 +306,7 @@ class PatientWorker(ToldWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """gunicorn's own refusals, in the shape of all others."""
-        caught = _Caught()
+        caught = Caught()
         super().handle_error(req, caught, addr, exc)
         match = re.match(rb"HTTP/1\.1 ([0-9]{3}) ([^\r]*)\r\n", caught.sent)
         status, reason = (int(match[1]), match[2].decode("latin-1")) if match else (500, "Internal Server Error")
@@ -328,21 +334,6 @@ def refuse_malformed(req: Any) -> None:
         raise InvalidHeader("TRANSFER-ENCODING", req=req)
     if "#" in req.uri:
         raise InvalidRequestLine(req.uri)
-
-
-class _Caught:
-    """Stands in for a socket, to find out what gunicorn would have answered."""
-
-    def __init__(self) -> None:
-        self.sent = b""
-
-    def gettimeout(self) -> float:
-        """As a socket that never waits."""
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        """Keep the bytes."""
-        self.sent += data
 
 
 def problem(status: int, reason: str, code: str) -> bytes:

@@ -49,7 +49,7 @@ def register(app: Flask) -> None:
     from flask import request
 
     from portal.web.context import portal_of
-    from portal.webhooks import receivers, salesforce, whmcs
+    from portal.webhooks import door, receivers, salesforce, whmcs
 
     portal = portal_of(app)
     limits = portal.part(receivers.Receivers).limits
@@ -64,10 +64,10 @@ def register(app: Flask) -> None:
             receivers.admit(receiver)
 
     app.before_request(admit)
-    portal.lifecycle.in_batches(salesforce.comes_with_others)
     limits.init_app(app)
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
+    door.register(app)
     register_commands(app)
 
 

@@ -72,11 +72,14 @@ class Admission:
         self._limits = limits
         self._nonces = nonces
 
-    def asked(self, identity: str | None) -> Asked:
-        """What `admit` is to count and claim for the present request (a nonce_id; None: it has no nonce)."""
+    def asked(self, identity: str | None, endpoint: str, asker: str) -> Asked:
+        """What `admit` is to count and claim for a request to an endpoint.
+
+        identity: a nonce_id; None: it has no nonce. asker: whose it is (portal.web.context.client_key).
+        """
         known = identity is not None and self._nonces.in_memory(identity)
         token = secrets.token_hex(8) if identity and not known else ""
-        counters = self._limits.counters()
+        counters = self._limits.counters(endpoint, asker)
         keys = [redis_key(identity or "")]
         arguments: list[str | int] = [len(counters), token, int(self._nonces.seconds * 1000)]
         for key, amount, seconds in counters:
@@ -84,7 +87,7 @@ class Admission:
             arguments += [amount, seconds]
         return Asked(keys, arguments, known)
 
-    def admit(self, batch: Sequence[Asked]) -> list[Admitted | Exception]:
+    def admit(self, batch: Sequence[Asked]) -> list[Admitted]:
         """Count each request and claim its nonce.
 
         Who is over a limit is neither counted nor claimed for. Raises redis.RedisError and OSError: nothing is known

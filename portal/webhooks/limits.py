@@ -14,7 +14,7 @@ import time
 from typing import Final, cast
 
 import redis
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 from flask_limiter import Limiter
 from limits import RateLimitItem, parse_many
 from limits.storage import RedisStorage
@@ -42,8 +42,8 @@ class Limits:
             swallow_errors=True,
         )
         per_address, together = settings.webhook_rate_limit, settings.webhook_global_limit
-        self._counted = [(limit, client_key) for limit in parse_many(per_address)]
-        self._counted += [(limit, _everybody) for limit in parse_many(together)]
+        self._counted = [(limit, "") for limit in parse_many(per_address)]  # "": each asker for itself
+        self._counted += [(limit, _everybody()) for limit in parse_many(together)]
         self._judged = self.limiter.limit(per_address, deduct_when=signature_was_right)(
             self.limiter.limit(together, key_func=_everybody, deduct_when=signature_was_right)(_nothing)
         )
@@ -62,12 +62,14 @@ class Limits:
         """
         self._judged()
 
-    def counters(self) -> list[tuple[str, int, int]]:
-        """Where the present request counts, as `check` has it: Redis' key, how many may be, in how many seconds."""
+    def counters(self, endpoint: str, asker: str) -> list[tuple[str, int, int]]:
+        """Where a request to an endpoint counts, as `check` has it: Redis' key, how many may be, in how many seconds.
+
+        asker: whose it is (portal.web.context.client_key).
+        """
         storage = cast(RedisStorage, self.limiter.storage)
-        endpoint = request.endpoint or ""
         return [
-            (storage.prefixed_key(limit.key_for(_PREFIX, who(), endpoint)), limit.amount, limit.get_expiry())
+            (storage.prefixed_key(limit.key_for(_PREFIX, who or asker, endpoint)), limit.amount, limit.get_expiry())
             for limit, who in self._counted
         ]
 

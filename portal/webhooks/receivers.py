@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 import redis
 from flask import Response, g, request
@@ -14,9 +14,9 @@ from flask_limiter import RateLimitExceeded
 from portal.ledger.acceptor import Acceptor
 from portal.queue.dispatcher import Dispatcher
 from portal.settings import Settings
-from portal.web.batch import leave, together
+from portal.web.batch import together
 from portal.web.client_address import IpNetwork, allowed
-from portal.web.context import client_address, part, services
+from portal.web.context import Portal, client_address, client_key, part, services
 from portal.web.problems import Problem
 from portal.webhooks.admission import Admission
 from portal.webhooks.limits import Limits
@@ -128,14 +128,13 @@ def _too_large() -> NoReturn:
 
 def _unless_over_limit(status: int, code: str, title: str, detail: str) -> Problem:
     """A refusal of what wasn't authentic yet. Raises RateLimitExceeded instead for who is over a limit anyway."""
-    leave()
     here().limits.check()
     return Problem(status, code, title, detail)
 
 
-def headers() -> dict[str, str]:
-    """The request's headers, names in lower case; several of one name come joined by commas."""
-    return {name.lower(): value for name, value in request.headers.items()}
+def headers_of(environ: Mapping[str, Any]) -> dict[str, str]:
+    """The headers in a WSGI environ, names in lower case; several of one name come joined by commas."""
+    return {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
 
 
 def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
@@ -143,7 +142,6 @@ def refuse(receiver: Receiver, refused: Refused) -> NoReturn:
 
     Raises Problem: the refusal's, or 429 after too many forgeries; RateLimitExceeded for who is over a limit anyway.
     """
-    leave()
     address = str(client_address() or "unknown")
     g.authentic = refused.authentic
     here().limits.check()
@@ -165,9 +163,9 @@ def claim(receiver: Receiver, identity: str | None) -> bool:
     """
     parts = here()
     try:
-        admitted = together(parts.admission.admit, parts.admission.asked(identity))
+        asked = parts.admission.asked(identity, request.endpoint or "", client_key())
+        (admitted,) = parts.admission.admit([asked])
     except (redis.RedisError, OSError):
-        leave()
         parts.limits.check()
         return identity is None or parts.nonces.claim(identity)
     if admitted.seconds_to_wait:
@@ -175,10 +173,10 @@ def claim(receiver: Receiver, identity: str | None) -> bool:
     return admitted.new
 
 
-def nonce_used(receiver: Receiver) -> NoReturn:
-    """Count a replay and refuse it. Raises Problem 401."""
+def nonce_used(receiver: Receiver) -> Problem:
+    """The Problem (401) for a replay, counted."""
     here().security.record(receiver.name, "nonce_already_used", str(client_address() or "unknown"))
-    raise Problem(
+    return Problem(
         401, "nonce_already_used", "Nonce already used", "Every request needs a nonce of its own, retries too."
     )
 
@@ -204,15 +202,15 @@ def authentic(receiver: Receiver, secret: Secret) -> None:
     here().security.matched(receiver.name, secret)
 
 
-def enqueue(sf_order_id: str, *, at_once: bool = True) -> None:
+def enqueue(portal: Portal, sf_order_id: str, *, at_once: bool = True) -> None:
     """Have a worker take the order up now. Failing to loses nothing: the ledger has it, and the sweep finds it.
 
     at_once: before this returns, for whoever waits for the outcome; else a moment later, together with others.
     """
     if not at_once:
-        here().dispatcher.send_soon(sf_order_id)
+        together(portal.part(Receivers).dispatcher.send_soon, sf_order_id)
         return
     try:
-        services().jobs.send(sf_order_id)
+        portal.services.jobs.send(sf_order_id)
     except Exception as error:
         log.warning("No job sent: the sweep will", extra={"sfOrderId": sf_order_id, "error": type(error).__name__})

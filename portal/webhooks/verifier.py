@@ -261,14 +261,15 @@ def _nonce(value: object) -> str:
 
 def _same_order(signed: object, path_id: str) -> str:
     ids = []
-    for name, value in (("orderId", signed), ("The order id in the address", path_id)):
+    asked = [("orderId", signed), ("The order id in the address", path_id)]
+    for name, value in asked[:1] if signed == path_id else asked:
         try:
             if not isinstance(value, str) or isinstance(value, NumberText):
                 raise ValueError
             ids.append(salesforce_id_18(value))
         except ValueError:
             _refuse(Reason.INVALID_ORDER_ID, f"{name} is no Salesforce id of 15 or 18 characters.")
-    if ids[0] != ids[1]:
+    if ids[0] != ids[-1]:
         _refuse(Reason.FIELD_MISMATCH, "orderId isn't the order in the address.")
     return ids[0]
 

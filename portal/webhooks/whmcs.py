@@ -13,14 +13,14 @@ import logging
 import re
 from typing import Final, Protocol
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app, request
 from flask_limiter import RateLimitExceeded
 from sqlalchemy.engine import Connection
 
 from portal.domain.model import State
 from portal.ledger import audits, deliveries, events, fulfillments, payment_hints
 from portal.ledger.fulfillments import Fulfillment
-from portal.web.context import services
+from portal.web.context import portal_of, services
 from portal.web.problems import Problem
 from portal.webhooks import nonces, receivers
 from portal.webhooks.verifier import Refused, WhmcsEvent, verify_event
@@ -46,7 +46,7 @@ def receive() -> Response:
         with portal.ledger.read() as connection:
             used = identity is not None and deliveries.recorded(connection, identity)
         if used:
-            receivers.nonce_used(receivers.WHMCS)
+            raise receivers.nonce_used(receivers.WHMCS)
     try:
         outcome, to_run = _take(event, identity, now=now)
     except BaseException as error:
@@ -54,7 +54,7 @@ def receive() -> Response:
             store.give_back(identity)
         raise
     for sf_order_id in to_run:
-        receivers.enqueue(sf_order_id)
+        receivers.enqueue(portal_of(current_app), sf_order_id)
     return Response(json.dumps({"status": outcome}), 202, content_type="application/json")
 
 
@@ -62,7 +62,7 @@ def _verified(*, now: float) -> WhmcsEvent:
     settings = services().settings
     verdict = verify_event(
         receivers.read_body(),
-        receivers.headers(),
+        receivers.headers_of(request.environ),
         secrets=receivers.WHMCS.secrets(settings),
         now=now,
         tolerance=settings.webhook_timestamp_tolerance / 1000,
@@ -79,7 +79,7 @@ def _take(event: WhmcsEvent, identity: str | None, *, now: float) -> tuple[str, 
     keep = nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000)
     with portal.ledger.write() as connection:
         if identity is not None and not deliveries.record(connection, identity, now=now, keep=keep):
-            receivers.nonce_used(receivers.WHMCS)
+            raise receivers.nonce_used(receivers.WHMCS)
         # The event's own id outlives its deliveries: WHMCS sends it again when our answer was lost.
         event_identity = nonces.nonce_id("whmcs-event", event.id)
         if not deliveries.record(connection, event_identity, now=now, keep=deliveries.KEY_SECONDS):

@@ -76,10 +76,10 @@ def dispatcher(jobs: Recorder) -> Iterator[Dispatcher]:
 
 
 def test_what_comes_while_jobs_are_sent_goes_together(jobs: Recorder, dispatcher: Dispatcher) -> None:
-    dispatcher.send_soon(ORDERS[0])
+    dispatcher.send_soon([ORDERS[0]])
     assert jobs.begun.wait(60)  # at once, when there is nothing to wait for
     for each in ORDERS[1:]:
-        dispatcher.send_soon(each)
+        dispatcher.send_soon([each])
     jobs.go_on.set()
     wait_for(lambda: len(jobs.sent) == 2)
     assert jobs.sent == [ORDERS[:1], ORDERS[1:]]
@@ -90,19 +90,19 @@ def test_a_queue_that_is_away_ends_nothing(
 ) -> None:
     jobs.error = redis.ConnectionError("gone")
     jobs.go_on.set()
-    dispatcher.send_soon(ORDERS[0])
+    dispatcher.send_soon([ORDERS[0]])
     wait_for(lambda: "No jobs sent: the sweep will" in caplog.text)
     jobs.error = None
-    dispatcher.send_soon(ORDERS[1])
+    dispatcher.send_soon([ORDERS[1]])
     wait_for(lambda: len(jobs.sent) == 2)
     assert jobs.sent[1] == [ORDERS[1]]
 
 
 def test_what_is_left_is_sent_at_the_end(jobs: Recorder, dispatcher: Dispatcher) -> None:
-    dispatcher.send_soon(ORDERS[0])
+    dispatcher.send_soon([ORDERS[0]])
     assert jobs.begun.wait(60)
     for each in ORDERS[1:]:
-        dispatcher.send_soon(each)
+        dispatcher.send_soon([each])
     jobs.go_on.set()
     dispatcher.close()
     assert [each for batch in jobs.sent for each in batch] == ORDERS
@@ -112,14 +112,14 @@ def test_what_is_left_is_sent_at_the_end(jobs: Recorder, dispatcher: Dispatcher)
 def test_a_forked_process_sends_by_a_thread_of_its_own(store: redis.Redis) -> None:
     queue = JobQueue(store)
     dispatcher = Dispatcher(queue)
-    dispatcher.send_soon(ORDERS[0])
+    dispatcher.send_soon([ORDERS[0]])
     wait_for(lambda: queue.count() == 1)
     child = os.fork()
     if child == 0:
         status = 1
         try:
             store.connection_pool.reset()
-            dispatcher.send_soon(ORDERS[1])
+            dispatcher.send_soon([ORDERS[1]])
             dispatcher.close()
             status = 0
         finally:

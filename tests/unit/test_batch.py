@@ -40,8 +40,8 @@ def test_alone_it_is_a_call() -> None:
         batch.together(double, 3)
     with pytest.raises(ConnectionError, match="1 at once"):
         batch.together(broken, 1)
-    batch.leave()
     assert asked == [[2], [3]]
+    assert not batch.inside()
 
 
 def test_many_ask_once_and_get_what_is_theirs() -> None:

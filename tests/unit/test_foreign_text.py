@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from portal.customers.order_list import read_cursor
 from portal.web.client_address import network_of, parse_address, sender
 from portal.web.foreign_text import host_and_port, host_of_origin, storable
-from portal.webhooks.salesforce import read_preference
+from portal.webhooks.taking import read_preference
 
 #: Text with everything in it, and text made of what addresses are made of.
 ANY = st.text(st.characters(), max_size=60) | st.text("http://[]:@%?#.0f\\ ٠\0\ud800-", max_size=40)
