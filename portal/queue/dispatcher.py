@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
@@ -34,16 +35,17 @@ class Dispatcher:
         self._jobs = jobs
         self._lock = threading.Lock()
         self._pid: int | None = None
-        self._orders: SimpleQueue[str | None] = SimpleQueue()  # None: the end
+        self._orders: SimpleQueue[Sequence[str] | None] = SimpleQueue()  # None: the end
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def send_soon(self, sf_order_id: str) -> None:
-        """Send a job for this order in a moment; at once when the last ones are sent. Never raises, never waits."""
+    def send_soon(self, sf_order_ids: Sequence[str]) -> list[None]:
+        """Send jobs for these orders in a moment; at once when the last ones are sent. Never raises, never waits."""
         thread = self._thread
         if self._closed or thread is None or self._pid != os.getpid() or not thread.is_alive():
             self._begin()
-        self._orders.put(sf_order_id)
+        self._orders.put(sf_order_ids)
+        return [None] * len(sf_order_ids)
 
     def close(self) -> None:
         """Send what is left, for _LAST_SECONDS at most: the process is about to end."""
@@ -72,7 +74,7 @@ class Dispatcher:
                 except Empty:
                     break
             ended = None in batch
-            orders = [each for each in batch if each is not None]
+            orders = [each for sent in batch for each in sent or ()]
             try:
                 if orders:
                     self._jobs.send_many(orders)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 import zlib
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from redis import Redis
 from rq import Queue
@@ -28,12 +28,33 @@ JOB = "jobs.fulfill.fulfill_order"
 FINISHED_CHANNEL = "portal:finished"
 
 
+#: What RQ itself writes, for many jobs. KEYS: the set of all queues, the queue, then each job's hash. ARGV: how
+#: to push; how many names and values all jobs have in common, and these; then of each job its id and its `data`.
+_SCRIPT: Final = """
+local shared, first = {}, 3 + ARGV[2]
+for i = 3, first - 1 do
+  shared[#shared + 1] = ARGV[i]
+end
+redis.call('SADD', KEYS[1], KEYS[2])
+for job = 3, #KEYS do
+  local own = first + 2 * (job - 3)
+  redis.call('HSET', KEYS[job], 'data', ARGV[own + 1], unpack(shared))
+  redis.call(ARGV[1], KEYS[2], ARGV[own])
+end
+"""
+
+
+#: What is each job's own.
+_OWN: Final = ("created_at", "enqueued_at", "data")
+
+
 class JobQueue:
     """Sends jobs, and knows which are still queued."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._queue = Queue(FULFILLMENTS, connection=redis, serializer=JSONSerializer)
+        self._script = redis.register_script(_SCRIPT)
 
     def send(self, sf_order_id: str, *, front: bool = False) -> str:
         """Put a job for an order on the queue; returns its id. Raises redis.RedisError."""
@@ -46,19 +67,16 @@ class JobQueue:
         """
         jobs = [f"{sf_order_id}-{uuid.uuid4().hex}" for sf_order_id in sf_order_ids]
         now = utcformat(utcnow())
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.sadd(Queue.redis_queues_keys, self._queue.key)
+        shared = [*self._fields, "created_at", now, "enqueued_at", now]
+        arguments = ["LPUSH" if front else "RPUSH", len(shared), *shared]
         for job, sf_order_id in zip(jobs, sf_order_ids, strict=True):
-            own: dict[Any, Any] = {"created_at": now, "enqueued_at": now, "data": _data(sf_order_id)}
-            pipeline.hset(Job.key_for(job), mapping=self._fields | own)
-        push = pipeline.lpush if front else pipeline.rpush
-        push(self._queue.key, *jobs)
-        pipeline.execute()
+            arguments += [job, _data(sf_order_id)]
+        self._script(keys=[Queue.redis_queues_keys, self._queue.key, *map(Job.key_for, jobs)], args=arguments)
         return jobs
 
     @cached_property
-    def _fields(self) -> dict[Any, Any]:
-        """What RQ keeps of each job of ours: made by RQ once, because that takes longer than all the rest."""
+    def _fields(self) -> list[Any]:
+        """Names and values that RQ keeps of each job: made by RQ once, because that takes longer than all the rest."""
         job = self._queue.create_job(
             JOB,
             args=("",),
@@ -70,7 +88,7 @@ class JobQueue:
         )
         job.origin = self._queue.name
         fields: dict[Any, Any] = job.to_dict()
-        return fields
+        return [part for name, value in fields.items() if name not in _OWN for part in (name, value)]
 
     def queued(self, limit: int = 1000) -> list[str]:
         """Ids of the jobs nobody has taken yet. Raises redis.RedisError."""
