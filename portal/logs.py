@@ -20,6 +20,9 @@ import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 from structlog.typing import EventDict, Processor
 
+_ENCODER: Final = json.JSONEncoder(default=str, ensure_ascii=False)
+_SEPARATORS: Final = {each: f"\\u{each:04x}" for each in (0x85, 0x2028, 0x2029)}
+
 #: What an exception's place in the code shows at most, innermost last.
 _FRAMES: Final = 6
 
@@ -46,7 +49,7 @@ def formatter(stream: TextIO) -> logging.Formatter:
     if stream.isatty():
         last = structlog.dev.ConsoleRenderer(event_key="message", timestamp_key="time")
     else:
-        last = structlog.processors.JSONRenderer(_json, default=str, ensure_ascii=False)
+        last = structlog.processors.JSONRenderer(_json)
     return structlog.stdlib.ProcessorFormatter(
         processors=[_members, last],
         foreign_pre_chain=[
@@ -75,9 +78,9 @@ def _members(_logger: object, _method: str, event: EventDict) -> EventDict:
     return line
 
 
-def _json(line: dict[str, Any], **options: Any) -> str:
+def _json(line: dict[str, Any], **_options: Any) -> str:
     """One line, also for readers to whom Unicode's own separators end one."""
-    return json.dumps(line, **options).translate({each: f"\\u{each:04x}" for each in (0x85, 0x2028, 0x2029)})
+    return _ENCODER.encode(line).translate(_SEPARATORS)
 
 
 def _where(kind: type[BaseException] | None, _error: object, trace: TracebackType | None) -> str:
@@ -99,6 +102,9 @@ def set_up_logging(level: int = logging.INFO) -> None:
     logging.getLogger("portal").setLevel(level)
     logging.getLogger("jobs").setLevel(level)
     logging.captureWarnings(True)
+    # What no line says isn't found out for each (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def log_what_nobody_catches() -> None:
