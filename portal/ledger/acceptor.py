@@ -127,9 +127,7 @@ def _insert(connection: Connection, batch: Sequence[Dated]) -> dict[int, Accepte
         )
         for delivery, now in batch
     ]
-    _insert_all(connection, tables.idempotency_keys, keys)
-    _insert_all(connection, tables.deliveries, nonces)
-    _insert_all(connection, tables.fulfillments, rows)
+    _insert_all(connection, {tables.idempotency_keys: keys, tables.deliveries: nonces, tables.fulfillments: rows})
     totals.moved(connection, None, State.QUEUED, count=len(rows))
     shown = [delivery.sf_order_id for delivery, _now in batch]
     orders.set_status_of_all(connection, shown, customer_status(State.QUEUED), now=batch[0][1])
@@ -143,31 +141,55 @@ def _insert(connection: Connection, batch: Sequence[Dated]) -> dict[int, Accepte
     return accepted
 
 
-def _insert_all(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows of one shape in one statement, whose text doesn't grow with them.
+def _insert_all(connection: Connection, rows: Mapping[sa.Table, Sequence[Mapping[str, Any]]]) -> None:
+    """Insert rows, those of a table of one shape, by statements whose text doesn't grow with them. Raises Overtaken.
 
     Not by executemany: Python's own lock is let go and asked for again at each row.
     """
-    identity = next(iter(table.primary_key.columns)).name
-    ordered = sorted(rows, key=lambda row: str(row[identity]))
-    statement = _insert_of(connection.dialect.name, table.name, tuple(rows[0]))
-    if connection.execute(statement, {"rows": json.dumps(ordered)}).rowcount != len(rows):
-        raise Overtaken(f"another process wrote to {table.name} at the same time")
+    shapes = tuple((table.name, tuple(each[0])) for table, each in rows.items())
+    values = {
+        table.name: json.dumps(sorted(each, key=lambda row: str(row[table.primary_key.columns[0].name])))
+        for table, each in rows.items()
+    }
+    written: list[int] = []
+    for statement in _inserts(connection.dialect.name, shapes):
+        result = connection.execute(statement, values)
+        written += result.one() if result.returns_rows else [result.rowcount]
+    if written != [len(each) for each in rows.values()]:
+        raise Overtaken("another process wrote of the same orders at the same time")
 
 
 @cache
-def _insert_of(dialect: str, table_name: str, names: tuple[str, ...]) -> sa.Executable:
-    """INSERT INTO … SELECT FROM the JSON array `:rows` of objects that have these members."""
-    table = tables.metadata.tables[table_name]
-    columns = ", ".join(f'"{name}"' for name in names)
-    if dialect == "postgresql":
-        kinds = ", ".join(f'"{name}" {table.c[name].type.compile(_POSTGRESQL)}' for name in names)
-        source = f"SELECT {columns} FROM json_to_recordset(CAST(:rows AS json)) AS r({kinds})"
-    else:
-        members = ", ".join(f"json_extract(value, '$.{name}')" for name in names)
-        source = f"SELECT {members} FROM json_each(:rows) WHERE true"
-    statement = sa.text(f"INSERT INTO {table_name} ({columns}) {source} ON CONFLICT DO NOTHING")
+def _inserts(dialect: str, shapes: tuple[tuple[str, tuple[str, ...]], ...]) -> Sequence[sa.Executable]:
+    """INSERT INTO … SELECT for each of these tables, from the JSON array by its name of objects with these members.
+
+    On PostgreSQL one statement does it for all, for one round trip, and gives how many rows each has got.
+    """
+    if dialect != "postgresql":
+        return [_insert_of(table_name, names) for table_name, names in shapes]
+    parts = []
+    for table_name, names in shapes:
+        types = tables.metadata.tables[table_name].c
+        kinds = ", ".join(f'"{name}" {types[name].type.compile(_POSTGRESQL)}' for name in names)
+        parts.append(
+            f"{table_name}_ AS (INSERT INTO {table_name} ({_columns(names)}) SELECT {_columns(names)}"
+            f" FROM json_to_recordset(CAST(:{table_name} AS json)) AS r({kinds}) ON CONFLICT DO NOTHING RETURNING 1)"
+        )
+    counts = ", ".join(f"(SELECT count(*) FROM {table_name}_)" for table_name, _names in shapes)
+    return [sa.text(f"WITH {', '.join(parts)} SELECT {counts}")]
+
+
+def _insert_of(table_name: str, names: Sequence[str]) -> sa.Executable:
+    members = ", ".join(f"json_extract(value, '$.{name}')" for name in names)
+    statement = sa.text(
+        f"INSERT INTO {table_name} ({_columns(names)}) SELECT {members} FROM json_each(:{table_name}) WHERE true"
+        " ON CONFLICT DO NOTHING"
+    )
     return statement.execution_options(preserve_rowcount=True)
+
+
+def _columns(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 #: By unique index each: the arrays of names are what is gone through.

@@ -60,7 +60,7 @@ def write(connection: Connection, gathered: Amounts) -> None:
     ]
     if not rows:
         return
-    connection.execute(_ADD[connection.dialect.name], rows)
+    connection.execute(_ADD[connection.dialect.name], rows if len(rows) > 1 else rows[0])
 
 
 def of(connection: Connection, name: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from portal.errors import PortalError
@@ -31,6 +32,9 @@ BUSY_SECONDS = 30.0
 MAX_CONNECTIONS: Final = 512
 #: Seconds to wait for one of them before the ledger is called unavailable.
 POOL_SECONDS: Final = 5.0
+
+#: For so many seconds after its last transaction a connection isn't asked whether its server is still there.
+_SURELY_THERE_SECONDS: Final = 1.0
 
 #: No request and no run hangs on a database for ever: not on a network that swallows packets, not on somebody's lock
 #: on a table, and no process stopped inside a transaction keeps the rows it has written locked.
@@ -148,12 +152,14 @@ class Ledger:
                 self.url,
                 pool_size=self._pool_size,
                 max_overflow=MAX_CONNECTIONS - self._pool_size,
-                pool_pre_ping=True,
                 pool_timeout=POOL_SECONDS,
                 isolation_level="READ COMMITTED",
                 connect_args=POSTGRES,
             )
             event.listen(engine, "do_connect", _connect_postgresql)
+            event.listen(engine, "connect", _mark_used)
+            event.listen(engine, "checkin", _mark_used)
+            event.listen(engine, "checkout", _still_there)
             return engine
         # How long a transaction waits for somebody else's lock (a backup's): `sqlite:///…?timeout=5` says otherwise.
         timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))
@@ -174,6 +180,24 @@ class Ledger:
             cursor.close()
 
         return engine
+
+
+def _mark_used(_dbapi_connection: object, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _still_there(dbapi_connection: Any, record: Any, _proxy: object) -> None:
+    """A connection that wasn't used for a moment is asked first: the server may have been restarted meanwhile.
+
+    Not each time, as SQLAlchemy's `pool_pre_ping` would: that is a round trip for every transaction.
+    """
+    if time.monotonic() - record.info.get("used_at", 0.0) < _SURELY_THERE_SECONDS:
+        return
+    try:
+        dbapi_connection.execute("SELECT 1")
+        dbapi_connection.rollback()
+    except Exception as error:
+        raise DisconnectionError from error  # the pool opens another one
 
 
 def _connect_postgresql(_dialect: object, _record: object, args: Any, options: Any) -> object:

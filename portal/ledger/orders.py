@@ -6,6 +6,7 @@ Every function takes a connection of `Ledger.read()` or `Ledger.write()`; moment
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypedDict
@@ -296,18 +297,28 @@ def set_status_of_all(
     """As `set_status` for each of them, for a status that no e-mail goes with, other than Provisioned."""
     assert status is not CustomerStatus.PROVISIONED
     assert (status, None) not in _MAILS
-    connection.execute(_SHOW_ALL, {"orders": list(sf_order_ids), "status_now": status.value, "moment": now})
-
-
-# Made once: every accepted delivery goes through it.
-_SHOW_ALL = (
-    orders.update()
-    .where(
-        orders.c.sf_order_id.in_(sa.bindparam("orders", expanding=True)),
-        orders.c.status != CustomerStatus.CANCELLED.value,
+    connection.execute(
+        _SHOW_ALL[connection.dialect.name],
+        {
+            "orders": json.dumps(sf_order_ids),
+            "status": status.value,
+            "cancelled": CustomerStatus.CANCELLED.value,
+            "now": now,
+        },
     )
-    .values(status=sa.bindparam("status_now"), error_code=None, updated_at=sa.bindparam("moment"))
-)
+
+
+# Every accepted delivery goes through it, so its text doesn't grow with them.
+_SHOW_ALL: Final = {
+    dialect: sa.text(
+        "UPDATE orders SET status = :status, error_code = NULL, updated_at = :now"
+        f" WHERE sf_order_id {given} AND status <> :cancelled"
+    )
+    for dialect, given in (
+        ("sqlite", "IN (SELECT value FROM json_each(:orders))"),
+        ("postgresql", "= ANY (ARRAY(SELECT json_array_elements_text(CAST(:orders AS json))))"),
+    )
+}
 
 
 def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:
