@@ -99,7 +99,6 @@ def _insert(connection: Connection, batch: Sequence[Dated]) -> dict[int, Accepte
         {
             "key": delivery.idempotency_key,
             "sf_order_id": delivery.sf_order_id,
-            "attempt": 1,
             "created_at": now,
             "expires_at": now + deliveries.KEY_SECONDS,
         }
@@ -117,7 +116,7 @@ def _insert(connection: Connection, batch: Sequence[Dated]) -> dict[int, Accepte
         for delivery, now in batch
     ]
     rows = [
-        fulfillments.new_row(
+        fulfillments.new_own(
             delivery.sf_order_id,
             now=now,
             requested_at=delivery.requested_at,
@@ -147,16 +146,23 @@ def _insert_all(connection: Connection, rows: Mapping[sa.Table, Sequence[Mapping
     Not by executemany: Python's own lock is let go and asked for again at each row.
     """
     shapes = tuple((table.name, tuple(each[0])) for table, each in rows.items())
-    values = {
-        table.name: json.dumps(sorted(each, key=lambda row: str(row[table.primary_key.columns[0].name])))
-        for table, each in rows.items()
-    }
+    values = {}
+    for table, each in rows.items():
+        identity = next(iter(table.primary_key)).name
+        values[table.name] = json.dumps(sorted(each, key=lambda row: str(row[identity])))
     written: list[int] = []
     for statement in _inserts(connection.dialect.name, shapes):
         result = connection.execute(statement, values)
         written += result.one() if result.returns_rows else [result.rowcount]
     if written != [len(each) for each in rows.values()]:
         raise Overtaken("another process wrote of the same orders at the same time")
+
+
+#: Columns that all rows of a table get alike: they stand in the statement's text.
+_ALIKE: Final[Mapping[str, Mapping[str, Any]]] = {
+    tables.idempotency_keys.name: {"attempt": 1},
+    tables.fulfillments.name: fulfillments.NEW,
+}
 
 
 @cache
@@ -166,30 +172,29 @@ def _inserts(dialect: str, shapes: tuple[tuple[str, tuple[str, ...]], ...]) -> S
     On PostgreSQL one statement does it for all, for one round trip, and gives how many rows each has got.
     """
     if dialect != "postgresql":
-        return [_insert_of(table_name, names) for table_name, names in shapes]
+        return [
+            sa.text(
+                _insert_from(table_name, names, [f"json_extract(value, '$.{name}')" for name in names])
+                + f" FROM json_each(:{table_name}) WHERE true ON CONFLICT DO NOTHING"
+            ).execution_options(preserve_rowcount=True)
+            for table_name, names in shapes
+        ]
     parts = []
     for table_name, names in shapes:
         types = tables.metadata.tables[table_name].c
         kinds = ", ".join(f'"{name}" {types[name].type.compile(_POSTGRESQL)}' for name in names)
-        parts.append(
-            f"{table_name}_ AS (INSERT INTO {table_name} ({_columns(names)}) SELECT {_columns(names)}"
-            f" FROM json_to_recordset(CAST(:{table_name} AS json)) AS r({kinds}) ON CONFLICT DO NOTHING RETURNING 1)"
-        )
+        insert = _insert_from(table_name, names, [f'"{name}"' for name in names])
+        source = f"json_to_recordset(CAST(:{table_name} AS json)) AS r({kinds})"
+        parts.append(f"{table_name}_ AS ({insert} FROM {source} ON CONFLICT DO NOTHING RETURNING 1)")
     counts = ", ".join(f"(SELECT count(*) FROM {table_name}_)" for table_name, _names in shapes)
     return [sa.text(f"WITH {', '.join(parts)} SELECT {counts}")]
 
 
-def _insert_of(table_name: str, names: Sequence[str]) -> sa.Executable:
-    members = ", ".join(f"json_extract(value, '$.{name}')" for name in names)
-    statement = sa.text(
-        f"INSERT INTO {table_name} ({_columns(names)}) SELECT {members} FROM json_each(:{table_name}) WHERE true"
-        " ON CONFLICT DO NOTHING"
-    )
-    return statement.execution_options(preserve_rowcount=True)
-
-
-def _columns(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+def _insert_from(table_name: str, names: Sequence[str], values: Sequence[str]) -> str:
+    alike = _ALIKE.get(table_name, {})
+    columns = ", ".join(f'"{name}"' for name in [*names, *alike])
+    literals = [f"'{value}'" if isinstance(value, str) else str(value).upper() for value in alike.values()]
+    return f"INSERT INTO {table_name} ({columns}) SELECT {', '.join([*values, *literals])}"
 
 
 #: By unique index each: the arrays of names are what is gone through.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -199,7 +199,33 @@ def insert_row(connection: Connection, values: Mapping[str, Any]) -> bool:
     return True
 
 
-def new_row(
+#: What is the same of every order that was never asked for before; what isn't here is its column's default.
+NEW: Final[Mapping[str, Any]] = {
+    "state": State.QUEUED,
+    "attempt": 1,
+    "tries": 0,
+    "fence": 0,
+    "duplicate_possible": False,
+    "add_attempts": 0,
+    "add_open": False,
+    "accept_attempts": 0,
+    "accept_open": False,
+    "active": False,
+    "confirmed": False,
+    "hints": 0,
+    "audits": 0,
+}
+
+
+_UNSET: Final = {**dict.fromkeys(_NAMES), **NEW}
+
+
+def new_row(sf_order_id: str, **own: Any) -> dict[str, Any]:
+    """The columns of an order that was never asked for before: NEW, and its own (`new_own`)."""
+    return {**NEW, **new_own(sf_order_id, **own)}
+
+
+def new_own(
     sf_order_id: str,
     *,
     now: float,
@@ -208,24 +234,11 @@ def new_row(
     history_complete: bool,
     origin: JsonObject | None = None,
 ) -> dict[str, Any]:
-    """The columns of an order that was never asked for before; what isn't here is its column's default."""
+    """Those of its columns that aren't the same as any other new order's."""
     return {
         "sf_order_id": sf_order_id,
-        "state": State.QUEUED,
-        "attempt": 1,
-        "tries": 0,
         "due_at": now,
-        "fence": 0,
         "history_complete": history_complete,
-        "duplicate_possible": False,
-        "add_attempts": 0,
-        "add_open": False,
-        "accept_attempts": 0,
-        "accept_open": False,
-        "active": False,
-        "confirmed": False,
-        "hints": 0,
-        "audits": 0,
         "service_ids": [],
         "requested_at": requested_at,
         "requested_by": requested_by,
@@ -235,9 +248,9 @@ def new_row(
     }
 
 
-def fulfillment_with(row: Mapping[str, Any]) -> Fulfillment:
-    """What reading a `new_row` back would give."""
-    return Fulfillment(**{**dict.fromkeys(_NAMES), **row})
+def fulfillment_with(own: Mapping[str, Any]) -> Fulfillment:
+    """What reading a new order with these `new_own` back would give."""
+    return Fulfillment(**{**_UNSET, **own})
 
 
 def show(connection: Connection, sf_order_id: str, state: State, *, now: float, error_code: str | None = None) -> None:

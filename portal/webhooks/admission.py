@@ -16,32 +16,31 @@ import redis
 from portal.webhooks.limits import Limits
 from portal.webhooks.nonces import Nonces, redis_key
 
-#: For many requests, one after the other. KEYS of each: the nonce, then each limit's counter. ARGV: how many requests;
-#: of each, how many limits, what is kept under the nonce ("": there is none) and for how many milliseconds, then each
-#: limit's amount and seconds. Gives for each {seconds to wait, 0} over a limit, else {0, 1} or, for a nonce that is
-#: taken, {0, 0}. A client that sent it twice, because the first answer was lost, finds its own claim.
+#: For many requests, one after the other. KEYS of each: the nonce, then each limit's counter. ARGV: for how many
+#: milliseconds a nonce is kept, how many limits there are, and each one's amount and seconds; then what is kept under
+#: each request's nonce ("": there is none). Gives for each {seconds to wait, 0} over a limit, else {0, 1} or, for a
+#: nonce that is taken, {0, 0}. A client that sent it twice, because the first answer was lost, finds its own claim.
 _SCRIPT: Final = """
-local function admit(key, limits, arg)
+local kept, limits = ARGV[1], tonumber(ARGV[2])
+local function admit(key, token)
   for i = 1, limits do
-    if tonumber(redis.call('GET', KEYS[key + i]) or '0') >= tonumber(ARGV[arg + 2 * i]) then
+    if tonumber(redis.call('GET', KEYS[key + i]) or '0') >= tonumber(ARGV[1 + 2 * i]) then
       return {math.max(1, redis.call('TTL', KEYS[key + i])), 0}
     end
   end
   for i = 1, limits do
     if redis.call('INCR', KEYS[key + i]) == 1 then
-      redis.call('EXPIRE', KEYS[key + i], ARGV[arg + 2 * i + 1])
+      redis.call('EXPIRE', KEYS[key + i], ARGV[2 + 2 * i])
     end
   end
-  if ARGV[arg] == '' or redis.call('SET', KEYS[key], ARGV[arg], 'NX', 'PX', ARGV[arg + 1]) then
+  if token == '' or redis.call('SET', KEYS[key], token, 'NX', 'PX', kept) then
     return {0, 1}
   end
-  return {0, redis.call('GET', KEYS[key]) == ARGV[arg] and 1 or 0}
+  return {0, redis.call('GET', KEYS[key]) == token and 1 or 0}
 end
-local found, key, arg = {}, 1, 2
-for i = 1, tonumber(ARGV[1]) do
-  local limits = tonumber(ARGV[arg])
-  found[i] = admit(key, limits, arg + 1)
-  key, arg = key + 1 + limits, arg + 3 + 2 * limits
+local found = {}
+for i = 1, #KEYS / (1 + limits) do
+  found[i] = admit(1 + (i - 1) * (1 + limits), ARGV[2 + 2 * limits + i])
 end
 return found
 """
@@ -49,10 +48,10 @@ return found
 
 @dataclass(frozen=True)
 class Asked:
-    """What Redis is to be asked about one request: the script's keys and arguments."""
+    """What Redis is to be asked about one request: the script's keys and argument."""
 
     keys: list[str]
-    arguments: list[str | int]
+    token: str
     known: bool  # the nonce was claimed while Redis was away
 
 
@@ -71,6 +70,8 @@ class Admission:
         self._script = client.register_script(_SCRIPT)
         self._limits = limits
         self._nonces = nonces
+        amounts = limits.amounts()
+        self._shared = [int(nonces.seconds * 1000), len(amounts), *(each for limit in amounts for each in limit)]
 
     def asked(self, identity: str | None, endpoint: str, asker: str) -> Asked:
         """What `admit` is to count and claim for a request to an endpoint.
@@ -79,13 +80,7 @@ class Admission:
         """
         known = identity is not None and self._nonces.in_memory(identity)
         token = secrets.token_hex(8) if identity and not known else ""
-        counters = self._limits.counters(endpoint, asker)
-        keys = [redis_key(identity or "")]
-        arguments: list[str | int] = [len(counters), token, int(self._nonces.seconds * 1000)]
-        for key, amount, seconds in counters:
-            keys.append(key)
-            arguments += [amount, seconds]
-        return Asked(keys, arguments, known)
+        return Asked([redis_key(identity or ""), *self._limits.counters(endpoint, asker)], token, known)
 
     def admit(self, batch: Sequence[Asked]) -> list[Admitted]:
         """Count each request and claim its nonce.
@@ -94,8 +89,8 @@ class Admission:
         then, and `Limits.check` and `Nonces.claim` are to be asked.
         """
         keys = [key for asked in batch for key in asked.keys]
-        arguments = [argument for asked in batch for argument in asked.arguments]
-        found: Sequence[tuple[int, int]] = self._script(keys=keys, args=[len(batch), *arguments])
+        tokens = [asked.token for asked in batch]
+        found: Sequence[tuple[int, int]] = self._script(keys=keys, args=[*self._shared, *tokens])
         return [
             Admitted(seconds, bool(new) and not asked.known) for (seconds, new), asked in zip(found, batch, strict=True)
         ]

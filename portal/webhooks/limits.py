@@ -62,16 +62,17 @@ class Limits:
         """
         self._judged()
 
-    def counters(self, endpoint: str, asker: str) -> list[tuple[str, int, int]]:
-        """Where a request to an endpoint counts, as `check` has it: Redis' key, how many may be, in how many seconds.
+    def amounts(self) -> list[tuple[int, int]]:
+        """Of each limit, how many requests it lets in, and in how many seconds."""
+        return [(limit.amount, limit.get_expiry()) for limit, _who in self._counted]
+
+    def counters(self, endpoint: str, asker: str) -> list[str]:
+        """Redis' key of each limit's counter for a request to an endpoint, as `check` has it.
 
         asker: whose it is (portal.web.context.client_key).
         """
         storage = cast(RedisStorage, self.limiter.storage)
-        return [
-            (storage.prefixed_key(limit.key_for(_PREFIX, who or asker, endpoint)), limit.amount, limit.get_expiry())
-            for limit, who in self._counted
-        ]
+        return [storage.prefixed_key(limit.key_for(_PREFIX, who or asker, endpoint)) for limit, who in self._counted]
 
     def seconds_to_wait(self) -> int:
         """Whole seconds (1 or more) until the limit that refused the present request counts anew."""
