@@ -102,9 +102,10 @@ def set_up_logging(level: int = logging.INFO) -> None:
     logging.getLogger("portal").setLevel(level)
     logging.getLogger("jobs").setLevel(level)
     logging.captureWarnings(True)
-    # What no line says isn't found out for each (Python's logging HOWTO, "Optimization").
+    # What no line says isn't found out for each (Python's logging HOWTO, "Optimization"); but a format may say thread
+    # and process as numbers, as gunicorn's own for syslog does, and then fails where there are none.
     logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logMultiprocessing = False
 
 
 def log_what_nobody_catches() -> None:

@@ -153,3 +153,23 @@ def test_every_line_of_a_process_is_in_the_same_format() -> None:
     assert [line["level"] for line in lines[3:]] == ["critical", "critical"]
     assert all(line["exception"].startswith("ValueError at ") for line in lines[3:])
     assert CANARY not in ended.stderr
+
+
+OTHERS = """
+import logging, sys
+from gunicorn.glogging import Logger
+from portal.logs import set_up_logging
+set_up_logging()
+handler = logging.StreamHandler(sys.stdout)
+python = "%(levelno)d %(lineno)d %(created)f %(msecs)d %(relativeCreated)d %(thread)d %(process)d %(threadName)s"
+for form in (Logger.syslog_fmt, Logger.error_fmt, python):
+    handler.setFormatter(logging.Formatter(form + " end"))
+    handler.handle(logging.getLogger("x").makeRecord("x", logging.INFO, "f", 1, "said", (), None))
+"""
+
+
+def test_formats_of_others_can_still_say_what_ours_does_not() -> None:
+    """gunicorn's for syslog (--log-syslog), which isn't ours to replace, and any that names numbers."""
+    ended = subprocess.run([sys.executable, "-c", OTHERS], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == ""
+    assert [line.endswith(" end") for line in ended.stdout.splitlines()] == [True] * 3
