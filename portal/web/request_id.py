@@ -14,10 +14,12 @@ _NUMBER: Final = "portal.request_id"
 
 
 def begin(environ: dict[str, Any]) -> str:
-    """Log lines from now on are of this request; gives its number, the same one when asked again."""
-    number: str = environ.setdefault(_NUMBER, uuid.uuid4().hex)
-    logs.begin()
-    logs.bind(requestId=number)
+    """Log lines from now on are of this request; gives its number. Asked again, that is all it does."""
+    number: str | None = environ.get(_NUMBER)
+    if number is None:
+        number = environ[_NUMBER] = uuid.uuid4().hex
+        logs.begin()
+        logs.bind(requestId=number)
     return number
 
 

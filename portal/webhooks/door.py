@@ -35,6 +35,8 @@ _REQUEST = re.compile(rb"POST (?:/[^ ?]*)?/orders/[^/ ?]+/fulfill[ ?]")
 _WAITS_FOR_NOTHING = re.compile(rb"\r\nprefer:[ \t]*(?:respond-async|wait=0)[ \t]*\r\n", re.IGNORECASE)
 
 _PATH = re.compile(r"/orders/([^/]+)/fulfill")
+#: Flask refuses some of the others (an empty label, one of 64 letters). Host isn't signed: a replay may have any.
+_HOST = re.compile(r"(?:[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ENDPOINT: Final = f"{salesforce.blueprint.name}.{salesforce.fulfill.__name__}"
 
@@ -65,9 +67,11 @@ class Door:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """As WSGI has it."""
-        path = _PATH.fullmatch(environ["PATH_INFO"]) if batch.inside() else None
-        if path is None or environ["REQUEST_METHOD"] != "POST":
+        if not batch.inside():
             return self._application(environ, start_response)
+        path = _PATH.fullmatch(environ["PATH_INFO"])
+        if path is None or environ["REQUEST_METHOD"] != "POST" or not _HOST.fullmatch(environ.get("HTTP_HOST", "")):
+            batch.leave()
         try:
             answer = self._answer(environ, path[1])
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from portal import logs
 from portal.ledger.engine import Ledger, LedgerUnavailable
 from portal.web import batch
 from portal.webhooks import door
@@ -178,6 +180,55 @@ def test_without_the_ledger_each_is_told_and_keeps_its_nonce(portal: Portal) -> 
     assert [status(each) for each in answers] == [503, 503]
     use_ledger(portal, ledger)
     assert [status(each) for each in send(client, *calls)] == [202, 202]
+
+
+@pytest.mark.parametrize("host", ["..", ".portal.example", "a" * 64, "portal.example:8000:x", ""])
+def test_a_host_that_flask_may_refuse_is_left_to_it(portal: Portal, host: str) -> None:
+    """Host isn't signed: whoever has seen a delivery can send it again under another one."""
+    client = application(portal).test_client()
+    call = Call()
+    assert [status(each) for each in send(client, call)] == [202]
+    odd = {"headers": {"Host": host}}
+    assert [status(each) for each in send(client, (call, odd), (Call(), odd))] == ["left", "left"]
+    assert post(client, call, **odd).status_code in (400, 401)
+
+
+def test_what_another_page_answers_leaves(app: Flask) -> None:
+    """It may take its time, and everybody's with it."""
+    client, call = app.test_client(), Call()
+    assert [status(each) for each in send(client, (call, {"path": f"/x{call.path}"}))] == ["left"]
+    answers = batch.run([lambda: client.get(call.path)])
+    assert [status(each) for each in answers] == ["left"]
+
+
+def test_lines_about_a_fault_say_whose_it_was(portal: Portal) -> None:
+    client = application(portal).test_client()
+    bound: dict[str, dict[str, Any]] = {}
+
+    class Away:
+        def write(self) -> None:
+            raise LedgerUnavailable("the ledger's database can't be used: gone")
+
+        read = write
+
+    class Members(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            members = logs.bound_now()
+            bound[members["sfOrderId"]] = members
+
+    use_ledger(portal, Away())
+    log, members = logging.getLogger("portal.web.problems"), Members()
+    log.addHandler(members)
+    calls = [Call(), Call()]
+    try:
+        answers = send(client, *calls)
+    finally:
+        log.removeHandler(members)
+    assert [status(each) for each in answers] == [503, 503]
+    assert {order: each["idempotencyKey"] for order, each in bound.items()} == {
+        call.order_id: call.key for call in calls
+    }
+    assert len({each["requestId"] for each in bound.values()}) == 2
 
 
 @pytest.mark.parametrize(
