@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 log = logging.getLogger("portal.queue")
 
-#: Jobs of one round trip at most.
-_MOST_AT_ONCE: Final = 100
+#: With so many jobs a round trip has enough: Redis does nothing else meanwhile.
+_ENOUGH_AT_ONCE: Final = 100
 #: Seconds for what is left at the end.
 _LAST_SECONDS: Final = 5.0
 
@@ -67,14 +67,17 @@ class Dispatcher:
     def _run(self) -> None:
         ended = False
         while not ended:
-            batch = [self._orders.get()]
-            while len(batch) < _MOST_AT_ONCE:
+            orders: list[str] = []
+            more = self._orders.get()
+            while more is not None:
+                orders += more
+                if len(orders) >= _ENOUGH_AT_ONCE:
+                    break
                 try:
-                    batch.append(self._orders.get_nowait())
+                    more = self._orders.get_nowait()
                 except Empty:
                     break
-            ended = None in batch
-            orders = [each for sent in batch for each in sent or ()]
+            ended = more is None
             try:
                 if orders:
                     self._jobs.send_many(orders)

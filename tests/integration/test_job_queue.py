@@ -98,6 +98,18 @@ def test_a_queue_that_is_away_ends_nothing(
     assert jobs.sent[1] == [ORDERS[1]]
 
 
+def test_no_round_trip_has_more_than_redis_is_done_with_soon(jobs: Recorder, dispatcher: Dispatcher) -> None:
+    """Whole batches come (portal.web.batch), and a script is all that Redis does meanwhile."""
+    dispatcher.send_soon(ORDERS)
+    assert jobs.begun.wait(60)
+    for _ in range(50):
+        assert dispatcher.send_soon([ORDERS[0]] * 64) == [None] * 64
+    jobs.go_on.set()
+    dispatcher.close()
+    assert sum(map(len, jobs.sent)) == len(ORDERS) + 50 * 64
+    assert [len(each) for each in jobs.sent[1:]] == [128] * 25
+
+
 def test_what_is_left_is_sent_at_the_end(jobs: Recorder, dispatcher: Dispatcher) -> None:
     dispatcher.send_soon([ORDERS[0]])
     assert jobs.begun.wait(60)
