@@ -48,12 +48,18 @@ POSTGRES: Final = {
 }
 
 
+#: SQLSTATEs of a transaction that PostgreSQL ended so that others can go on: two that waited for each other.
+_GAVE_WAY: Final = frozenset({"40P01", "40001"})
 #: SQLSTATEs of a statement that this user may not run, or this server doesn't take: a standby.
 _REFUSED: Final = frozenset({"42501", "25006"})
 
 
 class LedgerUnavailable(PortalError):
     """The database can't be reached or is locked: nothing of this transaction was written."""
+
+
+class GaveWay(LedgerUnavailable):
+    """The database ended this transaction for another's sake (a deadlock): the same again may well be written."""
 
 
 class CommitUnknown(PortalError):
@@ -262,8 +268,14 @@ def _translate(error: DBAPIError | PoolTimeout, url: sa.URL) -> PortalError | DB
     """
     if isinstance(error, PoolTimeout):
         return LedgerUnavailable("the ledger's database can't be used: every connection to it is taken")
-    refused = getattr(error.orig, "sqlstate", None) in _REFUSED
-    if refused or error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+    state = getattr(error.orig, "sqlstate", None)
+    if state in _GAVE_WAY:
+        return GaveWay(f"the ledger's database can't be used: {_where(url)}: {_reason(error.orig, url)}")
+    if (
+        state in _REFUSED
+        or error.connection_invalidated
+        or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+    ):
         return LedgerUnavailable(f"the ledger's database can't be used: {_where(url)}: {_reason(error.orig, url)}")
     return error
 

@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 from sqlalchemy.engine import Connection
 
 from portal.errors import PortalError
-from portal.ledger.engine import BUSY_SECONDS, CommitUnknown, Ledger, LedgerUnavailable
+from portal.ledger.engine import BUSY_SECONDS, CommitUnknown, GaveWay, Ledger, LedgerUnavailable
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -114,6 +114,8 @@ class GroupCommit(Generic[Item, Outcome]):
         try:
             with self._ledger.write() as connection:
                 outcomes = list(self._work(connection, [entry.item for entry in batch]))
+        except GaveWay:  # many rows are locked in one order, and somebody has locked the same in another
+            return
         except (LedgerUnavailable, CommitUnknown) as error:
             for entry in batch:
                 # One of a kind for each: a traceback belongs to one thread.

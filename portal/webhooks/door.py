@@ -36,7 +36,9 @@ _WAITS_FOR_NOTHING = re.compile(rb"\r\nprefer:[ \t]*(?:respond-async|wait=0)[ \t
 
 _PATH = re.compile(r"/orders/([^/]+)/fulfill")
 #: Flask refuses some of the others (an empty label, one of 64 letters). Host isn't signed: a replay may have any.
-_HOST = re.compile(r"(?:[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(
+    r"(?:[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
 _LENGTH = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ENDPOINT: Final = f"{salesforce.blueprint.name}.{salesforce.fulfill.__name__}"
 

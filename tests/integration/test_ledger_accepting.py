@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from portal.domain.model import CustomerStatus
 from portal.ledger import acceptor, fulfillments, group_commit, orders, placements
 from portal.ledger.accepting import Accepted, Delivery, KeyReused, NonceUsed, accept
 from portal.ledger.acceptor import Acceptor, Overtaken, accept_new
@@ -21,6 +22,8 @@ from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
 from portal.ledger.group_commit import GroupCommit
 from portal.ledger.schema import deliveries, idempotency_keys, metadata
 from portal.ledger.schema import fulfillments as fulfillments_table
+from portal.ledger.schema import orders as orders_table
+from tests.postgres import Postgres, sqlalchemy_url
 
 NOW = 1_764_107_000.123456
 
@@ -154,6 +157,34 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def test_a_batch_that_gives_way_to_another_writer_is_taken_one_by_one(postgres: Postgres) -> None:
+    """The sweep writes the orders that Salesforce shows changed, in Salesforce's order: those whose buttons were
+    pressed just now. Two that wait for each other for a second are a deadlock, and PostgreSQL ends one of them."""
+    ledger = Ledger(sqlalchemy_url(postgres.ledger()))
+    asked = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    touch = sa.update(orders_table).values(updated_at=NOW)
+    first, second = (orders_table.c.sf_order_id == delivery(number).sf_order_id for number in (1, 2))
+
+    def waits() -> bool:
+        with ledger.read() as connection:
+            return bool(connection.execute(asked).scalar_one())
+
+    with ledger.write() as connection:
+        placed(connection, 1)
+        placed(connection, 2)
+    with ThreadPoolExecutor(1) as thread, ledger.write() as connection:
+        connection.execute(touch.where(second))
+        taken = thread.submit(Acceptor(ledger).accept, [(delivery(1), NOW), (delivery(2), NOW)])
+        wait_for(waits)
+        connection.execute(touch.where(first))  # which the batch has, while it waits for the second
+        connection.commit()
+        assert [type(each) for each in taken.result(60)] == [Accepted, Accepted]
+    with ledger.read() as connection:
+        shown = connection.execute(sa.select(orders_table.c.status)).scalars().all()
+    assert list(shown) == [CustomerStatus.ACTIVATING.value] * 2
+    ledger.dispose()
 
 
 class Crowd:
