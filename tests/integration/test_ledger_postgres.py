@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -97,6 +99,27 @@ def test_while_the_database_is_away_nothing_is_accepted_and_then_everything_goes
     for order in (held, refused):
         provisioned(shop, order)
         assert len(whmcs_orders(shop, order)) == 1
+
+
+def test_a_restart_is_noticed_by_nobody_who_comes_after_it(postgres: Postgres) -> None:
+    """However many connections are left over from before."""
+    ledger = Ledger(sqlalchemy_url(postgres.database()), pool_size=4)
+    query, others = sa.text("SELECT pg_backend_pid()"), threading.Barrier(4)
+
+    def backend(_number: int) -> int:
+        with ledger.read() as connection:
+            found = int(connection.execute(query).scalar_one())
+            others.wait(60)
+            return found
+
+    with ThreadPoolExecutor(4) as threads:
+        before = set(threads.map(backend, range(4)))
+        postgres.server.stop()
+        postgres.server.start()
+        after = set(threads.map(backend, range(4)))
+    assert (len(before), len(after)) == (4, 4)
+    assert not before & after
+    ledger.dispose()
 
 
 def test_somebodys_lock_on_the_tables_is_a_503_and_no_hang(shop: Stack) -> None:
