@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from gunicorn.http.unreader import SocketUnreader
@@ -41,8 +42,9 @@ class Gathered:
         return len(data)
 
     def shutdown(self, _how: int) -> None:
-        """The loop ends connections."""
+        """The loop ends connections, and drains them: gunicorn needn't. Raises OSError, for it to go no further."""
         self.ended = True
+        raise OSError(errno.ENOTCONN, "the loop ends it")
 
     def close(self) -> None:
         """The loop ends connections."""

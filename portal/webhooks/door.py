@@ -35,7 +35,7 @@ _REQUEST = re.compile(rb"POST (?:/[^ ?]*)?/orders/[^/ ?]+/fulfill[ ?]")
 _WAITS_FOR_NOTHING = re.compile(rb"\r\nprefer:[ \t]*(?:respond-async|wait=0)[ \t]*\r\n", re.IGNORECASE)
 
 _PATH = re.compile(r"/orders/([^/]+)/fulfill")
-#: Flask refuses some of the others (an empty label, one of 64 letters). Host isn't signed: a replay may have any.
+#: Of the others Flask refuses some (an empty label, one of 64 letters).
 _HOST = re.compile(
     r"(?:[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
@@ -72,7 +72,7 @@ class Door:
         if not batch.inside():
             return self._application(environ, start_response)
         path = _PATH.fullmatch(environ["PATH_INFO"])
-        if path is None or environ["REQUEST_METHOD"] != "POST" or not _HOST.fullmatch(environ.get("HTTP_HOST", "")):
+        if path is None or not _routed(environ):
             batch.leave()
         try:
             answer = self._answer(environ, path[1])
@@ -127,6 +127,12 @@ class Door:
             batch.leave()
         self._receivers.security.matched(SALESFORCE.name, secret)
         return admitted.new
+
+
+def _routed(environ: WSGIEnvironment) -> bool:
+    """Whether Flask would surely find the receiver's view. It refuses some hosts, and what wants to be a WebSocket."""
+    host = environ.get("HTTP_HOST", "")
+    return environ["REQUEST_METHOD"] == "POST" and "HTTP_UPGRADE" not in environ and bool(_HOST.fullmatch(host))
 
 
 def _raise_fault() -> None:

@@ -46,13 +46,14 @@ def provision(sf_order_id: str) -> NoReturn:
     )
 
 
-@blueprint.errorhandler(NonceUsed)
+# Of the application: a fault of the door (door.py) is answered here, whatever Flask makes of the headers.
+@blueprint.app_errorhandler(NonceUsed)
 def nonce_used(_error: NonceUsed) -> Response:
     """A replay: 401."""
     return receivers.nonce_used(receivers.SALESFORCE).response()
 
 
-@blueprint.errorhandler(KeyReused)
+@blueprint.app_errorhandler(KeyReused)
 def key_reused(_error: KeyReused) -> Response:
     """The key was sent for another order: 422."""
     return Problem(

@@ -182,15 +182,31 @@ def test_without_the_ledger_each_is_told_and_keeps_its_nonce(portal: Portal) -> 
     assert [status(each) for each in send(client, *calls)] == [202, 202]
 
 
-@pytest.mark.parametrize("host", ["..", ".portal.example", "a" * 64, "portal.example:8000:x", ""])
-def test_a_host_that_flask_may_refuse_is_left_to_it(portal: Portal, host: str) -> None:
-    """Host isn't signed: whoever has seen a delivery can send it again under another one."""
+ODD = [
+    *({"Host": host} for host in ("..", ".portal.example", "a" * 64, "portal.example:8000:x", "")),
+    {"Connection": "Upgrade", "Upgrade": "websocket"},
+]
+
+
+@pytest.mark.parametrize("headers", ODD, ids=repr)
+def test_what_flask_may_refuse_is_left_to_it(portal: Portal, headers: dict[str, str]) -> None:
+    """Most headers aren't signed: whoever has seen a delivery can send it again under others."""
     client = application(portal).test_client()
-    call = Call()
+    call, odd = Call(), {"headers": headers}
     assert [status(each) for each in send(client, call)] == [202]
-    odd = {"headers": {"Host": host}}
     assert [status(each) for each in send(client, (call, odd), (Call(), odd))] == ["left", "left"]
-    assert post(client, call, **odd).status_code in (400, 401)
+    assert post(client, call, headers=headers).status_code in (400, 401)
+
+
+@pytest.mark.parametrize("headers", ODD, ids=repr)
+def test_a_fault_has_its_answer_whatever_flask_makes_of_the_request(
+    portal: Portal, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_routed", lambda _environ: True)
+    client = application(portal).test_client()
+    call, odd = Call(), {"headers": headers}
+    answers = send(client, (call, odd), (call, odd), (replace(Call(), key=call.key), odd))
+    assert [status(each) for each in answers] == [202, 401, 422]
 
 
 def test_what_another_page_answers_leaves(app: Flask) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from gunicorn.util import close_graceful
 
 from portal.web.server import Connection, PatientWorker
 from portal.web.sockets import Gathered
@@ -60,6 +61,15 @@ def test_head_and_body_go_out_together(pair: tuple[socket.socket, socket.socket]
     gathered.sendall(b"body")
     assert gathered.flush() == b""
     assert theirs.recv(100) == b"headbody"
+
+
+def test_what_gunicorn_breaks_off_is_sent_so_far(pair: tuple[socket.socket, socket.socket]) -> None:
+    gathered = Gathered(pair[0])
+    gathered.sendall(b"half an ans")
+    close_graceful(gathered)
+    assert gathered.ended
+    assert gathered.flush() == b""
+    assert pair[1].recv(100) == b"half an ans"
 
 
 @pytest.mark.parametrize(("again", "close", "kept"), [(True, False, True), (False, False, False), (True, True, False)])
