@@ -69,7 +69,7 @@ class Door:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """As WSGI has it."""
-        if not batch.inside():
+        if not batch.inside() or environ["REQUEST_METHOD"] != "POST":  # polls are run in batches, too
             return self._application(environ, start_response)
         path = _PATH.fullmatch(environ["PATH_INFO"])
         if path is None or not _routed(environ):
@@ -131,8 +131,7 @@ class Door:
 
 def _routed(environ: WSGIEnvironment) -> bool:
     """Whether Flask would surely find the receiver's view. It refuses some hosts, and what wants to be a WebSocket."""
-    host = environ.get("HTTP_HOST", "")
-    return environ["REQUEST_METHOD"] == "POST" and "HTTP_UPGRADE" not in environ and bool(_HOST.fullmatch(host))
+    return "HTTP_UPGRADE" not in environ and _HOST.fullmatch(environ.get("HTTP_HOST", "")) is not None
 
 
 def _raise_fault() -> None:

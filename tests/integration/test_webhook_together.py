@@ -213,8 +213,6 @@ def test_what_another_page_answers_leaves(app: Flask) -> None:
     """It may take its time, and everybody's with it."""
     client, call = app.test_client(), Call()
     assert [status(each) for each in send(client, (call, {"path": f"/x{call.path}"}))] == ["left"]
-    answers = batch.run([lambda: client.get(call.path)])
-    assert [status(each) for each in answers] == ["left"]
 
 
 def test_lines_about_a_fault_say_whose_it_was(portal: Portal) -> None:
