@@ -89,7 +89,7 @@ def shown(reference: str) -> Shown:
     progress = tell(
         order,
         found.fulfillment,
-        found.steps,
+        found.done_at,
         now=services().now(),
         lead_time_seconds=found.lead_time,
         review_time=review_time(services().settings.brand_review_time),
