@@ -32,8 +32,7 @@ AHEAD: Final = "ahead"
 STOPPED: Final = "stopped"
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One of the customer's five stages: `state` is done, current, ahead or stopped; `at` when it was done."""
 
     name: str
