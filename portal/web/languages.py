@@ -16,7 +16,7 @@ from typing import Any, Final
 from babel import Locale
 from babel.localedata import locale_identifiers
 from babel.support import NullTranslations, Translations
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, has_app_context, request
 from flask_babel import Babel, Domain, refresh
 
 ENGLISH: Final = "en"
@@ -50,7 +50,7 @@ def current() -> str:
     forced = _spoken.get()
     if forced is not None:
         return forced
-    if not g:
+    if not has_app_context():
         return ENGLISH
     locale: str | None = g.get("locale")  # kept: every text that is said asks for it
     if locale is None:
