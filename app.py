@@ -33,7 +33,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     """
     if services is None:
         services = build_services(settings or Settings.from_environ(os.environ))
-    app = Flask(__name__)
+    app = _Application(__name__)
     # Else `//` in a path is answered, before any check of the Host header, by a redirect to whatever host it names.
     app.url_map.merge_slashes = False
     app.url_rule_class = _Rule  # type: ignore[assignment]  # Flask's own annotation is the very class
@@ -68,6 +68,14 @@ def create_commands_app(reason: str) -> Flask:
         return "The portal can't start: `flask doctor` says why.\n", 503
 
     return app
+
+
+class _Application(Flask):
+    """Flask without its look at every hook and view, at each request, for whether it is a coroutine: none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """`func` itself."""
+        return func
 
 
 class _Rule(Rule):

@@ -41,7 +41,7 @@ from portal.ledger.orders import Order
 from portal.web.batch import together
 from portal.web.context import part, services
 from portal.web.formatting import review_time
-from portal.web.languages import ENGLISH, gettext, ngettext, speaking
+from portal.web.languages import ENGLISH, current, gettext, ngettext, speaking
 from portal.web.problems import Problem
 
 log = logging.getLogger("portal.customers")
@@ -86,14 +86,15 @@ def shown(reference: str) -> Shown:
         if found.visitor.account is None:
             raise NotSignedIn
         abort(404)
-    progress = tell(
-        order,
-        found.fulfillment,
-        found.steps,
-        now=services().now(),
-        lead_time_seconds=found.lead_time,
-        review_time=review_time(services().settings.brand_review_time),
-    )
+    with speaking(current()):  # found out once for all that is told
+        progress = tell(
+            order,
+            found.fulfillment,
+            found.done_at,
+            now=services().now(),
+            lead_time_seconds=found.lead_time,
+            review_time=review_time(services().settings.brand_review_time),
+        )
     return Shown(order, found.fulfillment, progress)
 
 

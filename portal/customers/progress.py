@@ -10,14 +10,13 @@ Moments are seconds since 1970.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from portal.domain.model import CustomerStatus, State, Step, StepState
+from portal.domain.model import CustomerStatus, State, Step
 from portal.ledger.fulfillments import Fulfillment
 from portal.ledger.orders import PLACING, REFUSED, UNWANTED, WITHDRAWN, Order
-from portal.ledger.runs import StepRow
 from portal.web.languages import current, gettext, ngettext
 
 #: An order that is being set up for this long, in seconds, is called late even where no lead time is known.
@@ -33,8 +32,7 @@ AHEAD: Final = "ahead"
 STOPPED: Final = "stopped"
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One of the customer's five stages: `state` is done, current, ahead or stopped; `at` when it was done."""
 
     name: str
@@ -88,7 +86,7 @@ def _stage_names() -> tuple[str, ...]:
 def tell(
     order: Order,
     fulfillment: Fulfillment | None,
-    steps: Sequence[StepRow],
+    done_at: Mapping[str, float],
     *,
     now: float,
     lead_time_seconds: float | None,
@@ -96,8 +94,9 @@ def tell(
 ) -> Progress:
     """The order as its customer may know it.
 
-    now: seconds since 1970; lead_time_seconds: how long orders usually take to set up, if known; review_time: how long
-    the review before takes, as text for people (BRAND_REVIEW_TIME).
+    done_at: when each step was done, by its name (`portal.ledger.runs.done_at`); now: seconds since 1970, as these are;
+    lead_time_seconds: how long orders usually take to set up, if known; review_time: how long the review before takes,
+    as text for people (BRAND_REVIEW_TIME).
     """
     late = _late(order, fulfillment, now=now, lead_time_seconds=lead_time_seconds)
     message = _message(order, fulfillment, late=late, review_time=review_time)
@@ -110,7 +109,7 @@ def tell(
         tone=message.tone,
         headline=message.headline,
         sentences=message.sentences,
-        stages=_stages(order, fulfillment, steps),
+        stages=_stages(order, fulfillment, done_at),
         lead_time=lead_time,
         late=late,
         can_withdraw=order.status is CustomerStatus.PENDING_REVIEW and fulfillment is None,
@@ -296,10 +295,7 @@ _PREPARING: Final = (Step.VALIDATION, Step.SF_STATUS_UPDATE, Step.ORDER_DETAILS,
 _SETTING_UP: Final = (Step.WHMCS_CREATE, Step.WHMCS_ACCEPT)
 
 
-def _stages(order: Order, fulfillment: Fulfillment | None, steps: Sequence[StepRow]) -> tuple[Stage, ...]:
-    done_at: dict[str, float] = {
-        step.name: step.ended_at for step in steps if step.state == StepState.DONE and step.ended_at is not None
-    }
+def _stages(order: Order, fulfillment: Fulfillment | None, done_at: Mapping[str, float]) -> tuple[Stage, ...]:
     ready = order.status is CustomerStatus.PROVISIONED
     reached: list[float | None] = [order.created_at]  # of each stage that is done, when, if that is known
     if fulfillment is not None or ready:

@@ -7,7 +7,7 @@ that one order, in a cookie of its own, so that it neither ends nor widens a sig
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,6 +36,11 @@ class Visitor:
 
     account: Session | None
     single_orders: tuple[Session, ...] = ()
+
+    @property
+    def sees_any(self) -> bool:
+        """Whether there may be an order that is theirs."""
+        return self.account is not None or bool(self.single_orders)
 
     def may_see(self, order: Order) -> bool:
         """Whether this order is theirs."""
@@ -85,9 +90,11 @@ def session_ids() -> dict[str, bool]:
 
 def visitor_of(connection: Connection, wanted: Mapping[str, bool], *, now: float) -> Visitor:
     """Who has these `session_ids` (now: seconds since 1970)."""
-    if not wanted:
-        return Visitor(None)
-    found = sessions.find(connection, list(wanted), now=now)
+    return visitor_with(sessions.find(connection, wanted, now=now), wanted) if wanted else Visitor(None)
+
+
+def visitor_with(found: Collection[Session], wanted: Mapping[str, bool]) -> Visitor:
+    """Who has these `session_ids`, of which those were found."""
     account = next((each for each in found if wanted[each.id] and each.order_reference is None), None)
     singles = tuple(each for each in found if not wanted[each.id] and each.order_reference is not None)
     return Visitor(account, singles)

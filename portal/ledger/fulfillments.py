@@ -6,7 +6,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from portal.domain.model import (
 from portal.domain.protocol import Facts
 from portal.ledger import installation, orders, outbox, totals
 from portal.ledger.engine import insert
+from portal.ledger.lists import Among
 from portal.ledger.schema import fulfillments, services
 
 _F = fulfillments.c
@@ -110,6 +111,7 @@ COLUMNS = tuple(fulfillments.c[name] for name in _NAMES)
 
 # Statements of every run are built once: see portal.ledger.runs.
 _GET = sa.select(*COLUMNS).where(_F.sf_order_id == sa.bindparam("wanted"))
+_GET_ALL = sa.select(*COLUMNS).where(Among(_F.sf_order_id, "wanted"))
 _BY_ELECTED = sa.select(*COLUMNS).where(_F.elected_whmcs_id == sa.bindparam("wanted")).limit(1)
 
 
@@ -123,6 +125,12 @@ def get(connection: Connection, sf_order_id: str) -> Fulfillment | None:
     """The fulfillment of a Salesforce order (18 characters), if it was ever asked for."""
     row = connection.execute(_GET, {"wanted": sf_order_id}).one_or_none()
     return None if row is None else fulfillment_of(row)
+
+
+def get_all(connection: Connection, sf_order_ids: Collection[str]) -> dict[str, Fulfillment]:
+    """Those of these Salesforce orders (18 characters) that were ever asked for."""
+    rows = connection.execute(_GET_ALL, {"wanted": list(sf_order_ids)})
+    return {found.sf_order_id: found for found in map(fulfillment_of, rows)}
 
 
 # --- asking for a fulfillment --------------------------------------------------------------------------

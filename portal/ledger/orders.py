@@ -6,8 +6,7 @@ Every function takes a connection of `Ledger.read()` or `Ledger.write()`; moment
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypedDict
 
@@ -19,6 +18,7 @@ from portal.domain.model import FINAL_STATUSES, CustomerStatus, ErrorCode
 from portal.errors import PortalError
 from portal.ledger import outbox
 from portal.ledger.engine import insert
+from portal.ledger.lists import Among
 from portal.ledger.schema import fulfillments, order_domains, orders
 
 PLACING: Final = "placing"  # Salesforce hasn't confirmed it yet
@@ -86,6 +86,8 @@ _COLUMNS = [orders.c[name] for name in _NAMES]
 # Made once: every poll of every customer runs the first, and building a statement costs more than running it.
 _BY_REFERENCE = sa.select(*_COLUMNS).where(orders.c.reference == sa.bindparam("wanted"))
 _BY_SF_ORDER_ID = sa.select(*_COLUMNS).where(orders.c.sf_order_id == sa.bindparam("wanted"))
+_BY_REFERENCES = sa.select(*_COLUMNS).where(Among(orders.c.reference, "wanted"))
+_BY_SF_ORDER_IDS = sa.select(*_COLUMNS).where(Among(orders.c.sf_order_id, "wanted"))
 _BY_CHECKOUT_KEY = sa.select(*_COLUMNS).where(orders.c.checkout_key == sa.bindparam("wanted"))
 
 
@@ -107,6 +109,18 @@ def get(connection: Connection, reference: str) -> Order | None:
 def by_sf_order_id(connection: Connection, sf_order_id: str) -> Order | None:
     """The order of that Salesforce id (18 characters)."""
     return _order(connection.execute(_BY_SF_ORDER_ID, {"wanted": sf_order_id}).first())
+
+
+def named(connection: Connection, references: Collection[str]) -> dict[str, Order]:
+    """Those of these references that there are (as stored: case matters)."""
+    rows = connection.execute(_BY_REFERENCES, {"wanted": list(references)})
+    return {order.reference: order for order in map(_order, rows) if order is not None}
+
+
+def named_in_salesforce(connection: Connection, sf_order_ids: Collection[str]) -> dict[str, Order]:
+    """Those of these Salesforce ids (18 characters) that there are."""
+    rows = connection.execute(_BY_SF_ORDER_IDS, {"wanted": list(sf_order_ids)})
+    return {str(order.sf_order_id): order for order in map(_order, rows) if order is not None}
 
 
 def by_checkout_key(connection: Connection, checkout_key: str) -> Order | None:
@@ -297,28 +311,15 @@ def set_status_of_all(
     """As `set_status` for each of them, for a status that no e-mail goes with, other than Provisioned."""
     assert status is not CustomerStatus.PROVISIONED
     assert (status, None) not in _MAILS
-    connection.execute(
-        _SHOW_ALL[connection.dialect.name],
-        {
-            "orders": json.dumps(sf_order_ids),
-            "status": status.value,
-            "cancelled": CustomerStatus.CANCELLED.value,
-            "now": now,
-        },
-    )
+    connection.execute(_SHOW_ALL, {"orders": list(sf_order_ids), "status_now": status.value, "moment": now})
 
 
-# Every accepted delivery goes through it, so its text doesn't grow with them.
-_SHOW_ALL: Final = {
-    dialect: sa.text(
-        "UPDATE orders SET status = :status, error_code = NULL, updated_at = :now"
-        f" WHERE sf_order_id {given} AND status <> :cancelled"
-    )
-    for dialect, given in (
-        ("sqlite", "IN (SELECT value FROM json_each(:orders))"),
-        ("postgresql", "= ANY (ARRAY(SELECT json_array_elements_text(CAST(:orders AS json))))"),
-    )
-}
+# Made once: every accepted delivery goes through it.
+_SHOW_ALL = (
+    orders.update()
+    .where(Among(orders.c.sf_order_id, "orders"), orders.c.status != CustomerStatus.CANCELLED.value)
+    .values(status=sa.bindparam("status_now"), error_code=None, updated_at=sa.bindparam("moment"))
+)
 
 
 def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:

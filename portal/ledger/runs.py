@@ -7,7 +7,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -26,6 +26,7 @@ from portal.domain.protocol import Facts
 from portal.ledger import hourly, installation, totals
 from portal.ledger.engine import insert
 from portal.ledger.fulfillments import Fulfillment, get, show
+from portal.ledger.lists import Among
 from portal.ledger.schema import fulfillments, services, steps, workers
 
 _F = fulfillments.c
@@ -247,7 +248,22 @@ def begun_before(connection: Connection, sf_order_id: str, attempt: int, fence: 
     return connection.execute(query.limit(1)).first() is not None
 
 
-# Made once: every poll of every customer runs it.
+# Made once: polls of customers run it.
+_DONE_AT = (
+    sa.select(steps.c.sf_order_id, steps.c.name, sa.func.max(steps.c.ended_at))
+    .where(Among(steps.c.sf_order_id, "orders"), steps.c.state == StepState.DONE)
+    .group_by(steps.c.sf_order_id, steps.c.name)
+)
+
+
+def done_at(connection: Connection, sf_order_ids: Collection[str]) -> dict[str, dict[str, float]]:
+    """When each step of these orders last had a good outcome, whichever attempt it was of: by order, then by name."""
+    found: dict[str, dict[str, float]] = {}
+    for sf_order_id, name, ended_at in connection.execute(_DONE_AT, {"orders": list(sf_order_ids)}):
+        found.setdefault(sf_order_id, {})[name] = ended_at
+    return found
+
+
 _STEPS_OF = (
     sa.select(*(steps.c[f.name] for f in fields(StepRow)))
     .where(steps.c.sf_order_id == sa.bindparam("wanted"))

@@ -5,12 +5,15 @@ Only digests of secrets are kept: what the ledger holds opens nothing. Moments a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from portal.ledger.lists import Among
 from portal.ledger.schema import account_languages, sessions, used_links
 
 #: A sign-in button pressed twice: the first press' answer, and the cookie in it, may be lost.
@@ -37,7 +40,7 @@ class Session:
 
 
 # Made once: every poll of every customer runs it.
-_LIVING = (
+_LIVING: Final[sa.Select[Any]] = (
     sa.select(
         *(sessions.c[each.name] for each in fields(Session) if each.name in sessions.c), account_languages.c.language
     )
@@ -46,7 +49,7 @@ _LIVING = (
         account_languages,
         sa.and_(account_languages.c.account_id == sessions.c.account_id, account_languages.c.chosen),
     )
-    .where(sessions.c.id.in_(sa.bindparam("ids", expanding=True)), sessions.c.expires_at > sa.bindparam("now"))
+    .where(Among(sessions.c.id, "ids"), sessions.c.expires_at > sa.bindparam("now"))
 )
 
 
@@ -67,9 +70,9 @@ def insert(connection: Connection, session: Session) -> None:
     )
 
 
-def find(connection: Connection, ids: list[str], *, now: float) -> list[Session]:
+def find(connection: Connection, ids: Collection[str], *, now: float) -> list[Session]:
     """Those of the sessions that exist and haven't ended."""
-    return [Session(**row._mapping) for row in connection.execute(_LIVING, {"ids": ids, "now": now})]
+    return [Session(*row) for row in connection.execute(_LIVING, {"ids": list(ids), "now": now})]
 
 
 def end(connection: Connection, session_id: str) -> None:

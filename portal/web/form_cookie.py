@@ -7,10 +7,12 @@ forgotten goes first; the token stays. The basket bounds itself (portal.customer
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any, Final
 
 from flask import Flask
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask.wrappers import Request, Response
 from itsdangerous import URLSafeTimedSerializer
 from werkzeug.http import dump_cookie
@@ -21,6 +23,40 @@ log = logging.getLogger("portal.web")
 MOST_BYTES: Final = 4093
 #: In the order in which they are forgotten: where to go after signing in, the address on "Check your e-mail", messages.
 FORGETTABLE: Final = ("next", "asked_for", "_flashes", "basket")
+
+
+class FormSession(SessionMixin):
+    """What the cookie says, read when it is first asked for: the polls of an order's page never do."""
+
+    def __init__(self, read: Callable[[], SessionMixin | None]) -> None:
+        self._read = read
+        self.modified = False
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        """A basket that another version left in a shape unknown here is forgotten."""
+        content = dict(self._read() or {})
+        if not _basket_is_whole(content.get("basket", [])):
+            del content["basket"]
+            self.modified = True
+        return content
+
+    def __getitem__(self, name: str) -> Any:
+        return self._content[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._content[name] = value
+        self.modified = True
+
+    def __delitem__(self, name: str) -> None:
+        del self._content[name]
+        self.modified = True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
 
 
 class FormCookie(SecureCookieSessionInterface):
@@ -38,6 +74,8 @@ class FormCookie(SecureCookieSessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Leave out what doesn't fit, then save as Flask does."""
+        if not session.accessed and not session.modified:  # and so wasn't read, either
+            return
         for name in FORGETTABLE:
             if not session.modified or self.size(app, session) <= MOST_BYTES:
                 break
@@ -63,12 +101,9 @@ class FormCookie(SecureCookieSessionInterface):
             )
         )
 
-    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Flask's own; a basket that another version left in a shape unknown here is forgotten."""
-        session = super().open_session(app, request)
-        if session is not None and not _basket_is_whole(session.get("basket", [])):
-            session.pop("basket")
-        return session
+    def open_session(self, app: Flask, request: Request) -> FormSession:  # type: ignore[override]  # Flask's is a dict
+        """Flask's own, but nothing is read yet."""
+        return FormSession(partial(super().open_session, app, request))
 
 
 def _basket_is_whole(rows: object) -> bool:

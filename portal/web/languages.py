@@ -16,8 +16,8 @@ from typing import Any, Final
 from babel import Locale
 from babel.localedata import locale_identifiers
 from babel.support import NullTranslations, Translations
-from flask import Flask, Response, g, request
-from flask_babel import Babel, Domain, get_locale, refresh
+from flask import Flask, Response, g, has_app_context, request
+from flask_babel import Babel, Domain, refresh
 
 ENGLISH: Final = "en"
 #: Every language the portal speaks, each by its own name.
@@ -50,8 +50,12 @@ def current() -> str:
     forced = _spoken.get()
     if forced is not None:
         return forced
-    locale = get_locale()
-    return ENGLISH if locale is None else str(locale)
+    if not has_app_context():
+        return ENGLISH
+    locale: str | None = g.get("locale")  # kept: every text that is said asks for it
+    if locale is None:
+        locale = g.locale = _of_request()
+    return locale
 
 
 def language_of(locale: str) -> str:
@@ -91,7 +95,7 @@ def ngettext(one: str, many: str, num: int, **values: Any) -> str:
 
 def register(app: Flask) -> None:
     """Put languages into an application: its templates' texts, its requests' locale, and what caches must know."""
-    Babel(app, locale_selector=_of_request).domain_instance = _WORDS
+    Babel(app, locale_selector=current).domain_instance = _WORDS
     app.jinja_env.policies["ext.i18n.trimmed"] = True
     app.after_request(_say_so)
 
@@ -111,7 +115,7 @@ def _operators() -> bool:
 
 def known(locale: str | None) -> str | None:
     """`locale` if it is one of ours, such as "fr" or "fr_CA"; None for all others."""
-    return locale if locale in LANGUAGES or locale in _regions().values() else None
+    return locale if locale in LANGUAGES or locale in _regional() else None
 
 
 def regional(locale: str) -> str:
@@ -149,10 +153,16 @@ def _regions() -> dict[str, str]:
     }
 
 
+@cache
+def _regional() -> frozenset[str]:
+    return frozenset(_regions().values())
+
+
 def heard(language: str | None) -> None:
     """The account's choice has become known in this request: what is said from now on is said in it."""
     if language is not None:
         g.account_language = language
+        g.pop("locale", None)
         refresh()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from portal.domain.model import LeaseLost, NotFound, State
+from portal.domain.model import LeaseLost, NotFound, State, Step, StepState
 from portal.domain.protocol import Facts, taken_over
 from portal.ledger import decisions, fulfillments, installation, outbox, queueing, runs, unheard, workers
 from portal.ledger.engine import Ledger
@@ -243,6 +243,28 @@ def test_an_order_whose_attempt_was_forgotten_is_looked_for_and_run_again(ledger
         assert again is not None
         assert (again.state, again.attempt, again.history_complete) == (State.QUEUED, attempt, False)
         assert list(told.scalars()) == [ORDER] * (attempt - 1)
+
+
+def test_a_step_is_done_when_it_last_ended_well_in_whichever_attempt(ledger: Ledger) -> None:
+    other = "801000000000002AAA"
+    with ledger.write() as connection:
+        fulfillments.request_fulfillment(connection, other, now=1.0, requested_at=0.5)
+        for order, attempt, step, state, ended in (
+            (ORDER, 1, Step.VALIDATION, StepState.DONE, 3.0),
+            (ORDER, 1, Step.MAPPING, StepState.DONE, 4.0),
+            (ORDER, 1, Step.WHMCS_CREATE, StepState.UNCERTAIN, 5.0),
+            (ORDER, 2, Step.VALIDATION, StepState.DONE, 6.0),
+            (other, 1, Step.VALIDATION, StepState.DONE, 7.0),
+        ):
+            number = runs.begin_step(connection, order, attempt, 1, step, now=2.0)
+            runs.end_step(connection, number, state, None, now=ended)
+        runs.begin_step(connection, ORDER, 2, 1, Step.WHMCS_ACCEPT, now=7.0)
+        runs.take_step(connection, ORDER, 2, 1, Step.ORDER_DETAILS, now=8.0)
+    mine = {Step.VALIDATION: 6.0, Step.MAPPING: 4.0, Step.ORDER_DETAILS: 8.0}
+    with ledger.read() as connection:
+        assert runs.done_at(connection, [ORDER]) == {ORDER: mine}
+        both = {ORDER: mine, other: {Step.VALIDATION: 7.0}}
+        assert runs.done_at(connection, [ORDER, "801000000000003AAA", other]) == both
 
 
 def test_a_message_is_written_once_and_sent_by_one(ledger: Ledger) -> None:

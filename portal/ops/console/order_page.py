@@ -127,9 +127,9 @@ def customer(name: str) -> str:
         order, row = _named(connection, name)
         if order is None:
             abort(404)
-        steps = runs.steps_of(connection, row.sf_order_id) if row else []
+        done_at = runs.done_at(connection, [row.sf_order_id]).get(row.sf_order_id, {}) if row else {}
     progress = tell(
-        order, row, steps, now=here.now(), lead_time_seconds=None, review_time=here.settings.brand_review_time
+        order, row, done_at, now=here.now(), lead_time_seconds=None, review_time=here.settings.brand_review_time
     )
     return render_template("ops/customer.html", order=order, progress=progress, name=name)
 
