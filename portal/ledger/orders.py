@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, Final, TypedDict
 
 import sqlalchemy as sa
@@ -86,6 +87,7 @@ _COLUMNS = [orders.c[name] for name in _NAMES]
 # Made once: every poll of every customer runs the first, and building a statement costs more than running it.
 _BY_REFERENCE = sa.select(*_COLUMNS).where(orders.c.reference == sa.bindparam("wanted"))
 _BY_SF_ORDER_ID = sa.select(*_COLUMNS).where(orders.c.sf_order_id == sa.bindparam("wanted"))
+_STATUS_OF = sa.select(orders.c.status).where(orders.c.sf_order_id == sa.bindparam("wanted"))
 _BY_CHECKOUT_KEY = sa.select(*_COLUMNS).where(orders.c.checkout_key == sa.bindparam("wanted"))
 
 
@@ -166,7 +168,7 @@ def open_of_account(connection: Connection, account_id: str, *, limit: int) -> l
 
 def withdrawn(connection: Connection, sf_order_id: str) -> bool:
     """Whether the customer (or WHMCS) has cancelled this order: it must not be fulfilled any more."""
-    status = connection.execute(sa.select(orders.c.status).where(orders.c.sf_order_id == sf_order_id)).scalar()
+    status = connection.execute(_STATUS_OF, {"wanted": sf_order_id}).scalar()
     return status == CustomerStatus.CANCELLED.value
 
 
@@ -209,12 +211,17 @@ def insert_placed_here(
     index_domains(connection, reference, items)
 
 
+@cache
+def _index_domain(dialect: str) -> Any:
+    return insert(dialect, order_domains).on_conflict_do_nothing()
+
+
 def index_domains(connection: Connection, reference: str, items: Sequence[Item]) -> None:
     """Let the order be found by its items' domains and hostnames."""
     names = {(name or "").lower()[:255] for item in items for name in (item["domain"], item["hostname"])} - {""}
     if names:
         rows = [{"domain": name, "reference": reference} for name in sorted(names)]
-        connection.execute(insert(connection, order_domains).values(rows).on_conflict_do_nothing())
+        connection.execute(_index_domain(connection.dialect.name), rows)
 
 
 def withdraw(connection: Connection, reference: str, *, email: str = "", name: str = "", now: float) -> bool:
@@ -280,10 +287,10 @@ def set_status(
     Called in the transaction that changes the fulfillment. An order nobody has learnt of has nothing to be told, and
     a cancelled one stays cancelled unless it got set up all the same.
     """
-    update = orders.update().where(orders.c.sf_order_id == sf_order_id)
-    if status is not CustomerStatus.PROVISIONED:  # said here, for a withdrawal may commit any moment
-        update = update.where(orders.c.status != CustomerStatus.CANCELLED.value)
-    told = connection.execute(update.values(status=status.value, error_code=error_code, updated_at=now)).rowcount
+    # What a withdrawal may have changed any moment is said in the statement.
+    update = _SHOW if status is CustomerStatus.PROVISIONED else _SHOW_UNLESS_CANCELLED
+    values = {"order": sf_order_id, "status_now": status.value, "error_now": error_code, "moment": now}
+    told = connection.execute(update, values).rowcount
     template = _MAILS.get((status, error_code))
     if told and template is not None:
         order = by_sf_order_id(connection, sf_order_id)
@@ -307,6 +314,14 @@ def set_status_of_all(
         },
     )
 
+
+# Statements of every run are built once: see portal.ledger.runs.
+_SHOW = (
+    orders.update()
+    .where(orders.c.sf_order_id == sa.bindparam("order"))
+    .values(status=sa.bindparam("status_now"), error_code=sa.bindparam("error_now"), updated_at=sa.bindparam("moment"))
+)
+_SHOW_UNLESS_CANCELLED = _SHOW.where(orders.c.status != CustomerStatus.CANCELLED.value)
 
 # Every accepted delivery goes through it, so its text doesn't grow with them.
 _SHOW_ALL: Final = {

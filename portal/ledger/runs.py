@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -151,24 +152,32 @@ def finish(
     hourly.note(connection, state, now - requested_at, now=now)
 
 
+@cache
+def _index_service(dialect: str) -> Any:
+    index = insert(dialect, services)
+    taken = {"sf_order_id": index.excluded.sf_order_id}
+    return index.on_conflict_do_update(index_elements=[services.c.service_id], set_=taken)
+
+
 def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
     """Let events about these services find their order."""
-    for service_id in service_ids:
-        row = {"service_id": str(service_id), "sf_order_id": sf_order_id}
-        connection.execute(
-            insert(connection, services)
-            .values(row)
-            .on_conflict_do_update(index_elements=[services.c.service_id], set_={"sf_order_id": sf_order_id})
-        )
+    rows = [{"service_id": str(service_id), "sf_order_id": sf_order_id} for service_id in service_ids]
+    if rows:
+        connection.execute(_index_service(connection.dialect.name), rows)
 
 
 def save_facts(connection: Connection, lease: Lease, facts: Facts, *, now: float, **values: Any) -> None:
     """Write what the protocol remembers, all but the election, and `values` of the order's row. Raises LeaseLost."""
-    columns = {**values, **vars(facts)}
+    update(connection, lease, now=now, **{**values, **columns_of(facts)})
+
+
+def columns_of(facts: Facts) -> dict[str, Any]:
+    """What the protocol remembers as columns of the order's row, all but the election, which is made once."""
+    columns = {**vars(facts)}
     for mine, column in (("adopt", "adopt_whmcs_id"), ("answered", "answered_whmcs_id")):
         columns[column] = columns.pop(mine)
     del columns["elected"]
-    update(connection, lease, now=now, **columns)
+    return columns
 
 
 def elect(connection: Connection, lease: Lease, whmcs_order_id: str, *, now: float) -> str:
