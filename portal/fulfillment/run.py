@@ -174,6 +174,11 @@ class Run:
         """Write this to the order's row with the run's next transaction."""
         self._kept |= values
 
+    def keep_facts(self, facts: Facts) -> None:
+        """Remember these from now on, and write them with the run's next transaction."""
+        self.facts = facts
+        self._kept |= runs.columns_of(facts)
+
     def save(self, connection: Connection, facts: Facts | None = None, **values: Any) -> None:
         """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved.
 
