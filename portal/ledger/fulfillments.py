@@ -6,7 +6,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -110,6 +110,8 @@ COLUMNS = tuple(fulfillments.c[name] for name in _NAMES)
 
 # Statements of every run are built once: see portal.ledger.runs.
 _GET = sa.select(*COLUMNS).where(_F.sf_order_id == sa.bindparam("wanted"))
+_ORDER_OF_SERVICE = sa.select(services.c.sf_order_id).where(services.c.service_id == sa.bindparam("wanted"))
+_GET_ALL = sa.select(*COLUMNS).where(_F.sf_order_id.in_(sa.bindparam("wanted", expanding=True)))
 _BY_ELECTED = sa.select(*COLUMNS).where(_F.elected_whmcs_id == sa.bindparam("wanted")).limit(1)
 
 
@@ -123,6 +125,12 @@ def get(connection: Connection, sf_order_id: str) -> Fulfillment | None:
     """The fulfillment of a Salesforce order (18 characters), if it was ever asked for."""
     row = connection.execute(_GET, {"wanted": sf_order_id}).one_or_none()
     return None if row is None else fulfillment_of(row)
+
+
+def get_all(connection: Connection, sf_order_ids: Sequence[str]) -> dict[str, Fulfillment]:
+    """Those of these orders' fulfillments that were ever asked for, by Salesforce id."""
+    rows = map(fulfillment_of, connection.execute(_GET_ALL, {"wanted": list(sf_order_ids)}))
+    return {row.sf_order_id: row for row in rows}
 
 
 # --- asking for a fulfillment --------------------------------------------------------------------------
@@ -334,8 +342,7 @@ def by_elected(connection: Connection, whmcs_order_id: str) -> Fulfillment | Non
 
 def by_service(connection: Connection, service_id: str) -> Fulfillment | None:
     """The fulfillment this WHMCS service came of."""
-    query = sa.select(services.c.sf_order_id).where(services.c.service_id == service_id)
-    sf_order_id = connection.execute(query).scalar_one_or_none()
+    sf_order_id = connection.execute(_ORDER_OF_SERVICE, {"wanted": service_id}).scalar_one_or_none()
     return None if sf_order_id is None else get(connection, sf_order_id)
 
 

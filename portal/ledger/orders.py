@@ -88,6 +88,9 @@ _COLUMNS = [orders.c[name] for name in _NAMES]
 _BY_REFERENCE = sa.select(*_COLUMNS).where(orders.c.reference == sa.bindparam("wanted"))
 _BY_SF_ORDER_ID = sa.select(*_COLUMNS).where(orders.c.sf_order_id == sa.bindparam("wanted"))
 _STATUS_OF = sa.select(orders.c.status).where(orders.c.sf_order_id == sa.bindparam("wanted"))
+_WITHDRAWN_OF = sa.select(orders.c.sf_order_id).where(
+    orders.c.sf_order_id.in_(sa.bindparam("wanted", expanding=True)), orders.c.status == CustomerStatus.CANCELLED.value
+)
 _BY_CHECKOUT_KEY = sa.select(*_COLUMNS).where(orders.c.checkout_key == sa.bindparam("wanted"))
 
 
@@ -170,6 +173,11 @@ def withdrawn(connection: Connection, sf_order_id: str) -> bool:
     """Whether the customer (or WHMCS) has cancelled this order: it must not be fulfilled any more."""
     status = connection.execute(_STATUS_OF, {"wanted": sf_order_id}).scalar()
     return status == CustomerStatus.CANCELLED.value
+
+
+def withdrawn_of(connection: Connection, sf_order_ids: Sequence[str]) -> set[str]:
+    """Which of these orders are."""
+    return set(connection.execute(_WITHDRAWN_OF, {"wanted": list(sf_order_ids)}).scalars())
 
 
 # --- placing ------------------------------------------------------------------------------------------------
@@ -290,11 +298,9 @@ def set_status(
     # What a withdrawal may have changed any moment is said in the statement.
     update = _SHOW if status is CustomerStatus.PROVISIONED else _SHOW_UNLESS_CANCELLED
     values = {"order": sf_order_id, "status_now": status.value, "error_now": error_code, "moment": now}
-    told = connection.execute(update, values).rowcount
+    order = _order(connection.execute(update, values).first())
     template = _MAILS.get((status, error_code))
-    if told and template is not None:
-        order = by_sf_order_id(connection, sf_order_id)
-        assert order is not None
+    if order is not None and template is not None:
         put_mail(connection, order, template, now=now)
 
 
@@ -320,6 +326,7 @@ _SHOW = (
     orders.update()
     .where(orders.c.sf_order_id == sa.bindparam("order"))
     .values(status=sa.bindparam("status_now"), error_code=sa.bindparam("error_now"), updated_at=sa.bindparam("moment"))
+    .returning(*_COLUMNS)
 )
 _SHOW_UNLESS_CANCELLED = _SHOW.where(orders.c.status != CustomerStatus.CANCELLED.value)
 
