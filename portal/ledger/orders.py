@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from typing import Any, Final, TypedDict
 
 import sqlalchemy as sa
@@ -87,11 +86,11 @@ _COLUMNS = [orders.c[name] for name in _NAMES]
 # Made once: every poll of every customer runs the first, and building a statement costs more than running it.
 _BY_REFERENCE = sa.select(*_COLUMNS).where(orders.c.reference == sa.bindparam("wanted"))
 _BY_SF_ORDER_ID = sa.select(*_COLUMNS).where(orders.c.sf_order_id == sa.bindparam("wanted"))
-_STATUS_OF = sa.select(orders.c.status).where(orders.c.sf_order_id == sa.bindparam("wanted"))
 _WITHDRAWN_OF = sa.select(orders.c.sf_order_id).where(
     orders.c.sf_order_id.in_(sa.bindparam("wanted", expanding=True)), orders.c.status == CustomerStatus.CANCELLED.value
 )
 _BY_CHECKOUT_KEY = sa.select(*_COLUMNS).where(orders.c.checkout_key == sa.bindparam("wanted"))
+_INDEX_DOMAIN = {each: insert(each, order_domains).on_conflict_do_nothing() for each in ("sqlite", "postgresql")}
 
 
 def _order(row: Row[Any] | None) -> Order | None:
@@ -171,8 +170,7 @@ def open_of_account(connection: Connection, account_id: str, *, limit: int) -> l
 
 def withdrawn(connection: Connection, sf_order_id: str) -> bool:
     """Whether the customer (or WHMCS) has cancelled this order: it must not be fulfilled any more."""
-    status = connection.execute(_STATUS_OF, {"wanted": sf_order_id}).scalar()
-    return status == CustomerStatus.CANCELLED.value
+    return sf_order_id in withdrawn_of(connection, [sf_order_id])
 
 
 def withdrawn_of(connection: Connection, sf_order_ids: Sequence[str]) -> set[str]:
@@ -219,17 +217,12 @@ def insert_placed_here(
     index_domains(connection, reference, items)
 
 
-@cache
-def _index_domain(dialect: str) -> Any:
-    return insert(dialect, order_domains).on_conflict_do_nothing()
-
-
 def index_domains(connection: Connection, reference: str, items: Sequence[Item]) -> None:
     """Let the order be found by its items' domains and hostnames."""
     names = {(name or "").lower()[:255] for item in items for name in (item["domain"], item["hostname"])} - {""}
     if names:
         rows = [{"domain": name, "reference": reference} for name in sorted(names)]
-        connection.execute(_index_domain(connection.dialect.name), rows)
+        connection.execute(_INDEX_DOMAIN[connection.dialect.name], rows)
 
 
 def withdraw(connection: Connection, reference: str, *, email: str = "", name: str = "", now: float) -> bool:
