@@ -112,6 +112,7 @@ def first_call(stack: CrashStack, since: Mapping[str, int]) -> float:
 
 
 def _wait_for(condition: Callable[[], bool], trouble: str, seconds: float = 120.0, pause: float = 0.005) -> None:
+    """Look every `pause` seconds, for `seconds` at most."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
