@@ -48,8 +48,11 @@ def ask_for(stack: CrashStack, orders: list[str], prefer: str = "respond-async")
 
 
 def wait_until_provisioned(stack: CrashStack, before: int, count: int, seconds: float = 120.0) -> None:
-    """Until `count` more orders than `before` are provisioned, within `seconds`. Raises RuntimeError."""
-    _wait_for(lambda: provisioned(stack) >= before + count, "orders aren't provisioned", seconds)
+    """Until `count` more orders than `before` are provisioned, within `seconds`. Raises RuntimeError.
+
+    Looked for ten times a second: when they were done the sandboxes tell, and each look costs what is measured.
+    """
+    _wait_for(lambda: provisioned(stack) >= before + count, "orders aren't provisioned", seconds, pause=0.1)
 
 
 def provisioned(stack: CrashStack) -> int:
@@ -108,9 +111,10 @@ def first_call(stack: CrashStack, since: Mapping[str, int]) -> float:
     return found[0]
 
 
-def _wait_for(condition: Callable[[], bool], trouble: str, seconds: float = 120.0) -> None:
+def _wait_for(condition: Callable[[], bool], trouble: str, seconds: float = 120.0, pause: float = 0.005) -> None:
+    """Look every `pause` seconds, for `seconds` at most."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise RuntimeError(f"{trouble} after {seconds:g} s")
-        time.sleep(0.005)
+        time.sleep(pause)

@@ -172,12 +172,13 @@ class Relay:
             # What a run tells itself must not be overtaken by how the order was before. Asked after note_write, which
             # waits for a run that is just about to.
             told_by_runs = outbox.sent_by_others(connection, "salesforce", list(by_order), self._worker_id, now=now)
+            standings = write_backs.standings(connection, list(by_order))
             for sf_order_id, messages in by_order.items():
                 if sf_order_id in told_by_runs:
                     ids = [each.id for each in messages]
                     outbox.leave(connection, ids, self._worker_id, due_at=now + AFTER_RUN_SECONDS)
                     continue
-                standing, row = write_backs.standing(connection, sf_order_id)
+                standing, row = standings[sf_order_id]
                 fields = order_fields(standing, now=now)
                 if all(each.id not in held for each in messages):
                     continue  # another process has taken them over: what we know may be older than what it tells
@@ -194,8 +195,10 @@ class Relay:
         for start in range(0, len(settled), SETTLED_AT_ONCE):
             some = settled[start : start + SETTLED_AT_ONCE]
             with services.ledger.write() as connection:
+                now_standing = write_backs.standings(connection, [sf_order_id for (sf_order_id, _), _ in some])
                 for (sf_order_id, each), outcome in some:
-                    self._write(connection, by_order[sf_order_id], outcome, each)
+                    changed = now_standing[sf_order_id][0] != each.standing
+                    self._write(connection, by_order[sf_order_id], outcome, each, changed=changed)
             for (sf_order_id, each), outcome in some:
                 self._log(by_order[sf_order_id][0], outcome, each)
 
@@ -298,14 +301,20 @@ class Relay:
         self._log(messages[0], error)
 
     def _write(
-        self, connection: Connection, messages: list[Message], error: UpstreamError | None, told: Told | None = None
+        self,
+        connection: Connection,
+        messages: list[Message],
+        error: UpstreamError | None,
+        told: Told | None = None,
+        *,
+        changed: bool = False,
     ) -> None:
-        """`told`: what Salesforce was to take of an order."""
+        """`told`: what Salesforce was to take of an order; changed: the order stands otherwise by now."""
         first = messages[0]
         if error is not None:
             for message in messages:
                 self._refused(connection, message, error)
-        elif told is not None and write_backs.standing(connection, first.subject)[0] != told.standing:
+        elif changed:
             for message in messages:  # it changed while it was told: say it again
                 now = self._services.now()
                 outbox.again(connection, message.id, now=now, due_at=now, error="the order changed meanwhile")

@@ -53,10 +53,11 @@ def audit(context: RunContext, sf_order_id: str) -> bool:
     mistake, it is done again later. Raises LedgerUnavailable and CommitUnknown.
     """
     now = context.now()
-    with context.ledger.write() as connection:
+    with context.ledger.read() as connection:  # a job that has nothing to do waits for nobody's transaction
         row = fulfillments.get(connection, sf_order_id)
-        if row is None or not row.finished or row.audit_due_at is None or row.audit_due_at > now:
-            return False
+    if row is None or not row.finished or row.audit_due_at is None or row.audit_due_at > now:
+        return False
+    with context.ledger.write() as connection:
         if not audits.claim_audit(connection, row, due_again_at=now + AUDIT_CLAIM):
             return False
     try:

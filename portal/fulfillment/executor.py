@@ -351,10 +351,9 @@ def _accept_order(run: Run, action: Action) -> None:
         return
     run.called("AcceptOrder", {"orderId": action.order_id}, {"accepted": True})
     run.context.fault_point("accept_order:answered")
-    facts = conclude(before, intended, action, Outcome.DONE)
-    with run.context.ledger.write() as connection:
-        run.save(connection, facts)
-    run.facts = facts
+    # Written with the run's next transaction: what comes before that only reads, and whoever takes over before reads
+    # the same again.
+    run.keep_facts(conclude(before, intended, action, Outcome.DONE))
     run.seen = run.seen.after_accept(Outcome.DONE)
     run.context.fault_point("accept_order:recorded")
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -134,14 +135,20 @@ class Run:
         self.current = step
         logs.bind(step=step.value)
         log.info(step.value, extra={"sfOrderId": self.id, "attempt": self.attempt})
+        begun = self.context.now()
+        begin = partial(self._begin_step, step=step, now=begun)
         if step is not self._begun:
-            begun = self.context.now()
-            self.later(lambda c: self._begin_step(c, step, now=begun))
+            self.later(begin)
         self.context.fault_point(f"{step.value}:begun")
         detail = do(self) | self._calls_made()
         self.first_failed_at = None  # that trouble is over: waiting for the next starts anew
         ended = self.context.now()
-        self.later(lambda c: self._end_step(c, StepState.DONE, detail, now=ended))
+        if begin in self._pending:  # it came and went without a transaction: one row says all
+            self._pending.remove(begin)
+            done = partial(runs.record_step, lease=self.lease, attempt=self.attempt, step=step, detail=detail)
+            self.later(partial(done, started_at=begun, ended_at=ended))
+        else:
+            self.later(lambda c: self._end_step(c, StepState.DONE, detail, now=ended))
 
     def begin_with_claim(self, connection: Connection, step: Step) -> None:
         """Record the first step's intent in the transaction that claims the order, which saves one."""
@@ -173,6 +180,11 @@ class Run:
     def keep(self, **values: Any) -> None:
         """Write this to the order's row with the run's next transaction."""
         self._kept |= values
+
+    def keep_facts(self, facts: Facts) -> None:
+        """Remember these from now on, and write them with the run's next transaction."""
+        self.facts = facts
+        self._kept |= runs.columns_of(facts)
 
     def save(self, connection: Connection, facts: Facts | None = None, **values: Any) -> None:
         """Write to the order's row, and everything kept for later. Raises LeaseLost when the fence has moved.
@@ -233,7 +245,8 @@ class Run:
         if message_id is None:
             return
         standing = Standing(state, False, self.facts.elected, code, message)
-        self._send_write_back(message_id, standing)
+        if self._send_write_back(message_id, standing):
+            self.later(lambda c: write_backs.note_status(c, self.id, self.attempt, self.salesforce_status or ""))
         with self.context.ledger.write() as connection:
             self._write_pending(connection)
 
@@ -265,12 +278,14 @@ class Run:
         A Provisioned that it has taken already needs none; of others the message is this process's to send first.
         """
         now = self.context.now()
-        self.save(connection)  # the order may have to be synced before its customer can be shown an end
+        kept, self._kept = self._kept, {}
         runs.finish(
             connection,
             self.lease,
             state,
             now=now,
+            kept=kept,
+            then=self._write_pending,  # the order may have to be synced before its customer can be shown an end
             error_code=code,
             error_message=message,
             service_ids=self.service_ids,
@@ -285,7 +300,10 @@ class Run:
             if self.salesforce_status != CustomerStatus.PROVISIONED:
                 fulfillments.plan_resync(connection, self.id, now=now, due_at=now)
             return None
-        return self._put_write_back(connection)
+        message_id = self._put_write_back(connection, now=now)
+        if message_id is not None:
+            write_backs.note_write(connection, [self.id], now=now)
+        return message_id
 
     def _first_audit(self, connection: Connection, state: State, code: ErrorCode | None, *, now: float) -> float | None:
         """When to look at WHMCS for the first time after the end."""
@@ -308,7 +326,7 @@ class Run:
         self.later(lambda c: self._end_step(c, state, detail, now=now))
 
     def _write_pending(self, connection: Connection) -> None:
-        """Write what is left after the end, where the lease no longer guards anything of ours."""
+        """Write what goes with the end, or is left after it, where the lease no longer guards anything of ours."""
         for write in self._pending:
             write(connection)
         self._pending = []
@@ -317,11 +335,14 @@ class Run:
 
     def tell_salesforce(self, state: State) -> JsonObject:
         """Tell Salesforce a state now: kept in the outbox first, so that it arrives even if Salesforce is away."""
+        now = self.context.now()
         with self.context.ledger.write() as connection:
-            self.save(connection)
-            message_id = self._put_write_back(connection)
+            self.save(connection, salesforce_written_at=now)
+            message_id = self._put_write_back(connection, now=now)
         standing = Standing(state, False, self.facts.elected)
         written = message_id is not None and self._send_write_back(message_id, standing)
+        if written:
+            self.keep(salesforce_status=self.salesforce_status)
         return {"status": status_in_salesforce(standing).value, "written": written}
 
     def have_relay_tell(self) -> None:
@@ -333,9 +354,8 @@ class Run:
 
         self.later(put)
 
-    def _put_write_back(self, connection: Connection) -> int | None:
+    def _put_write_back(self, connection: Connection, *, now: float) -> int | None:
         """A message that is this process's to send; None where another process is sending one: the relay sends both."""
-        now = self.context.now()
         busy = outbox.being_sent(connection, "salesforce", self.id, now=now)
         message_id = outbox.put(
             connection,
@@ -348,7 +368,6 @@ class Run:
         )
         if busy:
             return None
-        write_backs.note_write(connection, [self.id], now=now)
         self._written_at = now
         return message_id
 
@@ -373,7 +392,6 @@ class Run:
         log.info("Order status updated in Salesforce", extra=extra)
         self.salesforce_status = status
         self.later(lambda c: outbox.sent(c, message_id, now=self.context.now(), told=fields))
-        self.later(lambda c: write_backs.note_status(c, self.id, self.attempt, status))
         return True
 
 

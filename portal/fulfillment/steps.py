@@ -98,23 +98,25 @@ def mapping(run: Run) -> JsonObject:
 
 def whmcs_create(run: Run) -> JsonObject:
     """One WHMCS order is elected: found by its mark, or made by AddOrder."""
-    execute(
-        run,
-        lambda now: decide_create(
-            run.facts,
-            run.seen,
-            now=now,
-            references_readable=(
-                references_readable(run) if run.facts.add_attempts or not run.facts.history_complete else None
+    with run.context.whmcs_slot():  # one for the whole step: each costs two round trips
+        execute(
+            run,
+            lambda now: decide_create(
+                run.facts,
+                run.seen,
+                now=now,
+                references_readable=(
+                    references_readable(run) if run.facts.add_attempts or not run.facts.history_complete else None
+                ),
             ),
-        ),
-    )
+        )
     return {"whmcsOrderId": run.facts.elected, "addOrders": run.facts.add_attempts}
 
 
 def whmcs_accept(run: Run) -> JsonObject:
     """The elected order is accepted, and each of its services is active."""
-    execute(run, lambda now: decide_accept(run.facts, run.seen, now=now))
+    with run.context.whmcs_slot():
+        execute(run, lambda now: decide_accept(run.facts, run.seen, now=now))
     run.service_ids = [service.id for service in run.seen.services or ()]
     run.keep(active=True, service_ids=run.service_ids)
     return {"whmcsOrderId": run.facts.elected, "serviceIds": run.service_ids}
@@ -240,7 +242,8 @@ def _payment_method(run: Run, client_id: str) -> str:
     """The gateway to order with. Raises FulfillmentFailed when the client can't pay, or doesn't exist."""
     run.payment_asked_at, run.paying_client = run.context.now(), client_id
     try:
-        gateway = gateway_of(run.context.settings, run.context.whmcs, client_id)
+        with run.context.whmcs_slot():
+            gateway = gateway_of(run.context.settings, run.context.whmcs, client_id)
     except UpstreamError as error:
         if error.permanent:
             raise FulfillmentFailed(

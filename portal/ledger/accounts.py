@@ -62,10 +62,15 @@ def export(connection: Connection, account_id: str, *, now: float) -> JsonObject
     }
 
 
+# Built once: each order that is seen in Salesforce for the first time asks.
+_FORGOTTEN_AT = sa.select(sa.func.max(s.events.c.at)).where(
+    s.events.c.subject == sa.bindparam("account"), s.events.c.kind == FORGOTTEN
+)
+
+
 def forgotten_at(connection: Connection, account_id: str) -> float | None:
     """When the account was last forgotten: what Salesforce shows of older orders isn't learnt again. None: never."""
-    query = sa.select(sa.func.max(s.events.c.at)).where(s.events.c.subject == account_id, s.events.c.kind == FORGOTTEN)
-    moment = connection.execute(query).scalar()
+    moment = connection.execute(_FORGOTTEN_AT, {"account": account_id}).scalar()
     return None if moment is None else float(moment)
 
 

@@ -44,12 +44,20 @@ def setup_name(side: str, action: str) -> str:
     return f"{side[:2]}:{action}"[:20]
 
 
+# Built once: each process looks every second.
+_OF_SIDE = sa.select(*(_U[field] for field in Upstream.__dataclass_fields__)).where(
+    sa.or_(
+        _U.name == sa.bindparam("side"),
+        sa.and_(_U.name >= sa.bindparam("first"), _U.name < sa.bindparam("behind")),
+    )
+)
+
+
 def of_side(connection: Connection, side: str) -> dict[str, Upstream]:
     """A side's own row and those of its set-up, by name."""
-    query = sa.select(*(_U[field] for field in Upstream.__dataclass_fields__))
     first = setup_name(side, "")
-    query = query.where(sa.or_(_U.name == side, sa.and_(_U.name >= first, _U.name < first[:-1] + ";")))  # ":" … ";"
-    return {row.name: Upstream(*row) for row in connection.execute(query)}
+    asked = {"side": side, "first": first, "behind": first[:-1] + ";"}  # ":" … ";"
+    return {row.name: Upstream(*row) for row in connection.execute(_OF_SIDE, asked)}
 
 
 def open_of(rows: dict[str, Upstream], side: str) -> tuple[bool, bool]:

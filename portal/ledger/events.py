@@ -29,6 +29,9 @@ class Event:
     detail: dict[str, Any] | None
 
 
+_RECORD = sa.insert(events).inline()  # built once; nobody asks for its id
+
+
 def record(
     connection: Connection,
     kind: str,
@@ -39,7 +42,8 @@ def record(
     detail: dict[str, Any] | None = None,
 ) -> None:
     """Append one event. `detail` holds neither secrets nor personal data."""
-    connection.execute(sa.insert(events).values(at=now, kind=kind, subject=subject, actor=actor, detail=detail or {}))
+    row = {"at": now, "kind": kind, "subject": subject, "actor": actor, "detail": detail or {}}
+    connection.execute(_RECORD, row)
 
 
 def of_subject(connection: Connection, subject: str, limit: int = 100) -> list[Event]:

@@ -112,6 +112,7 @@ COLUMNS = tuple(fulfillments.c[name] for name in _NAMES)
 # Statements of every run are built once: see portal.ledger.runs.
 _GET = sa.select(*COLUMNS).where(_F.sf_order_id == sa.bindparam("wanted"))
 _GET_ALL = sa.select(*COLUMNS).where(Among(_F.sf_order_id, "wanted"))
+_ORDER_OF_SERVICE = sa.select(services.c.sf_order_id).where(services.c.service_id == sa.bindparam("wanted"))
 _BY_ELECTED = sa.select(*COLUMNS).where(_F.elected_whmcs_id == sa.bindparam("wanted")).limit(1)
 
 
@@ -342,8 +343,7 @@ def by_elected(connection: Connection, whmcs_order_id: str) -> Fulfillment | Non
 
 def by_service(connection: Connection, service_id: str) -> Fulfillment | None:
     """The fulfillment this WHMCS service came of."""
-    query = sa.select(services.c.sf_order_id).where(services.c.service_id == service_id)
-    sf_order_id = connection.execute(query).scalar_one_or_none()
+    sf_order_id = connection.execute(_ORDER_OF_SERVICE, {"wanted": service_id}).scalar_one_or_none()
     return None if sf_order_id is None else get(connection, sf_order_id)
 
 

@@ -5,6 +5,7 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -86,27 +87,33 @@ def _items_of(snapshot: SalesforceOrder) -> list[orders.Item]:
     ]
 
 
+# Statements of every run are built once: see portal.ledger.runs.
+_STATE_OF = sa.select(fulfillments.c.state).where(fulfillments.c.sf_order_id == sa.bindparam("wanted"))
+
+
+@cache
+def _insert_order(dialect: str) -> Any:
+    return insert(dialect, orders_table).on_conflict_do_nothing()  # another process has learnt of it in this moment
+
+
 def _insert(connection: Connection, reference: str, sf_order_id: str, seen: dict[str, Any], *, now: float) -> None:
-    values: dict[str, Any] = {"created_at": now, "status": _first_status(connection, sf_order_id).value, **seen}
-    connection.execute(
-        insert(connection, orders_table)
-        .values(
-            reference=reference,
-            sf_order_id=sf_order_id,
-            placing=orders.PLACED,
-            place_tries=0,
-            updated_at=now,
-            **values,
-        )
-        .on_conflict_do_nothing()  # another process has learnt of it in the same moment
-    )
+    row = {
+        "reference": reference,
+        "sf_order_id": sf_order_id,
+        "placing": orders.PLACED,
+        "place_tries": 0,
+        "updated_at": now,
+        "created_at": now,
+        "status": _first_status(connection, sf_order_id).value,
+        **seen,
+    }
+    connection.execute(_insert_order(connection.dialect.name), row)
     orders.index_domains(connection, reference, seen.get("items", []))
 
 
 def _first_status(connection: Connection, sf_order_id: str) -> CustomerStatus:
     """What the customer of an order seen for the first time is told: its fulfillment may have begun before."""
-    query = sa.select(fulfillments.c.state).where(fulfillments.c.sf_order_id == sf_order_id)
-    state = connection.execute(query).scalar()
+    state = connection.execute(_STATE_OF, {"wanted": sf_order_id}).scalar()
     return CustomerStatus.PENDING_REVIEW if state is None else customer_status(state)
 
 
@@ -114,6 +121,5 @@ def _may_tell(connection: Connection, known: orders.Order, status: CustomerStatu
     """Whether what Salesforce says of an order overrides what the customer is told of it."""
     if known.status is status or known.error_code == orders.WITHDRAWN:
         return False
-    query = sa.select(fulfillments.c.state).where(fulfillments.c.sf_order_id == known.sf_order_id)
-    state = connection.execute(query).scalar()
+    state = connection.execute(_STATE_OF, {"wanted": known.sf_order_id}).scalar()
     return state is None or (status is CustomerStatus.CANCELLED and state in (State.PROVISIONED, State.FAILED))

@@ -88,7 +88,11 @@ _BY_REFERENCE = sa.select(*_COLUMNS).where(orders.c.reference == sa.bindparam("w
 _BY_SF_ORDER_ID = sa.select(*_COLUMNS).where(orders.c.sf_order_id == sa.bindparam("wanted"))
 _BY_REFERENCES = sa.select(*_COLUMNS).where(Among(orders.c.reference, "wanted"))
 _BY_SF_ORDER_IDS = sa.select(*_COLUMNS).where(Among(orders.c.sf_order_id, "wanted"))
+_WITHDRAWN_OF = sa.select(orders.c.sf_order_id).where(
+    Among(orders.c.sf_order_id, "wanted"), orders.c.status == CustomerStatus.CANCELLED.value
+)
 _BY_CHECKOUT_KEY = sa.select(*_COLUMNS).where(orders.c.checkout_key == sa.bindparam("wanted"))
+_INDEX_DOMAIN = {each: insert(each, order_domains).on_conflict_do_nothing() for each in ("sqlite", "postgresql")}
 
 
 def _order(row: Row[Any] | None) -> Order | None:
@@ -180,8 +184,12 @@ def open_of_account(connection: Connection, account_id: str, *, limit: int) -> l
 
 def withdrawn(connection: Connection, sf_order_id: str) -> bool:
     """Whether the customer (or WHMCS) has cancelled this order: it must not be fulfilled any more."""
-    status = connection.execute(sa.select(orders.c.status).where(orders.c.sf_order_id == sf_order_id)).scalar()
-    return status == CustomerStatus.CANCELLED.value
+    return sf_order_id in withdrawn_of(connection, [sf_order_id])
+
+
+def withdrawn_of(connection: Connection, sf_order_ids: Sequence[str]) -> set[str]:
+    """Which of these orders are."""
+    return set(connection.execute(_WITHDRAWN_OF, {"wanted": list(sf_order_ids)}).scalars())
 
 
 # --- placing ------------------------------------------------------------------------------------------------
@@ -228,7 +236,7 @@ def index_domains(connection: Connection, reference: str, items: Sequence[Item])
     names = {(name or "").lower()[:255] for item in items for name in (item["domain"], item["hostname"])} - {""}
     if names:
         rows = [{"domain": name, "reference": reference} for name in sorted(names)]
-        connection.execute(insert(connection, order_domains).values(rows).on_conflict_do_nothing())
+        connection.execute(_INDEX_DOMAIN[connection.dialect.name], rows)
 
 
 def withdraw(connection: Connection, reference: str, *, email: str = "", name: str = "", now: float) -> bool:
@@ -294,14 +302,12 @@ def set_status(
     Called in the transaction that changes the fulfillment. An order nobody has learnt of has nothing to be told, and
     a cancelled one stays cancelled unless it got set up all the same.
     """
-    update = orders.update().where(orders.c.sf_order_id == sf_order_id)
-    if status is not CustomerStatus.PROVISIONED:  # said here, for a withdrawal may commit any moment
-        update = update.where(orders.c.status != CustomerStatus.CANCELLED.value)
-    told = connection.execute(update.values(status=status.value, error_code=error_code, updated_at=now)).rowcount
+    # What a withdrawal may have changed any moment is said in the statement.
+    update = _SHOW if status is CustomerStatus.PROVISIONED else _SHOW_UNLESS_CANCELLED
+    values = {"order": sf_order_id, "status_now": status.value, "error_now": error_code, "moment": now}
+    order = _order(connection.execute(update, values).first())
     template = _MAILS.get((status, error_code))
-    if told and template is not None:
-        order = by_sf_order_id(connection, sf_order_id)
-        assert order is not None
+    if order is not None and template is not None:
         put_mail(connection, order, template, now=now)
 
 
@@ -320,6 +326,15 @@ _SHOW_ALL = (
     .where(Among(orders.c.sf_order_id, "orders"), orders.c.status != CustomerStatus.CANCELLED.value)
     .values(status=sa.bindparam("status_now"), error_code=None, updated_at=sa.bindparam("moment"))
 )
+
+# Statements of every run are built once: see portal.ledger.runs.
+_SHOW = (
+    orders.update()
+    .where(orders.c.sf_order_id == sa.bindparam("order"))
+    .values(status=sa.bindparam("status_now"), error_code=sa.bindparam("error_now"), updated_at=sa.bindparam("moment"))
+    .returning(*_COLUMNS)
+)
+_SHOW_UNLESS_CANCELLED = _SHOW.where(orders.c.status != CustomerStatus.CANCELLED.value)
 
 
 def set_cancelled_in_whmcs(connection: Connection, sf_order_id: str, *, now: float) -> bool:

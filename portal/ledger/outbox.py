@@ -66,6 +66,37 @@ _BEING_SENT = (
 )
 
 
+_SETTLE = (
+    sa.update(outbox)
+    .where(_O.id == sa.bindparam("message"), _O.state == "pending")
+    .values(refused_at=None)
+    .returning(_O.kind)
+)
+_CLAIM = (
+    sa.update(outbox)
+    .where(
+        _O.id.in_(sa.bindparam("messages", expanding=True)),
+        _O.state == "pending",
+        sa.or_(_O.claimed_until.is_(None), _O.claimed_until < sa.bindparam("moment")),
+    )
+    .values(claimed_by=sa.bindparam("who"), claimed_until=sa.bindparam("until"))
+    .returning(_O.id)
+)
+_CLAIM_HELD = sa.select(_O.id).where(
+    _O.id.in_(sa.bindparam("messages", expanding=True)),
+    _O.claimed_by == sa.bindparam("who"),
+    _O.claimed_until > sa.bindparam("moment"),
+    _O.state == "pending",
+)
+_SENT_BY_OTHERS = sa.select(_O.subject).where(
+    _O.kind == sa.bindparam("wanted"),
+    _O.subject.in_(sa.bindparam("subjects", expanding=True)),
+    _O.state == "pending",
+    _O.claimed_until >= sa.bindparam("moment"),
+    _O.claimed_by != sa.bindparam("who"),
+)
+
+
 @cache
 def _put(dialect: str) -> Any:
     return insert(dialect, outbox).on_conflict_do_nothing(index_elements=[_O.once]).returning(_O.id)
@@ -122,14 +153,8 @@ def sent_by_others(
     connection: Connection, kind: str, subjects: Sequence[str], worker_id: str, *, now: float
 ) -> set[str]:
     """Of which of these subjects another process is sending a message of this kind right now."""
-    query = sa.select(_O.subject).where(
-        _O.kind == kind,
-        _O.subject.in_(subjects),
-        _O.state == "pending",
-        _O.claimed_until >= now,
-        _O.claimed_by != worker_id,
-    )
-    return set(connection.execute(query).scalars())
+    asked = {"wanted": kind, "subjects": list(subjects), "moment": now, "who": worker_id}
+    return set(connection.execute(_SENT_BY_OTHERS, asked).scalars())
 
 
 def leave(connection: Connection, message_ids: Sequence[int], worker_id: str, *, due_at: float) -> None:
@@ -143,10 +168,8 @@ def leave(connection: Connection, message_ids: Sequence[int], worker_id: str, *,
 
 def claim_held(connection: Connection, message_ids: Sequence[int], worker_id: str, *, now: float) -> set[int]:
     """Which of these messages are still this process's to send."""
-    query = sa.select(_O.id).where(
-        _O.id.in_(message_ids), _O.claimed_by == worker_id, _O.claimed_until > now, _O.state == "pending"
-    )
-    return set(connection.execute(query).scalars())
+    asked = {"messages": list(message_ids), "who": worker_id, "moment": now}
+    return set(connection.execute(_CLAIM_HELD, asked).scalars())
 
 
 def revive(connection: Connection, kind: str, error_codes: Sequence[str], *, now: float) -> int:
@@ -161,17 +184,8 @@ def revive(connection: Connection, kind: str, error_codes: Sequence[str], *, now
 
 def claim(connection: Connection, message_ids: Sequence[int], worker_id: str, *, now: float, until: float) -> set[int]:
     """Make this process the sender of messages until `until`; returns of which it is, for some may be another's."""
-    done = connection.execute(
-        sa.update(outbox)
-        .where(
-            _O.id.in_(message_ids),
-            _O.state == "pending",
-            sa.or_(_O.claimed_until.is_(None), _O.claimed_until < now),
-        )
-        .values(claimed_by=worker_id, claimed_until=until)
-        .returning(_O.id)
-    )
-    return set(done.scalars())
+    asked = {"messages": list(message_ids), "who": worker_id, "moment": now, "until": until}
+    return set(connection.execute(_CLAIM, asked).scalars())
 
 
 def sent(connection: Connection, message_id: int, *, now: float, told: dict[str, Any] | None = None) -> None:
@@ -225,12 +239,8 @@ def dead(connection: Connection, message_id: int, *, error: str) -> None:
 
 def _settle(connection: Connection, message_id: int, *guard: sa.ColumnElement[bool], **values: Any) -> str | None:
     """A pending message comes to its end; returns its kind, or None when it had come to one before."""
-    kind: str | None = connection.execute(
-        sa.update(outbox)
-        .where(_O.id == message_id, _O.state == "pending", *guard)
-        .values(refused_at=None, **values)
-        .returning(_O.kind)
-    ).scalar_one_or_none()
+    statement = _SETTLE.where(*guard) if guard else _SETTLE
+    kind: str | None = connection.execute(statement, {"message": message_id, **values}).scalar_one_or_none()
     if kind is not None:
         counters.add(connection, totals.UNSENT, kind, -1)
     return kind

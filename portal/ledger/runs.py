@@ -7,8 +7,9 @@ Functions take a Connection inside a transaction of `portal.ledger.engine.Ledger
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +26,7 @@ from portal.domain.model import (
 from portal.domain.protocol import Facts
 from portal.ledger import hourly, installation, totals
 from portal.ledger.engine import insert
-from portal.ledger.fulfillments import Fulfillment, get, show
+from portal.ledger.fulfillments import COLUMNS, Fulfillment, fulfillment_of, get, show
 from portal.ledger.lists import Among
 from portal.ledger.schema import fulfillments, services, steps, workers
 
@@ -51,6 +52,7 @@ _CLAIM = (
         _F.due_at <= sa.bindparam("moment"),
     )
     .values(state=State.RUNNING, fence=_F.fence + 1)
+    .returning(*COLUMNS)
 )
 # Locked, so that a takeover that declares us dead comes either before (we see it) or after (it sees our order).
 _DEAD = sa.select(workers.c.dead).where(workers.c.worker_id == sa.bindparam("wanted")).with_for_update(read=True)
@@ -67,7 +69,7 @@ _NEXT_AUDIT = sa.case(
     else_=sa.bindparam("as_planned", type_=sa.Double),
 )
 _FINISH = _OWNED.values(audit_due_at=_NEXT_AUDIT)
-_ELECT = _OWNED.where(_F.elected_whmcs_id.is_(None))
+_ELECT = _OWNED.where(_F.elected_whmcs_id.is_(None)).returning(_F.elected_whmcs_id)
 _BEGIN_STEP = sa.insert(steps)
 _END_STEP = sa.update(steps).where(steps.c.id == sa.bindparam("step")).returning(steps.c.name, steps.c.started_at)
 _STEPS_DONE = sa.select(steps.c.name).where(
@@ -86,14 +88,15 @@ def claim(connection: Connection, sf_order_id: str, worker_id: str, *, now: floa
         return None
     for state in (State.QUEUED, State.WAITING):
         values = {"wanted": sf_order_id, "was": state, "moment": now, "owner": worker_id, "updated_at": now}
-        if connection.execute(_CLAIM, values).rowcount == 1:
+        row = connection.execute(_CLAIM, values).one_or_none()
+        if row is not None:
             totals.moved(connection, state, State.RUNNING)
             break
     else:
         return None
     if connection.execute(_DEAD, {"wanted": worker_id}).scalar_one_or_none() is not False:
         raise LeaseLost("this worker has been declared dead")
-    return get(connection, sf_order_id)
+    return fulfillment_of(row)
 
 
 def update(connection: Connection, lease: Lease, *, now: float, **values: Any) -> None:
@@ -123,14 +126,18 @@ def finish(
     audit_due_at: float | None,
     hints: int,
     requested_at: float,
+    kept: Mapping[str, Any] | None = None,
+    then: Callable[[Connection], None] = lambda _connection: None,
     **values: Any,
 ) -> None:
     """End a run: the fulfillment's state, what its customer sees, and what is counted. Raises LeaseLost.
 
+    kept: what else its row is to hold; then: called once the row is written, before its customer sees the end.
     hints: how many the run had seen. One that came meanwhile brings the next audit on at once.
     requested_at: the signed moment of the click, from which on the attempt's duration counts.
     """
     ended = {
+        **(kept or {}),
         "updated_at": now,
         "state": state,
         "owner": None,
@@ -146,30 +153,39 @@ def finish(
         **values,
     }
     _write(connection, _FINISH, lease, ended | {"hints_seen": hints, "at_once": now, "as_planned": audit_due_at})
+    then(connection)
     _index_services(connection, lease.sf_order_id, service_ids)
     show(connection, lease.sf_order_id, state, now=now, error_code=error_code)
     totals.attempt_ended(connection, success=state is State.PROVISIONED, seconds=now - requested_at)
     hourly.note(connection, state, now - requested_at, now=now)
 
 
+@cache
+def _index_service(dialect: str) -> Any:
+    index = insert(dialect, services)
+    taken = {"sf_order_id": index.excluded.sf_order_id}
+    return index.on_conflict_do_update(index_elements=[services.c.service_id], set_=taken)
+
+
 def _index_services(connection: Connection, sf_order_id: str, service_ids: Sequence[str]) -> None:
     """Let events about these services find their order."""
-    for service_id in service_ids:
-        row = {"service_id": str(service_id), "sf_order_id": sf_order_id}
-        connection.execute(
-            insert(connection, services)
-            .values(row)
-            .on_conflict_do_update(index_elements=[services.c.service_id], set_={"sf_order_id": sf_order_id})
-        )
+    rows = [{"service_id": str(service_id), "sf_order_id": sf_order_id} for service_id in service_ids]
+    if rows:
+        connection.execute(_index_service(connection.dialect.name), rows)
 
 
 def save_facts(connection: Connection, lease: Lease, facts: Facts, *, now: float, **values: Any) -> None:
     """Write what the protocol remembers, all but the election, and `values` of the order's row. Raises LeaseLost."""
-    columns = {**values, **vars(facts)}
+    update(connection, lease, now=now, **{**values, **columns_of(facts)})
+
+
+def columns_of(facts: Facts) -> dict[str, Any]:
+    """What the protocol remembers as columns of the order's row, all but the election, which is made once."""
+    columns = {**vars(facts)}
     for mine, column in (("adopt", "adopt_whmcs_id"), ("answered", "answered_whmcs_id")):
         columns[column] = columns.pop(mine)
     del columns["elected"]
-    update(connection, lease, now=now, **columns)
+    return columns
 
 
 def elect(connection: Connection, lease: Lease, whmcs_order_id: str, *, now: float) -> str:
@@ -179,7 +195,10 @@ def elect(connection: Connection, lease: Lease, whmcs_order_id: str, *, now: flo
     IntegrityError where that WHMCS order is another Salesforce order's (ask `by_elected` first).
     """
     held = {"held_id": lease.sf_order_id, "held_fence": lease.fence, "held_owner": lease.owner}
-    connection.execute(_ELECT, held | {"elected_whmcs_id": whmcs_order_id, "updated_at": now})
+    values = held | {"elected_whmcs_id": whmcs_order_id, "updated_at": now}
+    elected: str | None = connection.execute(_ELECT, values).scalar_one_or_none()
+    if elected is not None:
+        return elected
     row = get(connection, lease.sf_order_id)
     if row is None or (row.fence, row.owner) != (lease.fence, lease.owner) or row.elected_whmcs_id is None:
         raise LeaseLost("another worker owns this order now")
@@ -216,6 +235,26 @@ def end_step(connection: Connection, step_id: int, state: StepState, detail: Jso
     ).one_or_none()
     if ended is not None:
         totals.step_ended(connection, Step(ended.name), seconds=now - ended.started_at)
+
+
+def record_step(
+    connection: Connection,
+    lease: Lease,
+    attempt: int,
+    step: Step,
+    detail: JsonObject | None,
+    *,
+    started_at: float,
+    ended_at: float,
+) -> None:
+    """Record a step that ended well before its intent was written. To be called in the transaction of a fenced write.
+
+    started_at, ended_at: seconds since 1970.
+    """
+    row = {"sf_order_id": lease.sf_order_id, "attempt": attempt, "name": step, "fence": lease.fence, "detail": detail}
+    ended = {"state": StepState.DONE, "started_at": started_at, "ended_at": ended_at}
+    connection.execute(_BEGIN_STEP, row | ended)
+    totals.step_ended(connection, step, seconds=ended_at - started_at)
 
 
 def take_step(connection: Connection, sf_order_id: str, attempt: int, fence: int, step: Step, *, now: float) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from portal.domain.model import State
 from portal.domain.write_back import Standing
 from portal.ledger import orders
-from portal.ledger.fulfillments import Fulfillment, get
+from portal.ledger.fulfillments import Fulfillment, get_all
 from portal.ledger.schema import fulfillments
 
 _F = fulfillments.c
@@ -38,8 +38,17 @@ def note_write(connection: Connection, sf_order_ids: Sequence[str], *, now: floa
 
 def standing(connection: Connection, sf_order_id: str) -> tuple[Standing, Fulfillment | None]:
     """How an order stands as a whole, for Salesforce; and its fulfillment, if it was ever asked for."""
-    row = get(connection, sf_order_id)
-    cancelled = orders.withdrawn(connection, sf_order_id)
+    return standings(connection, [sf_order_id])[sf_order_id]
+
+
+def standings(connection: Connection, sf_order_ids: Sequence[str]) -> dict[str, tuple[Standing, Fulfillment | None]]:
+    """The same of many orders, by their Salesforce ids (18 characters)."""
+    rows = get_all(connection, sf_order_ids)
+    cancelled = orders.withdrawn_of(connection, sf_order_ids)
+    return {each: _standing(rows.get(each), cancelled=each in cancelled) for each in sf_order_ids}
+
+
+def _standing(row: Fulfillment | None, *, cancelled: bool) -> tuple[Standing, Fulfillment | None]:
     if row is None:
         return Standing(None, cancelled), None
     waiting = row.state is State.WAITING

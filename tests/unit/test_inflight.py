@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from portal.clients import concurrency
 from portal.clients.concurrency import InFlightLimit
 from portal.domain.model import UpstreamError
 
@@ -22,6 +24,12 @@ def slots(store: redis.Redis, limit: int, *, lapse: float = 60.0, patience: floa
 
 def taken(store: redis.Redis) -> int:
     return int(store.zcard("portal:places:whmcs"))
+
+
+def held(store: redis.Redis) -> list[tuple[bytes, float]]:
+    """Who holds a slot, and when it lapses, in seconds since 1970."""
+    found: Any = store.zrange("portal:places:whmcs", 0, -1, withscores=True)
+    return list(found)
 
 
 def test_a_slot_is_given_back_also_when_the_call_fails(store: redis.Redis) -> None:
@@ -37,6 +45,34 @@ def test_holding_it_again_costs_nothing(store: redis.Redis) -> None:
         with mine.slot(), mine.slot():
             assert taken(store) == 1
         assert taken(store) == 1  # still the outer one's
+    assert taken(store) == 0
+
+
+def test_a_slot_that_is_held_for_long_doesnt_lapse_under_a_call(
+    store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "RENEW_AFTER", 0.0)
+    mine = slots(store, 1, lapse=60.0)
+    with mine.slot():
+        ((token, lapses_at),) = held(store)
+        store.zadd("portal:places:whmcs", {token: lapses_at - 59.0})  # it was taken long ago
+        with mine.slot():
+            ((same, renewed),) = held(store)
+            assert (same, renewed >= lapses_at) == (token, True)
+    assert taken(store) == 0
+
+
+def test_a_slot_that_lapsed_all_the_same_is_waited_for_anew(
+    store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "RENEW_AFTER", 0.0)
+    mine = slots(store, 1, patience=0.1)
+    with mine.slot():
+        store.delete("portal:places:whmcs")
+        with slots(store, 1).slot():  # somebody else's now
+            with pytest.raises(UpstreamError), mine.slot():
+                raise AssertionError("there was no slot")
+            assert taken(store) == 1
     assert taken(store) == 0
 
 

@@ -324,6 +324,7 @@ def _fulfillments(c: Connection) -> None:
     runs.begun_before(c, ORDER, 1, row.fence)
     runs.steps_done(c, ORDER, 1)
     lease = runs.Lease(ORDER, row.fence, "ada")
+    runs.record_step(c, lease, 1, Step.MAPPING, {}, started_at=NOW, ended_at=NOW)
     runs.save_facts(c, lease, Facts(), now=NOW)
     runs.elect(c, lease, "7", now=NOW)
     fulfillments.by_elected(c, "7")
