@@ -78,6 +78,20 @@ class GroupCommit(Generic[Item, Outcome]):
                 self._lead()
         return [entry.error or entry.outcome for entry in entries]
 
+    def one(self, item: Item) -> Outcome:
+        """One item's outcome, committed, with others or, where that can't be, alone by the same `work`.
+
+        Raises what `work` raises for it alone, LedgerUnavailable and CommitUnknown.
+        """
+        (found,) = self.commit([item])
+        if isinstance(found, PortalError):
+            raise found
+        if found is None:
+            with self._ledger.write() as connection:
+                (found,) = self._work(connection, [item])
+        assert found is not None
+        return found
+
     def _give_up(self, entry: _Entry[Item, Outcome]) -> None:
         """The time is over: what is known then, unless the outcome or the turn came in this very moment."""
         with self._lock:

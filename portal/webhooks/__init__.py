@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def build(services: Services, lifecycle: Lifecycle) -> Receivers:
     """What the receivers keep in one application; connects to nothing yet."""
     from portal.ledger.acceptor import Acceptor
+    from portal.ledger.group_commit import GroupCommit
     from portal.queue.dispatcher import Dispatcher
+    from portal.webhooks import whmcs
     from portal.webhooks.admission import Admission
     from portal.webhooks.limits import Limits
     from portal.webhooks.nonces import Nonces
@@ -41,7 +43,8 @@ def build(services: Services, lifecycle: Lifecycle) -> Receivers:
     admission = Admission(services.redis, limits, nonces)
     dispatcher = Dispatcher(services.jobs)
     lifecycle.on_end(dispatcher.close)
-    return Receivers(limits, nonces, waiting, security, Acceptor(services.ledger), dispatcher, admission)
+    events = GroupCommit(services.ledger, whmcs.take)
+    return Receivers(limits, nonces, waiting, security, Acceptor(services.ledger), events, dispatcher, admission)
 
 
 def register(app: Flask) -> None:

@@ -99,6 +99,7 @@ class Door:
         return answer
 
     def _verified(self, environ: WSGIEnvironment, path_id: str, *, now: float) -> FulfillCall:
+        """What is asked for, by who knows the secret (now: seconds since 1970); leaves the batch for all else."""
         settings = self._portal.services.settings
         length = environ.get("CONTENT_LENGTH", "")
         plain = environ.get("HTTP_CONTENT_ENCODING", "identity").lower() == "identity" and _LENGTH.fullmatch(length)

@@ -12,6 +12,7 @@ from flask import Response, g, request
 from flask_limiter import RateLimitExceeded
 
 from portal.ledger.acceptor import Acceptor
+from portal.ledger.group_commit import GroupCommit
 from portal.queue.dispatcher import Dispatcher
 from portal.settings import Settings
 from portal.web.batch import together
@@ -38,6 +39,7 @@ class Receivers:
     waiting: Waiting
     security: SecurityEvents
     acceptor: Acceptor
+    events: GroupCommit[Any, Any]  # portal.webhooks.whmcs.take
     dispatcher: Dispatcher
     admission: Admission
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from flask import Blueprint, Response, current_app, request
@@ -21,7 +23,6 @@ from portal.domain.model import State
 from portal.ledger import audits, deliveries, events, fulfillments, payment_hints
 from portal.ledger.fulfillments import Fulfillment
 from portal.web.context import portal_of, services
-from portal.web.problems import Problem
 from portal.webhooks import nonces, receivers
 from portal.webhooks.verifier import Refused, WhmcsEvent, verify_event
 
@@ -32,6 +33,25 @@ blueprint.register_error_handler(RateLimitExceeded, receivers.over_limit(receive
 
 _ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _OTHER_NAMES: Final = {"userid": "clientid"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event to be taken. identity: its nonce's nonce_id, if it has one; keep: for so many seconds."""
+
+    event: WhmcsEvent
+    identity: str | None
+    keep: float
+    now: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of an event: the answer's `status`, and the orders that can be run now."""
+
+    status: str
+    to_run: Sequence[str] = ()
+    replay: bool = False  # its nonce is in the ledger: nothing was taken
 
 
 @blueprint.post("/webhooks/whmcs", provide_automatic_options=False)
@@ -48,14 +68,22 @@ def receive() -> Response:
         if used:
             raise receivers.nonce_used(receivers.WHMCS)
     try:
-        outcome, to_run = _take(event, identity, now=now)
-    except BaseException as error:
-        if identity is not None and not (isinstance(error, Problem) and error.code == "nonce_already_used"):
+        keep = nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000)
+        taken = receivers.here().events.one(Told(event, identity, keep, now))
+    except BaseException:
+        if identity is not None:
             store.give_back(identity)
         raise
-    for sf_order_id in to_run:
+    if taken.replay:
+        raise receivers.nonce_used(receivers.WHMCS)
+    for sf_order_id in taken.to_run:
         receivers.enqueue(portal_of(current_app), sf_order_id)
-    return Response(json.dumps({"status": outcome}), 202, content_type="application/json")
+    said = {"event": event.event, "eventId": event.id}
+    if taken.status == "ignored":
+        log.info("WHMCS event ignored", extra=said)
+    elif taken.status == "accepted":
+        log.info("WHMCS event received", extra={**said, "resumed": taken.to_run})
+    return Response(json.dumps({"status": taken.status}), 202, content_type="application/json")
 
 
 def _verified(*, now: float) -> WhmcsEvent:
@@ -73,24 +101,23 @@ def _verified(*, now: float) -> WhmcsEvent:
     return verdict
 
 
-def _take(event: WhmcsEvent, identity: str | None, *, now: float) -> tuple[str, list[str]]:
-    """Into the ledger, once; returns the answer's `status` and the orders that can be run now. Raises Problem."""
-    portal = services()
-    keep = nonces.lifetime(portal.settings.webhook_timestamp_tolerance / 1000)
-    with portal.ledger.write() as connection:
-        if identity is not None and not deliveries.record(connection, identity, now=now, keep=keep):
-            raise receivers.nonce_used(receivers.WHMCS)
-        # The event's own id outlives its deliveries: WHMCS sends it again when our answer was lost.
-        event_identity = nonces.nonce_id("whmcs-event", event.id)
-        if not deliveries.record(connection, event_identity, now=now, keep=deliveries.KEY_SECONDS):
-            return "duplicate", []
-        act = _ACTS.get(event.event)
-        if act is None:
-            log.info("WHMCS event ignored", extra={"event": event.event, "eventId": event.id})
-            return "ignored", []
-        to_run = act(connection, event, now=now)
-    log.info("WHMCS event received", extra={"event": event.event, "eventId": event.id, "resumed": to_run})
-    return "accepted", to_run
+def take(connection: Connection, batch: Sequence[Told]) -> list[Taken]:
+    """Into the ledger, each event once: in one transaction, for an order's three come within a moment."""
+    return [_take(connection, told) for told in batch]
+
+
+def _take(connection: Connection, told: Told) -> Taken:
+    event, now = told.event, told.now
+    if told.identity is not None and not deliveries.record(connection, told.identity, now=now, keep=told.keep):
+        return Taken("replay", replay=True)
+    # The event's own id outlives its deliveries: WHMCS sends it again when our answer was lost.
+    event_identity = nonces.nonce_id("whmcs-event", event.id)
+    if not deliveries.record(connection, event_identity, now=now, keep=deliveries.KEY_SECONDS):
+        return Taken("duplicate")
+    act = _ACTS.get(event.event)
+    if act is None:
+        return Taken("ignored")
+    return Taken("accepted", act(connection, event, now=now))
 
 
 def _look_again(connection: Connection, event: WhmcsEvent, *, now: float) -> list[str]:

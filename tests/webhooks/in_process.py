@@ -20,12 +20,14 @@ from portal.clients.traces import Traces
 from portal.domain.model import State
 from portal.ledger.acceptor import Acceptor
 from portal.ledger.engine import Ledger
+from portal.ledger.group_commit import GroupCommit
 from portal.ledger.schema import fulfillments as table
 from portal.queue.jobs import FINISHED_CHANNEL
 from portal.services import Services
 from portal.settings import Settings
 from portal.web import context, problems
 from portal.web.lifecycle import Lifecycle
+from portal.webhooks import whmcs
 from portal.webhooks.receivers import Receivers
 from tests.fakes import FakeQueue
 from tests.webhooks.callout import Call
@@ -60,8 +62,9 @@ def use_ledger(portal: Portal, ledger: object) -> None:
     """From now on requests find this ledger, while what is counted in the background still goes to the one before."""
     portal.ledger = cast(Ledger, ledger)
     for app in portal.apps:
-        acceptor = context.portal_of(app).part(Receivers).acceptor
-        vars(acceptor).update(vars(Acceptor(portal.ledger)))
+        parts = context.portal_of(app).part(Receivers)
+        vars(parts.acceptor).update(vars(Acceptor(portal.ledger)))
+        vars(parts.events).update(vars(GroupCommit(portal.ledger, whmcs.take)))
 
 
 def jobs_sent(portal: Portal) -> list[str]:
