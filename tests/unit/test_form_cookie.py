@@ -6,6 +6,7 @@ import secrets
 from http.cookies import SimpleCookie
 from typing import Any
 
+import pytest
 from flask import Flask, session
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,3 +88,24 @@ def test_a_full_basket_fits_beside_the_token() -> None:
 def test_a_basket_of_another_version_is_forgotten() -> None:
     for odd in ("text", [["a"]], [{"entry": 1}], [["a", "x", None, None]], 7):
         assert kept({"csrf_token": TOKEN, "basket": odd}) == {"csrf_token": TOKEN}
+
+
+def test_a_request_that_asks_for_nothing_of_it_reads_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with APP.test_request_context():
+        session["csrf_token"] = TOKEN
+        (header,) = APP.process_response(APP.response_class()).headers.getlist("Set-Cookie")
+    cookie = {"Cookie": header.split(";")[0]}
+    signer = FormCookie.get_signing_serializer
+    read: list[object] = []
+    monkeypatch.setattr(FormCookie, "get_signing_serializer", lambda *args: read.append(args) or signer(*args))
+    with APP.test_request_context(headers=cookie):
+        response = APP.process_response(APP.response_class())
+    assert not read
+    assert "Set-Cookie" not in response.headers
+    assert "Vary" not in response.headers
+    with APP.test_request_context(headers=cookie):
+        assert session["csrf_token"] == TOKEN
+        response = APP.process_response(APP.response_class())
+    assert read
+    assert "Set-Cookie" not in response.headers
+    assert response.vary.to_header() == "Cookie"
