@@ -19,7 +19,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from portal.errors import PortalError
@@ -205,7 +205,7 @@ def _still_there(dbapi_connection: Any, record: Any, _proxy: object) -> None:
         dbapi_connection.execute("SELECT 1")
         dbapi_connection.rollback()
     except Exception as error:
-        raise DisconnectionError from error  # the pool opens another one
+        raise InvalidatePoolError from error  # the pool opens another one, and so for all others from before: unasked
 
 
 def _connect_postgresql(_dialect: object, _record: object, args: Any, options: Any) -> object:

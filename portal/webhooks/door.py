@@ -37,7 +37,7 @@ _WAITS_FOR_NOTHING = re.compile(rb"\r\nprefer:[ \t]*(?:respond-async|wait=0)[ \t
 _PATH = re.compile(r"/orders/([^/]+)/fulfill")
 #: Of the others Flask refuses some (an empty label, one of 64 letters).
 _HOST = re.compile(
-    r"(?:[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+    r"(?:[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
 _LENGTH = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ENDPOINT: Final = f"{salesforce.blueprint.name}.{salesforce.fulfill.__name__}"

@@ -7,13 +7,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import InvalidatePoolError
 
-from portal.ledger import postgresql
+from portal.ledger import engine, postgresql
 from portal.ledger.engine import CommitUnknown, Ledger, LedgerUnavailable
 from tests.fulfilling import check_failure, one, provisioned, sends, whmcs_orders
 from tests.postgres import Postgres, sqlalchemy_url
@@ -119,6 +121,31 @@ def test_a_restart_is_noticed_by_nobody_who_comes_after_it(postgres: Postgres) -
         after = set(threads.map(backend, range(4)))
     assert (len(before), len(after)) == (4, 4)
     assert not before & after
+    ledger.dispose()
+
+
+def test_one_lost_connection_tells_of_all(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody answers, each that is asked costs its time-out."""
+    lost: list[object] = []
+    still_there = engine._still_there
+
+    def asked(connection: object, record: object, proxy: object) -> None:
+        try:
+            still_there(connection, record, proxy)
+        except InvalidatePoolError:
+            lost.append(connection)
+            raise
+
+    monkeypatch.setattr(engine, "_still_there", asked)
+    ledger, query = Ledger(sqlalchemy_url(postgres.database()), pool_size=4), sa.text("SELECT 1")
+    for _ in range(2):
+        with ExitStack() as held:
+            for _ in range(4):
+                held.enter_context(ledger.read()).execute(query)
+        if not lost:
+            postgres.server.stop()
+            postgres.server.start()
+    assert len(lost) == 1
     ledger.dispose()
 
 
