@@ -10,6 +10,7 @@ import signal
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -21,7 +22,7 @@ from tests.integration.test_own_valkey import process, wait_for
 from tests.postgres import Postgres
 
 #: What the page says of each process, with the settings' defaults; seconds.
-DEFAULTS = {setting.name: setting.default for setting in fields(Settings)}
+DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in fields(Settings)}
 AT_MOST = {
     "web": DEFAULTS["fulfillment_wait_seconds"] + 15,
     "worker": DEFAULTS["whmcs_max_request_seconds"] + 25,
