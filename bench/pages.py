@@ -150,9 +150,7 @@ def fill(ledger: Ledger, size: int) -> None:
     """As many orders as that, the newest a moment ago, each with what belongs to it."""
     for table, columns in FILL.items():
         statement = f"INSERT INTO {table} ({', '.join(columns)}) {_NUMBERS} SELECT {', '.join(columns.values())} FROM n"
-        with ledger.write() as connection:
-            if not ledger.sqlite:
-                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        with ledger.write() as connection, ledger.unhurried(connection):
             connection.execute(sa.text(statement), {"size": size, "now": time.time()})
     with ledger.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("ANALYZE"))

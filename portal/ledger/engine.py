@@ -140,6 +140,19 @@ class Ledger:
             yield
 
     @contextmanager
+    def unhurried(self, connection: Connection) -> Iterator[None]:
+        """In this transaction of `connection` no statement is given up: what goes through whole tables takes as long as
+        it takes, and so does waiting for another who does.
+        """
+        if self.sqlite:
+            yield
+            return
+        from portal.ledger.postgresql import unhurried
+
+        with unhurried(connection):
+            yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         committing = False
         gathered: counters.Amounts = {}
