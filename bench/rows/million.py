@@ -115,10 +115,10 @@ class _Portal:
         self._acceptor = Acceptor(ledger)
         self._worker = ""
         with ledger.write() as connection:
-            # As many wait at either size: none but those that are taken here.
+            # As many wait, and as many need a decision, at either size: none but those that are taken here.
             connection.execute(
                 fulfillments.update()
-                .where(fulfillments.c.state == State.WAITING)
+                .where(fulfillments.c.state.in_((State.WAITING, State.NEEDS_DECISION)))
                 .values(state=State.PROVISIONED, waiting_code=None)
             )
         self._sweep = Sweep(self._services)

@@ -110,6 +110,7 @@ ONLY_POSTGRESQL = (
     "clock_timestamp",
     "this user may not write the ledger's tables",
     "pg_advisory_xact_lock",
+    "SET LOCAL",
     "with_for_update()",
     "postgresql.insert",
 )
