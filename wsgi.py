@@ -25,7 +25,9 @@ if "FLASK_RUN_FROM_CLI" in os.environ:
 else:
     log_what_nobody_catches()
     try:
-        app = create_app(services=start_services(os.environ))
+        services = start_services(os.environ)
+        app = create_app(services=services)
+        services.ledger.dispose()  # gunicorn's master has looked: only who serves keeps a connection
     except (SettingsError, PortalError) as error:
         print(f"The portal can't start:\n{error}", file=sys.stderr, flush=True)
         sys.exit(4)  # gunicorn's APP_LOAD_ERROR: its master stops instead of trying again and again

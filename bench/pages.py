@@ -42,6 +42,7 @@ MOST_TIMES: Final = 1.2
 
 _NUMBERS: Final = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :size)"
 _ID: Final = "'801B0' || substr('0000000000' || i, length('0000000000' || i) - 9, 10) || 'IAA'"
+_ACCOUNT: Final = "'001B0' || substr('0000000000' || i, length('0000000000' || i) - 9, 10) || 'IAA'"
 _STATE: Final = (
     "CASE WHEN i % 1000 = 0 THEN 'needs_decision' WHEN i % 1000 = 1 THEN 'waiting' WHEN i % 100 < 3 THEN 'failed' "
     "ELSE 'provisioned' END"
@@ -111,7 +112,35 @@ FILL: Final[dict[str, dict[str, str]]] = {
         **dict.fromkeys(("due_at", "created_at", "sent_at"), ":now - i"),
     },
     "events": {"at": ":now - i", "kind": "'resumed'", "subject": _ID},
+    "sessions": {
+        "id": "'session-' || i",
+        "email": "'c' || (i / 3) || '@bench.example'",
+        "account_id": _ACCOUNT,
+        "created_at": ":now - i",
+        "expires_at": ":now + 99999",
+    },
+    "used_links": {"id": "'link-' || i", "used_at": ":now - i", "expires_at": ":now + 99999"},
+    "account_languages": {"account_id": _ACCOUNT, "language": "'de'", "chosen": "false", "updated_at": ":now - i"},
+    "payment_hints": {"client_id": "'' || i", "heard_at": ":now - i"},
+    "operator_sessions": {
+        "id": "'operator-' || i",
+        "email": "'o@bench.example'",
+        "created_at": ":now - i",
+        "expires_at": ":now + 99999",
+    },
+    "bulk_acts": {
+        "act": "'retry'",
+        **dict.fromkeys(("actor", "why"), "'bench'"),
+        "filter": "'{}'",
+        "state": "'done'",
+        **dict.fromkeys(("total", "done"), "1"),
+        "refused": "0",
+        **dict.fromkeys(("created_at", "updated_at"), ":now - i"),
+    },
+    "bulk_orders": {"bulk_id": "i", "position": "1", "sf_order_id": _ID, "outcome": "'queued'"},
 }
+#: These don't grow with orders, customers or operators: one row for each process, side, name or hour.
+SMALL: Final = frozenset({"counters", "installation", "upstreams", "workers"})
 #: The order that is looked for, by every word; there at both sizes.
 WANTED: Final = 500
 SF_ORDER_ID: Final = f"801B0{WANTED:010d}IAA"
@@ -121,9 +150,7 @@ def fill(ledger: Ledger, size: int) -> None:
     """As many orders as that, the newest a moment ago, each with what belongs to it."""
     for table, columns in FILL.items():
         statement = f"INSERT INTO {table} ({', '.join(columns)}) {_NUMBERS} SELECT {', '.join(columns.values())} FROM n"
-        with ledger.write() as connection:
-            if not ledger.sqlite:
-                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        with ledger.write() as connection, ledger.unhurried(connection):
             connection.execute(sa.text(statement), {"size": size, "now": time.time()})
     with ledger.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(sa.text("ANALYZE"))

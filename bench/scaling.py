@@ -1,9 +1,9 @@
 """How many of what it takes for so many orders an hour: arithmetic over measured figures (docs/scaling.md).
 
-    make bench | tail -n 1 > bench.json;  make smoke | tail -n 1 > smoke.json
-    python -m bench.scaling bench.json smoke.json [--orders 1000] [--watching 1000] [--whmcs-ms 300] …
+    make bench | tail -n 1 > bench.json
+    python -m bench.scaling bench.json [--orders 1000] [--watching 1000] [--whmcs-ms 300] …
 
-Ends with one line of JSON.
+Ends with one line of JSON. `--page docs/scaling.md` puts the figures and what comes of them into the page.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-ACCEPTED: Final = "deliveries accepted per second on PostgreSQL, beside the obvious way"
-POLLED: Final = "unchanged status polls per second, beside Flask hello"
+#: The figure's name → the row of `make bench` that it is taken from.
+ROWS: Final[Mapping[str, str]] = {
+    "accepted": "deliveries accepted per second on PostgreSQL, beside the obvious way",
+    "polled": "unchanged status polls per second, beside Flask hello",
+    "fulfilled": "upstreams answering at once, 2 worker processes: orders per second, beside bare RQ",
+    "own_ms": "one order, idle: milliseconds outside the upstreams, beside bare RQ",
+    "salesforce_calls": "Salesforce calls of an order alone",
+    "salesforce_calls_waiting": "Salesforce calls of an order among 200 waiting",
+    "whmcs_calls": "WHMCS calls of an undisturbed order",
+}
 
 #: An hour's busiest minute has so many times the average: orders are reviewed in batches.
 PEAK: Final = 4.0
@@ -26,34 +35,33 @@ PEAK: Final = 4.0
 BUSY: Final = 0.6
 #: Seconds between two polls of one customer's page (docs/http.md).
 POLL_SECONDS: Final = 5.0
+#: Salesforce is asked for what changed and what was requested, each once a minute (jobs/sweep.py), however few order.
+LOOKS_A_DAY: Final = 2 * 24 * 60
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on one host of two cores.
+    """What was measured on one host of two cores (ROWS).
 
-    accepted, polled: a second; own_ms: an order's own time; the calls are those of one order.
+    accepted, polled, fulfilled: a second; own_ms: milliseconds of an order that aren't the other sides'; the calls are
+    those of one order.
     """
 
     accepted: float
     polled: float
+    fulfilled: float
     own_ms: float
     salesforce_calls: float
+    salesforce_calls_waiting: float
     whmcs_calls: float
 
     @classmethod
-    def of(cls, bench: Mapping[str, Any], smoke: Mapping[str, Any]) -> Measured:
-        """From the last lines of `make bench` and `make smoke`. Raises ValueError for a figure that isn't there."""
+    def of(cls, bench: Mapping[str, Any]) -> Measured:
+        """From the last line of `make bench`. Raises ValueError for a figure that isn't there."""
         rows = {row["name"]: row["ours"] for row in bench["rows"]}
-        if not rows.get(ACCEPTED) or not rows.get(POLLED):
-            raise ValueError(f"`make bench` measured no {ACCEPTED if not rows.get(ACCEPTED) else POLLED!r}")
-        return cls(
-            accepted=float(rows[ACCEPTED]),
-            polled=float(rows[POLLED]),
-            own_ms=float(smoke["ownMsP50"]),
-            salesforce_calls=float(smoke["salesforceCalls"]),
-            whmcs_calls=float(smoke["whmcsCalls"]),
-        )
+        if missing := [row for row in ROWS.values() if not rows.get(row)]:
+            raise ValueError(f"`make bench` measured no {missing[0]!r}")
+        return cls(**{figure: float(rows[row]) for figure, row in ROWS.items()})
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,14 @@ class Plan:
     accept_share: float  # of one web host
     poll_share: float  # of one web host
     web_hosts: int
+    order_seconds: float  # from the click to Provisioned, where it doesn't wait for a slot
     in_flight: float
     worker_hosts: int
     cpu_share: float  # of one worker host's two cores
     whmcs_in_flight: float
     whmcs_share: float  # of WHMCS_MAX_IN_FLIGHT
     salesforce_share: float  # of a day's calls, without a peak: a day has one average
+    salesforce_share_waiting: float  # the same where orders come in herds, whose calls are shared
     first: str  # what saturates first as orders grow, from one host of each
 
 
@@ -94,27 +104,34 @@ def plan(measured: Measured, demand: Demand) -> Plan:
     polls = demand.watching / POLL_SECONDS / measured.polled
     whmcs_seconds = measured.whmcs_calls * demand.whmcs_ms / 1000
     salesforce_seconds = measured.salesforce_calls * demand.salesforce_ms / 1000
-    in_flight = peak * (measured.own_ms / 1000 + whmcs_seconds + salesforce_seconds)
-    cpu = peak * measured.own_ms / 1000 / 2
+    order_seconds = measured.own_ms / 1000 + whmcs_seconds + salesforce_seconds
+    in_flight = peak * order_seconds
+    cpu = peak / measured.fulfilled
     whmcs = peak * whmcs_seconds
+
+    def day(calls: float) -> float:
+        return (average * 86_400 * calls + LOOKS_A_DAY) / demand.salesforce_daily
+
     shares = {
         "the web server": accept + polls,
         "the workers' slots": in_flight / demand.slots_per_host,
         "the workers' processors": cpu,
         "WHMCS": whmcs / demand.whmcs_in_flight,
-        "Salesforce's daily calls": average * 86_400 * measured.salesforce_calls / demand.salesforce_daily,
+        "Salesforce's daily calls": day(measured.salesforce_calls),
     }
     return Plan(
         orders_a_second=peak,
         accept_share=accept,
         poll_share=polls,
         web_hosts=max(2, math.ceil((accept + polls) / BUSY)),
+        order_seconds=order_seconds,
         in_flight=in_flight,
         worker_hosts=max(2, math.ceil(max(in_flight / demand.slots_per_host, cpu) / BUSY)),
         cpu_share=cpu,
         whmcs_in_flight=whmcs,
         whmcs_share=shares["WHMCS"],
         salesforce_share=shares["Salesforce's daily calls"],
+        salesforce_share_waiting=day(min(measured.salesforce_calls, measured.salesforce_calls_waiting)),
         first=max(shares, key=lambda name: shares[name]),
     )
 
@@ -126,6 +143,7 @@ def table(measured: Measured, demands: Sequence[Demand]) -> str:
     lines = [head, "| " + " | ".join(["---"] * 9) + " |"]
     for demand in demands:
         found = plan(measured, demand)
+        herd, alone = (f"{100 * share:,.0f}" for share in (found.salesforce_share_waiting, found.salesforce_share))
         cells = (
             f"{demand.orders:,.0f}",
             f"{demand.watching:,.0f}",
@@ -134,11 +152,33 @@ def table(measured: Measured, demands: Sequence[Demand]) -> str:
             f"{found.in_flight:.2g}" if found.in_flight < 10 else f"{found.in_flight:,.0f}",
             f"{found.worker_hosts:,}",
             f"{found.whmcs_in_flight:.2g}" if found.whmcs_in_flight < 10 else f"{found.whmcs_in_flight:,.0f}",
-            f"{100 * found.salesforce_share:,.0f} %",
+            f"{alone} %" if herd == alone else f"{herd} to {alone} %",
             found.first,
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def figures(measured: Measured) -> str:
+    """Each figure and its row, as docs/scaling.md has them."""
+    lines = ["| figure | | the row of `make bench` |", "| --- | --- | --- |"]
+    return "\n".join([*lines, *(f"| `{name}` | {getattr(measured, name):g} | {row} |" for name, row in ROWS.items())])
+
+
+def read_figures(page: str) -> Measured:
+    """What a page has by `figures`. Raises KeyError for one that isn't there."""
+    found = dict(re.findall(r"^\| `(\w+)` \| ([0-9.e+]+) \|", page, re.MULTILINE))
+    return Measured(**{each.name: float(found[each.name]) for each in fields(Measured)})
+
+
+def with_figures(page: str, measured: Measured) -> str:
+    """The page with these figures and what comes of them in place of those it has."""
+    for text in (figures(measured), table(measured, DEMANDS)):
+        head = re.escape(text.splitlines()[0])
+        page, count = re.subn(rf"^{head}\n(?:\|.*\n)+", lambda _, text=text: text + "\n", page, flags=re.MULTILINE)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"the page has no table that begins with {text.splitlines()[0]!r}")
+    return page
 
 
 #: What docs/scaling.md works out.
@@ -154,18 +194,20 @@ def main() -> int:
     """The command. Returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
     parser.add_argument("bench", type=Path, help="the last line of `make bench`")
-    parser.add_argument("smoke", type=Path, help="the last line of `make smoke`")
+    parser.add_argument("--page", type=Path, help="put the figures, and what comes of them, into this page")
     for name, default in asdict(Demand(1_000.0)).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
     arguments = vars(parser.parse_args())
+    bench, page = arguments.pop("bench"), arguments.pop("page")
     try:
-        read = [json.loads(arguments.pop(name).read_text(encoding="utf-8")) for name in ("bench", "smoke")]
-        measured = Measured.of(*read)
+        measured = Measured.of(json.loads(bench.read_text(encoding="utf-8")))
+        if page is not None:
+            page.write_text(with_figures(page.read_text(encoding="utf-8"), measured), encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"no figures: {error}", file=sys.stderr)
         return 2
     demand = Demand(**arguments)
-    print(table(measured, [*DEMANDS, demand]))
+    print(figures(measured), table(measured, [*DEMANDS, demand]), sep="\n\n")
     print(json.dumps(asdict(plan(measured, demand))))
     return 0
 

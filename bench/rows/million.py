@@ -1,4 +1,5 @@
-"""What a delivery, a claim, a round of the sweep and a customer's pages cost with 1,000,000 orders, beside 1,000.
+"""What a delivery, a claim, a round of the sweep, learning, a customer's and the operators' pages cost with 1,000,000
+orders, beside 1,000.
 
 In this process, over ledgers filled as the product leaves them (bench.pages), on both databases.
 """
@@ -12,8 +13,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from flask import Flask
@@ -23,8 +25,10 @@ from bench import deliveries, pages
 from bench.harness import Figures, Group, PeerMissing, Row, Side, at_most
 from bench.peers import servers
 from jobs.sweep import Sweep
+from portal.clients.salesforce.records import ChangedOrders, OrderChange
+from portal.customers.salesforce_sync import sync_changes
 from portal.customers.visitor import ACCOUNT_COOKIE
-from portal.domain.model import State
+from portal.domain.model import CustomerStatus, SalesforceOrder, State
 from portal.ledger import runs, sessions, workers
 from portal.ledger.accepting import Accepted, Delivery
 from portal.ledger.acceptor import Acceptor
@@ -38,12 +42,16 @@ SMALL: Final = 1_000
 LARGE: Final = 1_000_000
 _TIMES: Final = 1.2
 _DATABASES: Final = ("SQLite", "PostgreSQL")
+_LEARNT: Final = 50
 _WHAT: Final = {
     "accept": "a delivery accepted",
     "claim": "an order claimed",
     "sweep": "a round of the sweep",
     "page": "an order's page",
     "list": "the list of orders",
+    "learn": f"{_LEARNT} changed orders learnt from Salesforce",
+    "ops": "/ops",
+    "metrics": "/metrics",
 }
 _numbers: Final = itertools.count(5_000_000_000)
 
@@ -53,7 +61,7 @@ def _name(what: str, database: str) -> str:
 
 
 class Million(Group):
-    """Five things on two databases."""
+    """Eight things on two databases."""
 
     name = "million"
     promised = tuple((_name(what, database), f"≤ {_TIMES} ×") for database in _DATABASES for what in _WHAT)
@@ -107,15 +115,18 @@ class _Portal:
         self._acceptor = Acceptor(ledger)
         self._worker = ""
         with ledger.write() as connection:
-            # As many wait at either size: none but those that are taken here.
+            # As many wait, and as many need a decision, at either size: none but those that are taken here.
             connection.execute(
                 fulfillments.update()
-                .where(fulfillments.c.state == State.WAITING)
+                .where(fulfillments.c.state.in_((State.WAITING, State.NEEDS_DECISION)))
                 .values(state=State.PROVISIONED, waiting_code=None)
             )
         self._sweep = Sweep(self._services)
         self._sweep.start()
         self._client = _customer(app)
+        self._operator = pages.signed_in(app)
+        self._changes = _Changes()
+        self._learning = replace(self._services, salesforce=cast(Any, self._changes))
 
     def measure(self, seconds: float) -> Figures:
         """The median milliseconds of each."""
@@ -128,6 +139,9 @@ class _Portal:
             "sweep": self._round,
             "page": lambda: self._get(f"/orders/PO-{pages.WANTED}"),
             "list": lambda: self._get("/orders"),
+            "learn": self._learn,
+            "ops": lambda: self._get("/ops", self._operator),
+            "metrics": lambda: self._get("/metrics"),
         }
         return {what: _median(thing, seconds / len(things)) for what, thing in things.items()}
 
@@ -176,12 +190,55 @@ class _Portal:
         self._sweep.round()
         return time.perf_counter() - begun
 
-    def _get(self, path: str) -> float:
+    def _learn(self) -> float:
+        self._changes.again()
         begun = time.perf_counter()
-        status = self._client.get(path, base_url=pages.ROOT).status_code
+        assert sync_changes(self._learning)
+        return time.perf_counter() - begun
+
+    def _get(self, path: str, client: FlaskClient | None = None) -> float:
+        begun = time.perf_counter()
+        status = (client or self._client).get(path, base_url=pages.ROOT).status_code
         took = time.perf_counter() - begun
         assert status == 200, f"{path}: {status}"
         return took
+
+
+class _Changes:
+    """Stands for Salesforce, whose own time isn't what is measured: the same orders, changed each time."""
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    def again(self) -> None:
+        """Have them all changed once more."""
+        self._times += 1
+
+    def orders_changed_since(self, moment: float, _limit: int, _after_id: str = "") -> ChangedOrders:
+        """As SalesforceClient's."""
+        status = "Activated" if self._times % 2 else "Reviewed"
+        changes = tuple(
+            OrderChange(_order(number, status), created_at=moment, changed_at=moment)
+            for number in range(2, SMALL, SMALL // _LEARNT)
+        )
+        return ChangedOrders(changes[:_LEARNT], (), _LEARNT, moment, changes[-1].id)
+
+
+def _order(number: int, status: str) -> SalesforceOrder:
+    """One of those the ledger was filled with."""
+    return SalesforceOrder(
+        id=f"801B0{number:010d}IAA",
+        order_number=f"{number:08d}",
+        status=status,
+        account_id="001000000000001AAA",
+        account_name="Bench",
+        whmcs_client_id=None,
+        email=None,
+        provisioning_status=CustomerStatus.PROVISIONED.value,
+        whmcs_order_id=str(number),
+        portal_reference=f"PO-{number}",
+        items=(),
+    )
 
 
 def _of(order: str) -> sa.Update:

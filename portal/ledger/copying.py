@@ -41,11 +41,7 @@ def copy(
     require_migrated(source)
     upgrade(target)
     counts: dict[str, int] = {}
-    with source.write() as here, target.write() as there:
-        for ledger, connection in ((source, here), (target, there)):
-            if not ledger.sqlite:  # as long as it takes
-                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-                connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    with source.write() as here, target.write() as there, source.unhurried(here), target.unhurried(there):
         # What the upgrade wrote there comes with the source's rows, too.
         there.execute(sa.delete(installation_table).where(installation_table.c.key.in_(WRITTEN_BY_UPGRADE)))
         for table in metadata.sorted_tables:

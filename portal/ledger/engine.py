@@ -27,8 +27,8 @@ from portal.ledger import counters
 
 BUSY_SECONDS = 30.0
 
-#: Connections one process may have at most. A thread holds one at a time, or two, and opens it when it needs it: what
-#: bounds them is the number of threads (WEB_THREADS). This is for more threads than anybody is known to run.
+#: Connections one process may have at most where nobody says fewer (`bound_connections`). A thread holds one at a time,
+#: and opens it when it needs it: what bounds them is the number of threads. This is for more than anybody runs.
 MAX_CONNECTIONS: Final = 512
 #: Seconds to wait for one of them before the ledger is called unavailable.
 POOL_SECONDS: Final = 5.0
@@ -75,6 +75,7 @@ class Ledger:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.gathered = counters.Gathered()  # what is counted outside of transactions, until the next one
         self._pool_size = pool_size
+        self._most: int | None = None
         self._engine: sa.Engine | None = None
         self._pid = os.getpid()
         self._gate = _SqliteGate(Path(self.url.database or "ledger")) if self.sqlite else None
@@ -94,6 +95,12 @@ class Ledger:
     def keep_connections(self, count: int) -> None:
         """Keep so many connections open, for a process with as many threads; before the first one is opened."""
         self._pool_size = count
+
+    def bound_connections(self, most: int) -> None:
+        """Have no more than so many open at once: whoever wants another one waits for it, POOL_SECONDS at most. Before
+        the first one is opened.
+        """
+        self._most = most
 
     def dispose(self) -> None:
         """Close every connection of this process."""
@@ -133,6 +140,19 @@ class Ledger:
             yield
 
     @contextmanager
+    def unhurried(self, connection: Connection) -> Iterator[None]:
+        """In this transaction of `connection` no statement is given up: what goes through whole tables takes as long as
+        it takes, and so does waiting for another who does.
+        """
+        if self.sqlite:
+            yield
+            return
+        from portal.ledger.postgresql import unhurried
+
+        with unhurried(connection):
+            yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         committing = False
         gathered: counters.Amounts = {}
@@ -154,11 +174,13 @@ class Ledger:
             raise _translate(error, self.url) from error
 
     def _open(self) -> sa.Engine:
+        most = MAX_CONNECTIONS if self._most is None else self._most
+        kept = min(self._pool_size, most)
         if not self.sqlite:
             engine = sa.create_engine(
                 self.url,
-                pool_size=self._pool_size,
-                max_overflow=MAX_CONNECTIONS - self._pool_size,
+                pool_size=kept,
+                max_overflow=most - kept,
                 pool_timeout=POOL_SECONDS,
                 pool_use_lifo=True,  # the one used last needn't be asked whether it is still there
                 isolation_level="READ COMMITTED",
@@ -173,8 +195,8 @@ class Ledger:
         timeout = float(str(self.url.query.get("timeout", BUSY_SECONDS)))
         engine = sa.create_engine(
             self.url,
-            pool_size=self._pool_size,
-            max_overflow=MAX_CONNECTIONS - self._pool_size,
+            pool_size=kept,
+            max_overflow=most - kept,
             pool_timeout=POOL_SECONDS,
             connect_args={"timeout": timeout},
         )

@@ -51,11 +51,8 @@ def upgrade(ledger: Ledger, *, before_restart: bool = False) -> tuple[str | None
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    with ledger.write() as connection:
+    with ledger.write() as connection, ledger.unhurried(connection):
         if not ledger.sqlite:
-            # As long as it takes, both waiting for another's migration and this one.
-            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         before = revision(connection)
         target = _before_restart(before) if before_restart and before else head()

@@ -25,8 +25,11 @@ class ToldWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """The application learns how many threads answer its requests, and will be told when they end."""
         super().load_wsgi()
         if isinstance(self.wsgi, Flask):  # with --reload, a page about a SyntaxError may stand in for it
-            self.lifecycle = portal_of(self.wsgi).lifecycle
+            portal = portal_of(self.wsgi)
+            self.lifecycle = portal.lifecycle
             self.lifecycle.request_threads = self.cfg.threads
+            # One each, and one for those that answer many requests together (docs/deployment/database.md).
+            portal.services.ledger.bound_connections(self.cfg.threads + 1)
 
     def run(self) -> None:
         """Serve until told to stop."""

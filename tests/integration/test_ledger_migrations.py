@@ -5,15 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
-from portal.ledger import installation
-from portal.ledger.engine import Ledger
-from portal.ledger.migrate import LedgerNotMigrated, head, require_migrated
+from portal.ledger import engine, installation, postgresql
+from portal.ledger.engine import Ledger, LedgerUnavailable
+from portal.ledger.migrate import _LOCK, LedgerNotMigrated, head, require_migrated, upgrade
 from portal.ledger.schema import metadata
 from sandbox.processes import ROOT
 from tests.database import DATABASES
@@ -88,6 +90,29 @@ def test_six_upgrades_at_once_all_succeed(environ: dict[str, str], url: str) -> 
     said = sorted(each.stdout.strip().splitlines()[-1] for each in done)
     assert said == sorted([f"Migrated the ledger to {head()}."] + [f"The ledger is at revision {head()}."] * 5)
     check_migrated(url)
+
+
+def test_an_upgrade_takes_as_long_as_it_takes(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it waits for, another's migration or its own rows: nobody gives it up after so many seconds."""
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setitem(engine.POSTGRES, "options", "-c statement_timeout=500 -c lock_timeout=500")
+    address = postgres.database()
+    ledger = opened(address)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(address, autocommit=True) as another:
+        another.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        waiting = pool.submit(upgrade, ledger)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 2 and not waiting.done():
+            time.sleep(0.05)
+        assert not waiting.done(), waiting.exception()
+        another.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+        assert waiting.result(60) == (None, head())
+    check_migrated(address)
+    # What is no migration is given up as before, on the same connection.
+    with pytest.raises(LedgerUnavailable), ledger.read() as connection:
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.text("SELECT pg_sleep(5)"))
+    ledger.dispose()
 
 
 @pytest.mark.parametrize("table", ["fulfillments", "services"])  # in the first migration, and in a later one

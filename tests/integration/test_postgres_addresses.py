@@ -91,6 +91,15 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(postgres: Postgres) 
         hosts = f"127.0.0.1:{free_port()},127.0.0.1:{reads},127.0.0.1:{port}"
         with opened(f"postgres://postgres@{hosts}{name}?sslmode=disable") as ledger:
             assert writes(ledger)
+        # What the address asks for itself is libpq's to do: `any` takes the first that answers.
+        with opened(f"postgres://postgres@127.0.0.1:{reads},127.0.0.1:{port}{name}?target_session_attrs=any") as ledger:
+            with ledger.read() as connection:
+                assert connection.exec_driver_sql("SHOW default_transaction_read_only").scalar_one() == "on"
+            with pytest.raises(LedgerUnavailable, match="read-only transaction"), ledger.write() as connection:
+                connection.exec_driver_sql("CREATE TABLE tried (x int)")
+        nowhere = f"postgres://postgres@127.0.0.1:{port}{name}?target_session_attrs=standby"
+        with opened(nowhere) as ledger, pytest.raises(LedgerUnavailable, match="not in hot standby mode"):
+            writes(ledger)
         hosts = f"127.0.0.1:{reads},127.0.0.1:{free_port()}"
         address = f"postgres://postgres@{hosts}{name}?sslmode=disable"
         with opened(address) as ledger, pytest.raises(LedgerUnavailable) as refused:

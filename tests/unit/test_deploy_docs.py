@@ -89,5 +89,6 @@ def test_the_connections_are_what_the_threads_come_to() -> None:
     defaults = {setting.name: setting.default for setting in fields(Settings)}
     # Each slot and each process' heartbeat; three threads, a poll and a heartbeat of the relay.
     worker = defaults["fulfillment_slots"] + defaults["fulfillment_processes"] + 5
-    assert told == {"web server": concurrency * (threads + 1) + 1, "worker": worker, "sweep": 3}
-    assert f"it would be {2 * sum(told.values())}" in text
+    assert told == {"web server": concurrency * (threads + 1), "worker": worker, "sweep": 3}
+    assert f"they come to {2 * sum(told.values())}." in text
+    assert 2 * sum(told.values()) <= 100 - 3 - 1, "more than PostgreSQL has by default, a command's among them"

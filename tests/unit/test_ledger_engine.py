@@ -47,9 +47,9 @@ def test_more_threads_than_anybody_runs_have_a_connection_each_at_the_same_time(
 def test_no_connection_left_is_a_ledger_that_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transaction: str
 ) -> None:
-    monkeypatch.setattr(engine, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(engine, "POOL_SECONDS", 0.1)
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", pool_size=1)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    ledger.bound_connections(1)
     with (
         ledger.read(),
         pytest.raises(LedgerUnavailable, match="every connection"),
@@ -59,6 +59,29 @@ def test_no_connection_left_is_a_ledger_that_is_unavailable(
     with ledger.write() as connection:  # given back: usable again
         connection.execute(sa.text("CREATE TABLE t (a int)"))
     ledger.dispose()
+
+
+def test_whoever_wants_one_more_than_there_may_be_waits_for_it(each_ledger: Ledger) -> None:
+    each_ledger.dispose()
+    each_ledger.bound_connections(2)
+    opened: list[object] = []
+    sa.event.listen(each_ledger.engine, "connect", lambda connection, _record: opened.append(connection))
+    done: list[int] = []
+
+    def read() -> None:
+        for _ in range(5):
+            with each_ledger.read() as connection:
+                done.append(connection.execute(sa.text("SELECT 1")).scalar_one())
+
+    with each_ledger.read() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        running = [threading.Thread(target=read) for _ in range(8)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join(60)
+    assert done == [1] * 40
+    assert len(opened) == 2
 
 
 def test_a_folder_that_cant_be_used_is_a_ledger_that_is_unavailable(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """No statement of the portal reads a whole table: what a request or a job costs doesn't grow with the ledger.
 
-Every line under portal/ and jobs/ that executes a statement is run here once (a tracer tells), and the plan SQLite
-makes of each statement must search an index. A new statement that isn't run here fails the test, too. PostgreSQL must
-search one, too, where it is told that each table has a million rows.
+Every line under portal/ and jobs/ that executes a statement is run here once (a tracer tells), and the plan that SQLite
+and PostgreSQL make of each statement must search an index, where they are told that each table has a million rows. A
+new statement that isn't run here fails the test, too.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ ONLY_POSTGRESQL = (
     "clock_timestamp",
     "this user may not write the ledger's tables",
     "pg_advisory_xact_lock",
+    "SET LOCAL",
     "with_for_update()",
     "postgresql.insert",
 )
@@ -475,11 +476,22 @@ def statements_of(ledger: Ledger) -> list[tuple[str, Any]]:
     return statements
 
 
+def tell_of_a_million(ledger: Ledger) -> None:
+    """SQLite takes a table's size from its statistics; what an index finds it guesses then, as it does without any."""
+    with ledger.write() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        connection.exec_driver_sql("DELETE FROM sqlite_stat1")
+        for table in metadata.tables:
+            connection.exec_driver_sql("INSERT INTO sqlite_stat1 VALUES (?, NULL, '1000000')", (table,))
+    ledger.dispose()  # statistics are read when a connection is opened
+
+
 def test_no_statement_reads_a_whole_table(tmp_path: Path) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     upgrade(ledger)
     with traced() as ran:
         statements = statements_of(ledger)
+    tell_of_a_million(ledger)
     plans: dict[str, list[str]] = {}
     with ledger.read() as connection:
         for statement, parameters in statements:
