@@ -62,6 +62,7 @@ def _calls(stack: CrashStack, count: int) -> Figures:
     """Calls per order where so many wait when the worker comes up."""
     orders.delay(stack, 0.0)
     orders.fulfilled(stack, 1)  # sign-in and descriptions are there
+    orders.wait_until_told(stack)  # of that one nothing is counted
     asked = orders.seeded(stack, count)
     before, marks = orders.provisioned(stack), orders.marks(stack)
     child = stack.child("worker")
