@@ -20,10 +20,10 @@ from portal.web import batch, request_id
 from portal.web.client_address import allowed, network_of
 from portal.web.context import Portal, address_of, portal_of
 from portal.webhooks import salesforce
-from portal.webhooks.receivers import SALESFORCE, Receivers, headers_of
+from portal.webhooks.receivers import SALESFORCE, Receivers
 from portal.webhooks.strict import MAX_BODY_BYTES
 from portal.webhooks.taking import read_preference, take
-from portal.webhooks.verifier import FulfillCall, Refused, Secret, verify_fulfill
+from portal.webhooks.verifier import FulfillCall, Refused, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,19 +100,12 @@ class Door:
 
     def _verified(self, environ: WSGIEnvironment, path_id: str, *, now: float) -> FulfillCall:
         """What is asked for, by who knows the secret (now: seconds since 1970); leaves the batch for all else."""
-        settings = self._portal.services.settings
         length = environ.get("CONTENT_LENGTH", "")
         plain = environ.get("HTTP_CONTENT_ENCODING", "identity").lower() == "identity" and _LENGTH.fullmatch(length)
         if not plain or int(length) > MAX_BODY_BYTES or "HTTP_TRANSFER_ENCODING" in environ:
             batch.leave()
-        verdict = verify_fulfill(
-            environ["wsgi.input"].read(int(length)),
-            headers_of(environ),
-            path_id,
-            secrets=SALESFORCE.secrets(settings),
-            now=now,
-            tolerance=settings.webhook_timestamp_tolerance / 1000,
-        )
+        body = environ["wsgi.input"].read(int(length))
+        verdict = salesforce.judge(self._portal.services.settings, environ, body, path_id, now=now)
         if isinstance(verdict, Refused):
             batch.leave()
         return verdict

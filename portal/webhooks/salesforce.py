@@ -7,13 +7,15 @@ Moments are seconds since 1970.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flask import Blueprint, Response, current_app, request
 from flask_limiter import RateLimitExceeded
 
 from portal.ledger.accepting import KeyReused, NonceUsed
+from portal.settings import Settings
 from portal.web.context import portal_of, public_path, services
 from portal.web.problems import Problem
 from portal.webhooks import receivers
@@ -64,16 +66,22 @@ def key_reused(_error: KeyReused) -> Response:
     ).response()
 
 
-def _verified(path_id: str, *, now: float) -> FulfillCall:
-    settings = services().settings
-    verdict = verify_fulfill(
-        receivers.read_body(),
-        receivers.headers_of(request.environ),
+def judge(
+    settings: Settings, environ: Mapping[str, Any], body: bytes, path_id: str, *, now: float
+) -> FulfillCall | Refused:
+    """What the verifier says of a request with this WSGI environ and body (now: seconds since 1970)."""
+    return verify_fulfill(
+        body,
+        receivers.headers_of(environ),
         path_id,
         secrets=receivers.SALESFORCE.secrets(settings),
         now=now,
         tolerance=settings.webhook_timestamp_tolerance / 1000,
     )
+
+
+def _verified(path_id: str, *, now: float) -> FulfillCall:
+    verdict = judge(services().settings, request.environ, receivers.read_body(), path_id, now=now)
     if isinstance(verdict, Refused):
         receivers.refuse(receivers.SALESFORCE, verdict)
     receivers.authentic(receivers.SALESFORCE, verdict.secret)
