@@ -24,7 +24,6 @@ from portal.ledger import schema as tables
 from portal.ledger.accepting import Accepted, Delivery, accept
 from portal.ledger.engine import Ledger
 from portal.ledger.group_commit import GroupCommit
-from portal.ledger.lists import Among
 
 _POSTGRESQL: Final[sa.Dialect] = PGDialect()  # type: ignore[no-untyped-call]  # for its names of types
 
@@ -81,12 +80,13 @@ def _names(delivery: Delivery) -> set[tuple[str, str]]:
 
 def _known(connection: Connection, batch: Sequence[Delivery]) -> set[tuple[str, str]]:
     """Which of their names the ledger has; a key that has expired is one, too."""
+    query = _KNOWN[connection.dialect.name]
     names = {
-        "keys": [delivery.idempotency_key for delivery in batch],
-        "nonces": [delivery.nonce_id for delivery in batch],
-        "orders": [delivery.sf_order_id for delivery in batch],
+        "keys": json.dumps([delivery.idempotency_key for delivery in batch]),
+        "nonces": json.dumps([delivery.nonce_id for delivery in batch]),
+        "orders": json.dumps([delivery.sf_order_id for delivery in batch]),
     }
-    return {(what, name) for what, name in connection.execute(_KNOWN, names)}
+    return {(what, name) for what, name in connection.execute(query, names)}
 
 
 def _insert(connection: Connection, batch: Sequence[Dated]) -> dict[int, Accepted]:
@@ -197,14 +197,22 @@ def _insert_from(table_name: str, names: Sequence[str], values: Sequence[str]) -
     return f"INSERT INTO {table_name} ({columns}) SELECT {', '.join([*values, *literals])}"
 
 
-#: By unique index each.
-_KNOWN: Final = sa.union_all(
-    *(
-        sa.select(sa.literal_column(f"'{what}'"), column).where(Among(column, f"{what}s"))
-        for what, column in (
-            ("key", tables.idempotency_keys.c.key),
-            ("nonce", tables.deliveries.c.nonce),
-            ("order", tables.fulfillments.c.sf_order_id),
-        )
-    )
-)
+#: By unique index each: the arrays of names are what is gone through. Written out for each database: with
+#: `portal.ledger.lists.Among` in three selects it took more of every delivery's time.
+_KNOWN: Final = {
+    "sqlite": sa.text(
+        "SELECT 'key', k.key FROM json_each(:keys) AS e CROSS JOIN idempotency_keys AS k ON k.key = e.value"
+        " UNION ALL SELECT 'nonce', d.nonce FROM json_each(:nonces) AS e"
+        " CROSS JOIN deliveries AS d ON d.nonce = e.value"
+        " UNION ALL SELECT 'order', f.sf_order_id FROM json_each(:orders) AS e"
+        " CROSS JOIN fulfillments AS f ON f.sf_order_id = e.value"
+    ),
+    "postgresql": sa.text(
+        "SELECT 'key', key FROM idempotency_keys"
+        " WHERE key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:keys AS json))))"
+        " UNION ALL SELECT 'nonce', nonce FROM deliveries"
+        " WHERE nonce = ANY (ARRAY(SELECT json_array_elements_text(CAST(:nonces AS json))))"
+        " UNION ALL SELECT 'order', sf_order_id FROM fulfillments"
+        " WHERE sf_order_id = ANY (ARRAY(SELECT json_array_elements_text(CAST(:orders AS json))))"
+    ),
+}
