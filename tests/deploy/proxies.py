@@ -105,12 +105,9 @@ class Proxy:
         before_tls: bytes = b"",
     ) -> tuple[int, Mapping[str, str], bytes]:
         """One HTTPS request: status, headers by lower-case name, body. `source`: the address it comes from."""
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
         with closing(socket.create_connection(("127.0.0.1", self.port), 30, (source, 0))) as plain:
             plain.sendall(before_tls)
-            with closing(context.wrap_socket(plain, server_hostname=host)) as secure:
+            with closing(_unchecked_tls().wrap_socket(plain, server_hostname=host)) as secure:
                 connection = http.client.HTTPConnection(host, 443)
                 connection.sock = secure
                 connection.request(method, path, body, dict(headers or {}))
@@ -200,6 +197,17 @@ class Caddy(Proxy):
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.05)
 
+    def _listens(self) -> bool:
+        """It takes connections before it has made its certificate, and refuses them until then."""
+        if not super()._listens():
+            return False
+        try:
+            with closing(socket.create_connection(("127.0.0.1", self.port), 1)) as plain:
+                _unchecked_tls().wrap_socket(plain, server_hostname=self.host).close()
+        except OSError:
+            return False
+        return True
+
     def _environ(self) -> dict[str, str]:
         return {
             **super()._environ(),
@@ -217,6 +225,14 @@ class Caddy(Proxy):
         text = re.sub(r"\{\$PORTAL_UPSTREAMS:[^}]*\}", " ".join(self.upstreams), text)
         (self.folder / "Caddyfile").write_text(text, encoding="utf-8")
         return [self._caddy, "run", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")]
+
+
+def _unchecked_tls() -> ssl.SSLContext:
+    """For a certificate nobody knows."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _has_ipv6() -> bool:

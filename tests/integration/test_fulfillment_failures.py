@@ -362,8 +362,9 @@ def test_a_key_or_address_whmcs_refuses_is_a_setting_to_mend_not_the_orders_end(
     assert sends(stack, order, "AddOrder") == 2
     assert len(whmcs_orders(stack, order)) == 1
     failed = [json.loads(step["detail"])["error"] for step in stack.steps(order) if step["state"] != "done"]
-    assert len(failed) == 1
-    assert "WHMCS" in failed[0]
+    # A try that comes while another call is the probe is told the same, without a call of its own.
+    assert failed
+    assert all("WHMCS" in each for each in failed)
 
 
 def test_passing_trouble_inside_a_step_ends_the_try_and_no_process(stack: Stack) -> None:

