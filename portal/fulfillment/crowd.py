@@ -45,6 +45,7 @@ class Crowd:
     def __init__(self) -> None:
         self._counting = threading.Lock()
         self._reading = threading.Lock()
+        self._keeping = threading.Lock()
         self._counted_at = float("-inf")
         self._waiting: list[str] = []
         self._read: dict[str, tuple[float, SalesforceOrder]] = {}  # Salesforce id → when read, what
@@ -60,20 +61,28 @@ class Crowd:
         """
         if not self.waits(context):
             return None
+        found = self._take(context, sf_order_id)
+        if found is not None:
+            return found
         with self._reading:  # who comes meanwhile waits for what is being read: his order may be in it
-            found = self._fresh(context).pop(sf_order_id, None)
+            found = self._take(context, sf_order_id)
             if found is None:
-                wanted = [sf_order_id, *(each for each in self._those_waiting(context) if each not in self._read)]
+                with self._keeping:
+                    known = set(self._read)
+                wanted = [sf_order_id, *(each for each in self._those_waiting(context) if each not in known)]
                 read_at = context.now()
-                for order in context.salesforce.fetch_orders(list(dict.fromkeys(wanted))[:MOST_AT_ONCE]):
-                    self._read[order.id] = (read_at, order)
-                found = self._read.pop(sf_order_id, None)
+                read = context.salesforce.fetch_orders(list(dict.fromkeys(wanted))[:MOST_AT_ONCE])
+                with self._keeping:
+                    self._read.update((order.id, (read_at, order)) for order in read)
+                    found = self._read.pop(sf_order_id, None)
         return found
 
-    def _fresh(self, context: Context) -> dict[str, tuple[float, SalesforceOrder]]:
+    def _take(self, context: Context, sf_order_id: str) -> tuple[float, SalesforceOrder] | None:
+        """The order as it was read ahead, if that is fresh."""
         now = context.now()
-        self._read = {key: each for key, each in self._read.items() if 0 <= now - each[0] <= READ_AHEAD_KEPT}
-        return self._read
+        with self._keeping:
+            self._read = {key: each for key, each in self._read.items() if 0 <= now - each[0] <= READ_AHEAD_KEPT}
+            return self._read.pop(sf_order_id, None)
 
     def _those_waiting(self, context: Context) -> list[str]:
         with self._counting:

@@ -165,7 +165,12 @@ class Ledger:
                 gathered = self.gathered.take()
                 counters.write(connection, gathered)
                 committing = True
-                connection.commit()
+                try:
+                    connection.commit()
+                except DBAPIError:
+                    if self.sqlite:
+                        connection.invalidate()  # a COMMIT that SQLite refuses leaves its transaction open
+                    raise
         except (DBAPIError, PoolTimeout) as error:
             if not committing:
                 self.gathered.give_back(gathered)

@@ -5,6 +5,7 @@ The runs and their ledger are real; Salesforce and WHMCS stand in memory and not
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -93,6 +94,31 @@ def test_a_crowd_is_read_together_and_left_to_the_relay_to_tell(context: RunCont
     assert org.written == []
     # Activating and Provisioned of each; the relay tells of an order once, as it then stands.
     assert due_write_backs(context) == [ORDERS[0]] * 2 + [ORDERS[1]] * 2
+
+
+def test_who_was_read_ahead_waits_for_nobody_elses_reading(context: RunContext, org: Org) -> None:
+    ask_for(context, ORDERS)
+    crowd = context.crowd
+    assert crowd.read_ahead(context, ORDERS[0]) is not None
+    reading, answer = threading.Event(), threading.Event()
+
+    def slowly(sf_order_ids: Sequence[str]) -> list[SalesforceOrder]:
+        reading.set()
+        assert answer.wait(20)
+        return [org.orders[order] for order in sf_order_ids]
+
+    org.fetch_orders = slowly  # type: ignore[method-assign]
+    again = threading.Thread(target=crowd.read_ahead, args=(context, ORDERS[0]), daemon=True)  # it is given once
+    again.start()
+    assert reading.wait(20)
+    found: list[object] = []
+    other = threading.Thread(target=lambda: found.append(crowd.read_ahead(context, ORDERS[1])), daemon=True)
+    other.start()
+    other.join(20)
+    answer.set()
+    again.join(20)
+    assert found
+    assert found[0] is not None
 
 
 def test_what_was_read_ahead_is_good_for_some_seconds(context: RunContext, org: Org, clock: Clock) -> None:

@@ -115,3 +115,20 @@ def test_nobody_writes_while_one_is_alone(ledger: Ledger) -> None:
     assert wrote.wait(60)
     writing.join(60)
     other.dispose()
+
+
+def test_a_commit_that_sqlite_refuses_leaves_no_connection_inside_its_transaction(tmp_path: Path) -> None:
+    """A deferred reference to nobody is found by COMMIT, which leaves the transaction open."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    with ledger.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (name TEXT PRIMARY KEY)")
+        connection.exec_driver_sql("CREATE TABLE u (t TEXT REFERENCES t (name) DEFERRABLE INITIALLY DEFERRED)")
+    for _ in range(2):
+        with pytest.raises(sa.exc.IntegrityError), ledger.write() as connection:
+            connection.exec_driver_sql("INSERT INTO u VALUES ('nobody')")
+    with ledger.write() as connection:
+        connection.exec_driver_sql("INSERT INTO t VALUES ('somebody')")
+    with ledger.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM t").scalar() == 1
+        assert connection.exec_driver_sql("SELECT count(*) FROM u").scalar() == 0
+    ledger.dispose()
