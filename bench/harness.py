@@ -44,16 +44,27 @@ class Row:
     note: str = ""
 
 
-def at_least(name: str, ours: float, peer: float, ratio: float, *, note: str = "", also: bool = True) -> Row:
-    """A row that is held when ours / peer ≥ ratio, and `also` is true."""
+def at_least(
+    name: str, ours: float, peer: float, ratio: float, *, note: str = "", also: bool = True, else_why: str = ""
+) -> Row:
+    """A row that is held when ours / peer ≥ ratio, and `also` is true; else_why: the reason, where it isn't."""
     measured = ours / peer if peer else 0.0
-    return Row(name, ours, peer, measured, f"≥ {ratio:g} ×", measured >= ratio and also, note)
+    return _row(name, ours, peer, measured, f"≥ {ratio:g} ×", measured >= ratio and also, note, else_why)
 
 
-def at_most(name: str, ours: float, peer: float, ratio: float, *, note: str = "", also: bool = True) -> Row:
-    """A row that is held when ours / peer ≤ ratio, and `also` is true."""
+def at_most(
+    name: str, ours: float, peer: float, ratio: float, *, note: str = "", also: bool = True, else_why: str = ""
+) -> Row:
+    """A row that is held when ours / peer ≤ ratio, and `also` is true; else_why: the reason, where it isn't."""
     measured = ours / peer if peer else float("inf")
-    return Row(name, ours, peer, measured, f"≤ {ratio:g} ×", measured <= ratio and also, note)
+    return _row(name, ours, peer, measured, f"≤ {ratio:g} ×", measured <= ratio and also, note, else_why)
+
+
+def _row(
+    name: str, ours: float, peer: float, measured: float, target: str, held: bool, note: str, else_why: str
+) -> Row:
+    why = f"{else_why} (docs/performance.md)" if else_why and not held else ""
+    return Row(name, ours, peer, measured, target, held, "; ".join(filter(None, (note, why))))
 
 
 class Group(ABC):

@@ -72,7 +72,15 @@ class SlowCalls(Group):
             f"{portal['calls']:.1f} calls an order in all"
         )
         return [
-            at_least(_CEILING, portal["per second"], CEILING, 0.85, note=note),
+            at_least(
+                _CEILING,
+                portal["per second"],
+                CEILING,
+                0.85,
+                note=note,
+                else_why="an order's own 70 ms, two fifths of it in the line for SQLite's one writer, share two cores "
+                "with both sandboxes",
+            ),
             at_least(_DBOS, portal["per second"], peer["per second"], 1.2),
         ]
 
