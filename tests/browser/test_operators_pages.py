@@ -138,8 +138,12 @@ def test_a_page_follows_with_and_without_htmx_and_says_when_it_is_out_of_date(
         tab.context.add_cookies([cookie])
         tab.go(f"/ops/orders/{orders['waiting']}")
         fields = tab.page.locator("#fields")
-        tab.page.evaluate("document.getElementById('order').classList.add('old')")
-        fields.evaluate("(each) => { each.parentElement.open = true; each.focus(); }")
+        tab.page.evaluate("""() => {
+          document.getElementById("order").classList.add("old");
+          const each = document.getElementById("fields");
+          each.parentElement.open = true;
+          each.focus();
+        }""")
         tab.page.locator("#order:not(.old)").wait_for()
         assert fields.evaluate("(each) => each.parentElement.open")
         assert tab.page.evaluate("document.activeElement.id") == "fields"
@@ -164,8 +168,13 @@ def test_the_order_s_page_follows_it_by_itself(
         tab.waits_for("A worker runs it now.")
         tab.waits_for("AddOrder was sent 1 time.")
         opened = tab.page.locator("details", has=tab.page.locator("summary", has_text="Mapping report")).first
-        # At once: a poll between a mouse button's down and up would take the click away.
-        opened.evaluate("(each) => { each.open = true; each.firstElementChild.focus(); }")
+        # At once: a poll between a mouse button's down and up would take the click away, and one between finding the
+        # element and opening it the element.
+        tab.page.evaluate("""() => {
+          const found = [...document.querySelectorAll("summary")].find((each) => each.textContent === "Mapping report");
+          found.parentElement.open = true;
+          found.focus();
+        }""")
         closed = tab.page.locator("details", has=tab.page.locator("summary", has_text="The fields as they are"))
         for _poll in range(2):  # when the second is answered, the first has replaced the page's part
             with tab.page.expect_response(f"**/ops/orders/{order}"):
