@@ -67,9 +67,7 @@ def var_dir() -> Iterator[Path]:
     """A folder near the root: a socket's path may have 108 characters."""
     with tempfile.TemporaryDirectory(prefix="portal-") as folder:
         yield Path(folder)
-        left = valkey_pid(
-            Path(folder) / "valkey" / "valkey.sock"
-        )  # its starter was killed
+        left = valkey_pid(Path(folder) / "valkey" / "valkey.sock")  # its starter was killed
         if left is not None:
             os.kill(left, signal.SIGTERM)
             wait_for(lambda: valkey_pid(Path(folder) / "valkey" / "valkey.sock") is None)
