@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -160,10 +161,21 @@ def stop_all(children: Sequence[Child], grace: float = 10.0) -> None:
 
 def port_or_free(wanted: int) -> int:
     """`wanted` if nobody listens there, else a free port of this machine (0: always a free one)."""
-    for port in (wanted, 0):
+    for port in (*([wanted] if wanted else []), *_below_outgoing(), 0):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as listener:
             return int(listener.getsockname()[1])
     raise OSError("no free port on 127.0.0.1")
+
+
+def _below_outgoing() -> list[int]:
+    """Some ports below those the kernel gives to outgoing connections, where there is room: one of those connections
+    could take a port before its server does.
+    """
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return []
+    return random.SystemRandom().sample(range(10_000, lowest), 100) if lowest >= 20_000 else []
 
 
 def resting_mib(root: int) -> float:

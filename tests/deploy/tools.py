@@ -7,11 +7,9 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from portal.settings import Settings
+from sandbox.processes import port_or_free
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -57,27 +56,8 @@ def said(outcome: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on.
-
-    Below those the kernel gives to outgoing connections, where there is room: one of them could take it before its
-    server does.
-    """
-    try:
-        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    except OSError:
-        lowest = 0
-    for _ in range(100 if lowest >= 20_000 else 0):
-        port = secrets.randbelow(lowest - 10_000) + 10_000
-        with closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-        return port
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A TCP port of loopback that nobody listens on."""
+    return port_or_free(0)
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
