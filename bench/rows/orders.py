@@ -78,8 +78,8 @@ class SlowCalls(Group):
                 CEILING,
                 0.85,
                 note=note,
-                else_why="an order's own 70 ms, two fifths of it in the line for SQLite's one writer, share two cores "
-                "with both sandboxes",
+                else_why="an order's own part, much of it in the line for SQLite's one writer, shares the cores with "
+                "both sandboxes",
             ),
             at_least(_DBOS, portal["per second"], peer["per second"], 1.2),
         ]

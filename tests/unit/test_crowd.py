@@ -115,9 +115,11 @@ def test_who_was_read_ahead_waits_for_nobody_elses_reading(context: RunContext, 
     other = threading.Thread(target=lambda: found.append(crowd.read_ahead(context, ORDERS[1])), daemon=True)
     other.start()
     other.join(20)
-    answer.set()
-    again.join(20)
-    assert found
+    try:
+        assert found, "it waited"
+    finally:
+        answer.set()
+        again.join(20)
     assert found[0] is not None
 
 
